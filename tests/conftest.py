@@ -1,0 +1,75 @@
+"""Fixtures every test may use, and the shape checks that run in tests only."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["PERSONA_INTERP_HOME"] = tempfile.mkdtemp(prefix="persona-interp-tests-")
+
+import beartype  # noqa: E402,F401  (must come before nnsight, which breaks its later import)
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook("persona_interp", "beartype.beartype")
+sys.path.insert(0, str(Path(__file__).parent))  # test helpers (tiny.py) are imported by name
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from tiny import ARCHITECTURES, save_tiny_model  # noqa: E402
+
+if TYPE_CHECKING:
+    from persona_interp.models.steerable import SteerableModel
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`tiny_model_path("llama")` -> folder of a tiny random model (made on first use, shared by the session)."""
+    root = tmp_path_factory.mktemp("tiny-models")
+
+    def path(architecture: str) -> Path:
+        folder = root / f"tiny-{architecture}"
+        return folder if folder.exists() else save_tiny_model(architecture, folder)
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_hf(tiny_model_path: Callable[[str], Path]) -> Callable[[str], tuple[Any, Any]]:
+    """`tiny_hf("llama")` -> (freshly loaded Hugging Face model, tokenizer); never shared between callers."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    def load(architecture: str) -> tuple[Any, Any]:
+        folder = str(tiny_model_path(architecture))
+        return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_hf: Callable[[str], tuple[Any, Any]]) -> Callable[[str], SteerableModel]:
+    """`tiny_model("llama")` -> SteerableModel, loaded once a session. Nothing may change a model, so sharing is safe."""
+    loaded: dict[str, SteerableModel] = {}
+
+    def load(architecture: str) -> SteerableModel:
+        from persona_interp.models.steerable import SteerableModel
+
+        if architecture not in loaded:
+            hf_model, tokenizer = tiny_hf(architecture)
+            loaded[architecture] = SteerableModel(hf_model, tokenizer, name=f"tiny-{architecture}")
+        return loaded[architecture]
+
+    return load
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def architecture(request: pytest.FixtureRequest) -> str:
+    """Each supported architecture in turn."""
+    return request.param
