@@ -1,0 +1,290 @@
+"""Conversations as token ids: which tokens are the prompt, which are the answer.
+
+The rules, in the order they are applied:
+
+1. The prompt is what the tokenizer's chat template renders with its generation prompt. A base model without a template
+   (GPT-2) gets the plain layout of `PLAIN_TEMPLATE`: ``User: ...`` and ``Assistant:`` lines under the system text.
+2. A template that refuses a system role, or drops it without a word, gets the system text at the head of the first user turn.
+3. An answer is put behind the prompt exactly as given, where generation would have put it, and the text that ends a turn
+   follows it. Templates that trim or rewrite an answer therefore cannot move its span.
+4. The whole text is tokenised once. The answer begins with the first token that reaches beyond the prompt's last character, so
+   a token that straddles the seam belongs to the answer.
+5. Text of a user or of an answer that only looks like a special token (``<|im_end|>``) stays text (a SentencePiece tokenizer
+   puts a space before it).
+
+The template decides about a beginning-of-sequence token, as in `tokenizer.apply_chat_template`; nothing is added to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from persona_interp.errors import InvalidInputError, UnsupportedError
+
+if TYPE_CHECKING:
+    from persona_interp.traits.conversation import Conversation
+
+PLAIN_TEMPLATE = (
+    "{{ start }}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{ message['content'] }}\n\n"
+    "{% elif message['role'] == 'user' %}User: {{ message['content'] }}\n"
+    "{% else %}Assistant: {{ message['content'] }}\n"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+_PROBE = "PersonaProbe7391"
+_PRIVATE_USE = range(0xE000, 0xF8FF)
+
+
+@dataclass(frozen=True)
+class TokenisedAnswer:
+    """One row: the ids of a prompt and of the answer behind it.
+
+    Attributes:
+        ids: prompt ids, then answer ids; the end-of-turn id is the last of them where the answer ended.
+        n_prompt: how many of `ids` are the prompt.
+
+    Raises:
+        InvalidInputError: `n_prompt` does not lie within `ids`.
+    """
+
+    ids: tuple[int, ...]
+    n_prompt: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.n_prompt <= len(self.ids):
+            raise InvalidInputError(f"n_prompt is {self.n_prompt}, but there are {len(self.ids)} ids: give 0 to {len(self.ids)}")
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        return self.ids[: self.n_prompt]
+
+    @property
+    def answer_ids(self) -> tuple[int, ...]:
+        return self.ids[self.n_prompt :]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a template does around a turn, learned by rendering probes."""
+
+    takes_system: bool
+    opener: str  # what opens an answer where the template has no generation prompt of its own
+    separator: str  # whitespace the template puts between the prompt and an answer
+    ending: str  # the text that ends an answer, up to and including its own token
+
+
+class ChatFormat:
+    """Turns conversations into the exact ids a model was trained on, and ids back into text.
+
+    Example:
+        >>> chat = ChatFormat(tokenizer)
+        >>> row = chat.tokenise(Conversation.ask("Hi?", system="Be silly."), "Hello!")
+        >>> tokenizer.decode(row.answer_ids)
+        'Hello!<|im_end|>'
+
+    Args:
+        tokenizer: a Hugging Face tokenizer. A fast one gives exact spans; a slow one (no offsets) is served by the longest
+            common prefix of prompt and whole text, which can leave prompt tokens next to the seam to the answer.
+        generation_config: the model's, whose ``eos_token_id`` (one or several) also end an answer.
+
+    Attributes:
+        plain: True where the tokenizer has no chat template and `PLAIN_TEMPLATE` is used.
+        folds_system: True where system texts go to the head of the first user turn.
+        end_ids: ids that end an answer: the tokenizer's eos, the template's end of turn, those of `generation_config`.
+    """
+
+    def __init__(self, tokenizer: Any, generation_config: Any = None) -> None:
+        self.tokenizer = tokenizer
+        self.plain = not getattr(tokenizer, "chat_template", None)
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        self._special: dict[str, int] = {token.content: index for index, token in added.items() if token.special}
+        self._added: dict[str, int] = {token.content: index for index, token in added.items() if not token.content.isspace()}
+        self._special_text = _any_of(self._special)
+        self._start = self._own_start() if self.plain else ""
+        self._layout = self._learn_layout()
+        self.folds_system = not self._layout.takes_system
+        self.end_ids = self._collect_end_ids(generation_config)
+
+    def prompt_text(self, conversation: Conversation) -> str:
+        """The rendered prompt, up to where an answer begins."""
+        text, _ = self._unmark(*self._marked_prompt(conversation))
+        return text
+
+    def prompt_ids(self, conversation: Conversation) -> list[int]:
+        """The ids to generate from.
+
+        Raises:
+            InvalidInputError: the conversation is empty or does not end with a user's turn, or the template refuses it.
+        """
+        text, literal = self._unmark(*self._marked_prompt(conversation))
+        return self._encode(text, literal)[0]
+
+    def tokenise(self, conversation: Conversation, answer: str) -> TokenisedAnswer:
+        """The ids of prompt, answer and end of turn, from one tokenisation of the whole text.
+
+        An empty answer leaves the end-of-turn id alone. `answer` is used as it is, leading whitespace included; whitespace that
+        the template puts before answers (the space behind ``Assistant:``) is added where the answer does not bring its own.
+
+        Raises:
+            InvalidInputError: as `prompt_ids`.
+            UnsupportedError: a slow tokenizer met text that looks like a special token.
+        """
+        prompt, mark = self._marked_prompt(conversation, answer)
+        seam = len(prompt.replace(mark, ""))
+        separator = self._layout.separator if answer[:1].strip() else ""
+        whole = prompt + separator + self._mark(answer, mark) + self._layout.ending
+        text, literal = self._unmark(whole, mark)
+        ids, ends = self._encode(text, literal)
+        if ends is not None:
+            n_prompt = next((index for index, end in enumerate(ends) if end > seam), len(ids))
+        else:
+            n_prompt = _common_prefix(self._encode(text[:seam], set())[0], ids)
+        return TokenisedAnswer(ids=tuple(ids), n_prompt=n_prompt)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer: special and end ids left out, and whitespace `tokenise` would add before it too."""
+        kept = list(ids)
+        while kept and kept[-1] in self.end_ids:
+            kept.pop()
+        text = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        bare = text.removeprefix(self._layout.separator)
+        return bare if bare[:1].strip() else text
+
+    # -- rendering -------------------------------------------------------------------------------------------------
+
+    def _render(self, messages: list[dict[str, str]], *, generation_prompt: bool) -> str:
+        extra: dict[str, Any] = {"chat_template": PLAIN_TEMPLATE, "start": self._start} if self.plain else {}
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_prompt, **extra)
+
+    def _learn_layout(self) -> _Layout:
+        user = {"role": "user", "content": "Hi"}
+        prompt = self._render([user], generation_prompt=True)
+        answered = self._try_render([user, {"role": "assistant", "content": _PROBE}])
+        before, found, after = answered.rpartition(_PROBE)
+        extra = before[len(prompt) :] if found and before.startswith(prompt) else ""
+        ignores_flag = prompt == self._render([user], generation_prompt=False)
+        return _Layout(
+            takes_system=_PROBE in self._try_render([{"role": "system", "content": _PROBE}, user]),
+            opener=extra if extra.strip() and ignores_flag else "",
+            separator="" if extra.strip() else extra,
+            ending=self._ending(after if found else ""),
+        )
+
+    def _try_render(self, messages: list[dict[str, str]]) -> str:
+        """A probe's rendering, empty where the template refuses the conversation."""
+        from jinja2 import TemplateError
+
+        try:
+            return self._render(messages, generation_prompt=False)
+        except (TemplateError, TypeError, ValueError):
+            return ""
+
+    def _ending(self, after: str) -> str:
+        """`after` (what the template puts behind an answer) up to its first added token; without one, the eos token."""
+        match = _any_of(self._added).search(after)
+        if match:
+            return after[: match.end()]
+        return getattr(self.tokenizer, "eos_token", None) or ""
+
+    def _own_start(self) -> str:
+        """The bos token, where the tokenizer puts one before plain text by itself."""
+        bos = getattr(self.tokenizer, "bos_token", None)
+        if not bos:
+            return ""
+        ids = self.tokenizer("a")["input_ids"]
+        return bos if ids and ids[0] == self.tokenizer.bos_token_id else ""
+
+    def _collect_end_ids(self, generation_config: Any) -> frozenset[int]:
+        ends: set[int] = set()
+        configured = getattr(generation_config, "eos_token_id", None)
+        for value in (getattr(self.tokenizer, "eos_token_id", None), configured):
+            if value is not None:
+                ends.update([value] if isinstance(value, int) else value)
+        match = _any_of(self._added).search(self._layout.ending)
+        if match:
+            ends.add(self._added[match.group()])
+        return frozenset(ends)
+
+    def _messages(self, conversation: Conversation) -> list[dict[str, str]]:
+        messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
+        if not messages or messages[-1]["role"] != "user":
+            last = repr(messages[-1]["role"]) if messages else "missing"
+            raise InvalidInputError(f"the last message of a prompt must be the user's, but it is {last}: end it with a question")
+        if self.folds_system and messages[0]["role"] == "system":
+            system = messages.pop(0)["content"]
+            first = next(message for message in messages if message["role"] == "user")
+            first["content"] = f"{system}\n\n{first['content']}" if system else first["content"]
+        return messages
+
+    def _marked_prompt(self, conversation: Conversation, answer: str = "") -> tuple[str, str]:
+        """The rendered prompt with a mark before everything that only looks like a special token, and that mark."""
+        from jinja2 import TemplateError
+
+        messages = self._messages(conversation)
+        contents = "".join(message["content"] for message in messages) + answer
+        mark = next(chr(code) for code in _PRIVATE_USE if chr(code) not in contents)
+        marked = [{**message, "content": self._mark(message["content"], mark)} for message in messages]
+        try:
+            return self._render(marked, generation_prompt=True) + self._layout.opener, mark
+        except TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise InvalidInputError(
+                f"the chat template of {self.tokenizer.name_or_path or 'this tokenizer'} refuses a conversation of {roles}: {error}"
+            ) from error
+
+    # -- special tokens and text that looks like them -----------------------------------------------------------------
+
+    def _mark(self, text: str, mark: str) -> str:
+        return self._special_text.sub(lambda match: mark + match.group(), text)
+
+    @staticmethod
+    def _unmark(marked: str, mark: str) -> tuple[str, set[int]]:
+        """The text without marks, and the characters at which marked stretches begin."""
+        starts = {match.start() - index for index, match in enumerate(re.finditer(re.escape(mark), marked))}
+        return marked.replace(mark, ""), starts
+
+    def _encode(self, text: str, literal: set[int]) -> tuple[list[int], list[int] | None]:
+        """Ids, and the character each token ends at (None from a slow tokenizer). Tokens found at `literal` become text."""
+        if not getattr(self.tokenizer, "is_fast", False):
+            if literal:
+                raise UnsupportedError(
+                    "a prompt or answer contains text that looks like a special token, which a slow tokenizer cannot keep as text: "
+                    "load the tokenizer as a fast one, or take that text out"
+                )
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]), None
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        specials = set(self._special.values())
+        ids: list[int] = []
+        ends: list[int] = []
+        for index, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            if index in specials and any(start <= place < end for place in literal):
+                pieces = self._encode_as_text(text[start:end])
+                ids.extend(pieces["input_ids"])
+                ends.extend(start + piece_end for _, piece_end in pieces["offset_mapping"])
+            else:
+                ids.append(index)
+                ends.append(end)
+        return ids, ends
+
+    def _encode_as_text(self, text: str) -> Mapping[str, Any]:
+        return self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
+
+
+def _any_of(names: Iterable[str]) -> re.Pattern[str]:
+    """Finds the longest of `names` at the earliest place; nothing where there are none."""
+    longest_first = sorted(names, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    length = 0
+    for left, right in zip(first, second, strict=False):
+        if left != right:
+            break
+        length += 1
+    return length
