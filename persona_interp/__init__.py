@@ -1,0 +1,1 @@
+"""Persona vectors: extract them, steer with them, measure what they do."""

@@ -1,0 +1,167 @@
+"""Writing files whole or not at all, and reading them with errors a person can act on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def home() -> Path:
+    """The user's data folder: ``PERSONA_INTERP_HOME``, else ``~/.persona_interp``. Not created here."""
+    return Path(os.environ.get("PERSONA_INTERP_HOME") or Path.home() / ".persona_interp").expanduser()
+
+
+def safe_name(name: str, what: str = "name") -> str:
+    """`name` if it is safe as a file name (letters, digits, ``. _ -``; no separators), else raise InvalidInputError."""
+    if not _SAFE_NAME.fullmatch(name):
+        raise InvalidInputError(
+            f"{what} {name!r} cannot be a file name: use up to 100 letters, digits, '.', '_' or '-', "
+            "starting with a letter or digit"
+        )
+    return name
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
+    """Let `write` fill a temporary file beside `path`, then rename it: readers see the old file or the whole new one.
+
+    Raises:
+        PersonaInterpError: the folder cannot be written, or the disk is full. Nothing is left behind.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise InvalidInputError(f"cannot write {path}: it is a folder; give a file name")
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files only their owner can read
+        temporary.replace(path)
+        temporary = None
+    except OSError as error:
+        raise PersonaInterpError(
+            f"cannot write {path}: {error.strerror or error}. Choose a folder that exists, may be written and has space left"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def ensure_writable(path: Path, *, space: int = 0) -> Path:
+    """Raise now if `path` could not be written later: what takes hours should not fail at its last line.
+
+    Args:
+        space: bytes that must be free on the disk.
+
+    Raises:
+        PersonaInterpError: the folder cannot be made or written, or has too little space.
+        InvalidInputError: `path` is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InvalidInputError(f"cannot write {path}: it is a folder; give a file name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(prefix=f".{path.name}.", dir=path.parent):
+            free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise PersonaInterpError(
+            f"cannot write {path}: {error.strerror or error}. Choose a folder that exists, may be written and has space left"
+        ) from error
+    if free < space:
+        raise PersonaInterpError(
+            f"cannot write {path}: {free} bytes free, about {space} needed. Free some space, or choose another disk"
+        )
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text atomically."""
+    return write_atomically(path, lambda temporary: _dump(temporary, text))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> Path:
+    """Write JSON atomically. NaN and infinities are refused: they are not JSON."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise InvalidInputError(f"cannot write {path}: it holds NaN or infinite values, which JSON has no word for") from error
+    return write_text(path, text)
+
+
+def _dump(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, what: str = "file") -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        FileFormatError: the file is missing, unreadable, not JSON (with line and column), or not an object.
+    """
+    path = Path(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileFormatError(f"{what} {path} does not exist") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{what} {path} cannot be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise FileFormatError(
+            f"{what} {path} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
+            "it may be truncated or hand-edited"
+        ) from error
+    if not isinstance(value, dict):
+        raise FileFormatError(f"{what} {path} holds a {type(value).__name__}, expected a JSON object")
+    return cast(dict[str, Any], value)
+
+
+def read_jsonl(path: Path, what: str = "file", *, forgive_last: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON-lines file; blank lines are skipped.
+
+    Args:
+        forgive_last: accept a broken last line, which is what a killed writer leaves behind.
+
+    Raises:
+        FileFormatError: the file is missing, or a line is not a JSON object (with its number).
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise FileFormatError(f"{what} {path} does not exist") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{what} {path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            if forgive_last and number == len(lines):
+                return
+            raise FileFormatError(f"{what} {path}, line {number}, is not valid JSON: {error.msg}") from error
+        if not isinstance(value, dict):
+            raise FileFormatError(f"{what} {path}, line {number}, holds a {type(value).__name__}, expected an object")
+        yield cast(dict[str, Any], value)
