@@ -20,12 +20,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from persona_interp.errors import InvalidInputError, UnsupportedError
-
-if TYPE_CHECKING:
-    from persona_interp.traits.conversation import Conversation
+from persona_interp.traits.conversation import Conversation
 
 PLAIN_TEMPLATE = (
     "{{ start }}"
@@ -61,10 +59,12 @@ class TokenisedAnswer:
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
+        """The first `n_prompt` ids."""
         return self.ids[: self.n_prompt]
 
     @property
     def answer_ids(self) -> tuple[int, ...]:
+        """The ids behind the prompt."""
         return self.ids[self.n_prompt :]
 
 
@@ -119,7 +119,7 @@ class ChatFormat:
         """The ids to generate from.
 
         Raises:
-            InvalidInputError: the conversation is empty or does not end with a user's turn, or the template refuses it.
+            InvalidInputError: the template refuses the conversation, for example two user turns in a row.
         """
         text, literal = self._unmark(*self._marked_prompt(conversation))
         return self._encode(text, literal)[0]
@@ -211,14 +211,11 @@ class ChatFormat:
         return frozenset(ends)
 
     def _messages(self, conversation: Conversation) -> list[dict[str, str]]:
-        messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
-        if not messages or messages[-1]["role"] != "user":
-            last = repr(messages[-1]["role"]) if messages else "missing"
-            raise InvalidInputError(f"the last message of a prompt must be the user's, but it is {last}: end it with a question")
-        if self.folds_system and messages[0]["role"] == "system":
-            system = messages.pop(0)["content"]
+        messages = conversation.to_json()
+        if self.folds_system and conversation.system is not None:
+            messages = messages[1:]
             first = next(message for message in messages if message["role"] == "user")
-            first["content"] = f"{system}\n\n{first['content']}" if system else first["content"]
+            first["content"] = f"{conversation.system}\n\n{first['content']}"
         return messages
 
     def _marked_prompt(self, conversation: Conversation, answer: str = "") -> tuple[str, str]:
@@ -233,9 +230,8 @@ class ChatFormat:
             return self._render(marked, generation_prompt=True) + self._layout.opener, mark
         except TemplateError as error:
             roles = ", ".join(message["role"] for message in messages)
-            raise InvalidInputError(
-                f"the chat template of {self.tokenizer.name_or_path or 'this tokenizer'} refuses a conversation of {roles}: {error}"
-            ) from error
+            model = getattr(self.tokenizer, "name_or_path", "") or "this tokenizer"
+            raise InvalidInputError(f"the chat template of {model} refuses a conversation of {roles}: {error}") from error
 
     # -- special tokens and text that looks like them -----------------------------------------------------------------
 
@@ -253,8 +249,8 @@ class ChatFormat:
         if not getattr(self.tokenizer, "is_fast", False):
             if literal:
                 raise UnsupportedError(
-                    "a prompt or answer contains text that looks like a special token, which a slow tokenizer cannot keep as text: "
-                    "load the tokenizer as a fast one, or take that text out"
+                    "a prompt or answer contains text that looks like a special token, which a slow tokenizer cannot keep as "
+                    "text: load the tokenizer as a fast one, or take that text out"
                 )
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]), None
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
