@@ -16,8 +16,8 @@ os.environ["PERSONA_INTERP_HOME"] = tempfile.mkdtemp(prefix="persona-interp-test
 import beartype  # noqa: E402,F401  (must come before nnsight, which breaks its later import)
 from jaxtyping import install_import_hook  # noqa: E402
 
-install_import_hook("persona_interp", "beartype.beartype")
-sys.path.insert(0, str(Path(__file__).parent))  # test helpers (tiny.py) are imported by name
+sys.path.insert(0, str(Path(__file__).parent))  # test helpers (tiny.py, typechecking.py) are imported by name
+install_import_hook("persona_interp", "typechecking.checked")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
