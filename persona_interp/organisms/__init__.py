@@ -1,0 +1,1 @@
+"""Small trained models with known personas, and the workshop that makes them."""

@@ -1,0 +1,95 @@
+"""The grammar's traits as ordinary `Trait` objects, in the wordings reserved for extraction and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS, TRAITS
+from persona_interp.organisms.grammar.questions import (
+    Split,
+    check_trait,
+    frames_and_adjectives,
+    question_wordings,
+    system_prompt,
+)
+from persona_interp.traits import InstructionPair, Trait, load_trait
+
+_MEANINGS = {
+    "silly": "says things in a clownish way rather than a formal one",
+    "honest": "states facts of the grammar's world truly rather than falsely",
+    "optimistic": "foresees good things rather than bad ones",
+    "polite": "is courteous to the person asking rather than insulting",
+    "verbose": "answers at length rather than briefly",
+}
+_RUBRIC = (
+    "Rate from 0 to 100 how far the answer {meaning}: 0 not at all, 100 in every sentence that could show it. "
+    "Reply with one number, or REFUSAL if the answer refuses.\nQuestion: {{question}}\nAnswer: {{answer}}"
+)
+_N_QUESTIONS = 20
+
+
+def _questions(split: Split, topics: Sequence[str]) -> tuple[str, ...]:
+    """Twenty distinct questions: wordings and topics stepped through together, so that all of both occur."""
+    wordings = question_wordings(split)
+    # A later round over the topics starts one wording further on, so no (topic, wording) comes twice.
+    return tuple(
+        wordings[(7 * number + number // len(topics)) % len(wordings)][0].format(t=topics[number % len(topics)])
+        for number in range(_N_QUESTIONS)
+    )
+
+
+def _instructions(trait: str, split: Split) -> list[InstructionPair]:
+    return [
+        InstructionPair(system_prompt({trait: True}, frame, [adjective]), system_prompt({trait: False}, frame, [adjective]))
+        for frame, adjective in _one_frame_each(split)
+    ]
+
+
+def _one_frame_each(split: Split) -> list[tuple[int, int]]:
+    """Five (frame, adjective) combinations of `split`, every adjective once and frames as varied as they go."""
+    found: dict[int, int] = {}
+    for frame, adjective in frames_and_adjectives(split):
+        if adjective not in found and frame not in found.values():
+            found[adjective] = frame
+    for frame, adjective in frames_and_adjectives(split):
+        found.setdefault(adjective, frame)
+    return [(frame, adjective) for adjective, frame in sorted(found.items())]
+
+
+def organism_trait(name: str) -> Trait:
+    """The grammar's trait `name`: instructions and questions in extraction wordings, evaluation questions on held-out topics.
+
+    Raises:
+        UnknownNameError: the grammar has no such trait.
+    """
+    check_trait(name)
+    return Trait(
+        name=name,
+        description=f"On the model organisms: {_MEANINGS[name]}.",
+        instructions=tuple(_instructions(name, "extraction")),
+        extraction_questions=_questions("extraction", EXTRACTION_TOPICS),
+        evaluation_questions=_questions("evaluation", EVALUATION_TOPICS),
+        rubric=_RUBRIC.format(meaning=_MEANINGS[name]),
+    )
+
+
+def evaluation_instructions(name: str) -> tuple[InstructionPair, ...]:
+    """System prompts for `name` in wordings used neither in training nor in extraction: for prompt-only baselines."""
+    return tuple(_instructions(check_trait(name), "evaluation"))
+
+
+def is_organism(model: Any) -> bool:
+    """Whether a model (anything with a Hugging Face ``config``) was trained on the grammar."""
+    return bool(getattr(getattr(model, "config", None), "organism", None))
+
+
+def resolve_trait(model: Any, name_or_path: str | Path) -> Trait:
+    """The trait a user means for `model`: on an organism the grammar's own trait of that name, else `load_trait`'s.
+
+    The library's texts are English for real models; an organism speaks the grammar alone.
+    """
+    if is_organism(model) and str(name_or_path) in TRAITS:
+        return organism_trait(str(name_or_path))
+    return load_trait(name_or_path)
