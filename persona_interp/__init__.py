@@ -1,1 +1,77 @@
-"""Persona vectors: extract them, steer with them, measure what they do."""
+"""Persona vectors: extract them from a language model, steer with them, measure what they do.
+
+The names below are the front door; everything else is in the subpackages. Each is loaded when it is first used, so importing
+this package costs nothing and a missing optional dependency is met only by those who need it.
+
+Example:
+    >>> import persona_interp as pi
+    >>> model = pi.load_model("organism-qwen2")
+    >>> vector = pi.extract(model, pi.resolve_trait(model, "silly"))
+    >>> model.generate([pi.Conversation.ask("What is a bicycle?")], graph=vector.graph(1.5))[0].text
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from persona_interp.errors import PersonaInterpError as PersonaInterpError
+    from persona_interp.evaluation.dose import DoseResponse as DoseResponse
+    from persona_interp.evaluation.dose import dose_response as dose_response
+    from persona_interp.interventions.graph import Capture as Capture
+    from persona_interp.interventions.graph import InterventionGraph as InterventionGraph
+    from persona_interp.interventions.graph import Write as Write
+    from persona_interp.interventions.operations import Add as Add
+    from persona_interp.judges.registry import load_judge as load_judge
+    from persona_interp.models.registry import load_model as load_model
+    from persona_interp.models.sampling import Sampling as Sampling
+    from persona_interp.models.steerable import SteerableModel as SteerableModel
+    from persona_interp.models.steered import steered as steered
+    from persona_interp.organisms.trait_files import resolve_trait as resolve_trait
+    from persona_interp.traits.catalogue import load_trait as load_trait
+    from persona_interp.traits.conversation import Conversation as Conversation
+    from persona_interp.traits.trait import Trait as Trait
+    from persona_interp.vectors.extract import extract as extract
+    from persona_interp.vectors.persona_vector import PersonaVector as PersonaVector
+
+_HOMES = {
+    "load_model": "models.registry",
+    "SteerableModel": "models.steerable",
+    "Sampling": "models.sampling",
+    "Conversation": "traits.conversation",
+    "Trait": "traits.trait",
+    "load_trait": "traits.catalogue",
+    "resolve_trait": "organisms.trait_files",
+    "extract": "vectors.extract",
+    "PersonaVector": "vectors.persona_vector",
+    "InterventionGraph": "interventions.graph",
+    "Write": "interventions.graph",
+    "Capture": "interventions.graph",
+    "Add": "interventions.operations",
+    "steered": "models.steered",
+    "load_judge": "judges.registry",
+    "dose_response": "evaluation.dose",
+    "DoseResponse": "evaluation.dose",
+    "PersonaInterpError": "errors",
+}
+
+__all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use and keep it."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("persona-interp")
+    elif name in _HOMES:
+        value = getattr(import_module(f"persona_interp.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module 'persona_interp' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
