@@ -1,0 +1,127 @@
+"""What `Capture` nodes collect while a model runs: running sums or single positions, call by call, row by row.
+
+A call of the model is read between `begin` and `end`; in between `read` is given each block's output in execution order. Means are
+running sums in float32, so memory does not grow with the length of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from persona_interp.interventions.graph import Capture
+from persona_interp.interventions.positions import Spans
+from persona_interp.shapes import PositionMask, Residual
+
+
+class Readout:
+    """The results of one `Capture` for one batch.
+
+    Args:
+        capture: what to read.
+        n_layers: blocks of the model.
+    """
+
+    def __init__(self, capture: Capture, n_layers: int) -> None:
+        self.capture = capture
+        self.layers = frozenset(capture.layers_of(n_layers))
+        self._mask: PositionMask | None = None
+        self._parts: list[Tensor] = []
+        self._sum: Float[Tensor, "layer batch d_model"] | None = None
+        self._count: Int[Tensor, " batch"] | None = None
+        self._kept: list[tuple[Tensor, PositionMask]] = []
+
+    @property
+    def while_generating(self) -> bool:
+        """Whether answer tokens are read."""
+        return self.capture.positions in ("all", "answer")
+
+    def begin(self, mask: PositionMask) -> None:
+        """Open a call of which the positions in `mask` are read."""
+        self._mask, self._parts = mask, []
+
+    def read(self, layer: int, resid: Residual) -> None:
+        """Take what is needed from the output of block `layer`."""
+        if layer not in self.layers or self._mask is None:
+            return
+        if self.capture.reduction == "none":
+            self._parts.append(resid.detach().cpu())
+        elif resid.shape[1] == 1:
+            self._parts.append(resid.detach()[:, 0])
+        else:
+            mask = self._mask.to(resid.device).unsqueeze(-1)
+            # where, not a product: whatever a model computes at a pad, even NaN, stays out
+            self._parts.append(torch.where(mask, resid.detach(), 0).sum(dim=1, dtype=torch.float32))
+
+    def end(self) -> None:
+        """Close the call and add it to what was read before."""
+        if self._mask is None or not self._parts:
+            return
+        if self.capture.reduction == "none":
+            self._kept.append((torch.stack(self._parts), self._mask.cpu()))
+        else:
+            device = self._parts[0].device
+            total = torch.stack([part.to(device) for part in self._parts]).float()
+            mask = self._mask.to(device)
+            if mask.shape[1] == 1:
+                total = torch.where(mask[:, 0].view(1, -1, 1), total, 0)
+            count = mask.sum(dim=1)
+            self._sum = total if self._sum is None else self._sum + total
+            self._count = count if self._count is None else self._count + count
+        self._mask, self._parts = None, []
+
+    def result(self, row: int) -> Tensor | None:
+        """What was read of `row`, on the CPU: ``[layer d_model]``, or ``[layer pos d_model]`` without reduction.
+
+        None where the row has no such position: an answer of a single token has none that can be read.
+        """
+        if self.capture.reduction == "none":
+            pieces = [kept[:, row][:, mask[row]] for kept, mask in self._kept]
+            if not pieces or not sum(piece.shape[1] for piece in pieces):
+                return None
+            read = torch.cat(pieces, dim=1)
+            return read[:, 0].clone() if self.capture.positions == "prompt_last" else read
+        if self._sum is None or self._count is None or not int(self._count[row]):
+            return None
+        return (self._sum[:, row] / self._count[row]).cpu()
+
+
+class Readouts:
+    """Every `Capture` of a graph, for one batch."""
+
+    def __init__(self, captures: Iterable[Capture], n_layers: int) -> None:
+        self._readouts = [Readout(capture, n_layers) for capture in captures]
+
+    def layers(self, *, generating: bool) -> frozenset[int]:
+        """The blocks to be read in a prefill, or in the calls of generation after it."""
+        active = [readout for readout in self._readouts if readout.while_generating or not generating]
+        return frozenset[int]().union(*(readout.layers for readout in active))
+
+    def begin_prefill(self, spans: Spans) -> None:
+        """Open a call that holds whole rows or whole prompts."""
+        for readout in self._readouts:
+            readout.begin(spans.reading(readout.capture.positions))
+
+    def begin_token(self, mask: PositionMask) -> None:
+        """Open a call that holds one answer token a row, read where `mask` ``[batch 1]`` says so."""
+        for readout in self._readouts:
+            if readout.while_generating:
+                readout.begin(mask)
+
+    def read(self, layer: int, resid: Residual) -> None:
+        """Offer the output of block `layer` to every capture."""
+        for readout in self._readouts:
+            readout.read(layer, resid)
+
+    def end(self) -> None:
+        """Close the call."""
+        for readout in self._readouts:
+            readout.end()
+
+    def result(self, row: int) -> dict[Capture, Tensor]:
+        """What each capture read of `row`; captures that found nothing to read are absent."""
+        results = ((readout.capture, readout.result(row)) for readout in self._readouts)
+        return {capture: value for capture, value in results if value is not None}

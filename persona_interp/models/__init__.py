@@ -1,0 +1,1 @@
+"""Models with named layers: loading, chat formats, and the verbs capture, generate and log_likelihood."""
