@@ -1,7 +1,7 @@
 """A trait: the texts that bring it out, the questions it may show in, and the rubric that scores it.
 
 The JSON on disk is the schema persona-vector code shares (``instruction``, ``questions``, ``eval_prompt``; Chen et al.,
-arXiv 2507.21509, section 2 and appendix A) with four fields of ours beside it: ``format_version``, ``name``,
+arXiv 2507.21509, section 2) with four fields of ours beside it: ``format_version``, ``name``,
 ``description`` and ``n_extraction``, which says how many of the questions, from the first, are for extraction.
 """
 
