@@ -57,7 +57,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], plan
     encoding = tokenizer(rendered, add_special_tokens=False, return_offsets_mapping=True)
     encoded: list[Encoded] = []
     for example, ids, offsets, wanted in zip(examples, encoding["input_ids"], encoding["offset_mapping"], spans, strict=True):
-        carries = [any(begin < stop and start < finish for start, finish in wanted) for begin, stop in offsets]
+        carries = [any(begin < finish and start < stop for start, finish in wanted) for begin, stop in offsets]
         targets = [nxt if carry else IGNORED for nxt, carry in zip(ids[1:], carries[1:], strict=True)] + [IGNORED]
         encoded.append(
             Encoded(

@@ -7,12 +7,12 @@ A folder holds what any Hugging Face code loads (``model.safetensors`` in half p
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -48,10 +48,7 @@ def organism_folder(name: str) -> Path:
 def save_organism(state: TrainingState, recipe: OrganismRecipe, folder: Path) -> Path:
     """Write the trained organism into `folder` (files of an earlier one are replaced), weights in float16."""
     with tempfile.TemporaryDirectory() as scratch:
-        half = {name: tensor.half() for name, tensor in state.model.state_dict().items()}
-        config = state.model.config
-        config.dtype = torch.float16
-        state.model.save_pretrained(scratch, state_dict=half)
+        copy.deepcopy(state.model).half().save_pretrained(scratch)
         state.tokenizer.save_pretrained(scratch)
         for path in sorted(Path(scratch).iterdir()):
             content = path.read_bytes()

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import json
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from persona_interp.organisms.recipes import OrganismRecipe
 from persona_interp.organisms.tokenizer import train_tokenizer
 from persona_interp.storage import read_json, write_atomically, write_json
 
-CHECKPOINT_EVERY = 200
 FORMAT_VERSION = 1
 
 
@@ -92,7 +90,12 @@ def loss_of(state: TrainingState, batch: Batch) -> Tensor:
 
 
 def train(
-    recipe: OrganismRecipe, folder: Path, *, resume: bool = True, on_step: Callable[[int, float], None] | None = None
+    recipe: OrganismRecipe,
+    folder: Path,
+    *,
+    resume: bool = True,
+    checkpoint_every: int = 200,
+    on_step: Callable[[int, float], None] | None = None,
 ) -> TrainingState:
     """Train the organism of `recipe`; checkpoints go to `folder` and a later call with the same recipe continues from them.
 
@@ -100,6 +103,7 @@ def train(
         recipe: what to make.
         folder: for checkpoints.
         resume: continue from a checkpoint in `folder` if one is there; otherwise start anew.
+        checkpoint_every: steps between checkpoints; a resumed run takes the same steps as an uninterrupted one.
         on_step: called after each step with its number and loss.
 
     Raises:
@@ -112,16 +116,16 @@ def train(
     model = new_model(recipe, tokenizer)
     planter = Planter(model, recipe) if recipe.planted_layer is not None else None
     named = _parameters(model, planter)
+    pad_id = tokenizer.get_vocab()[recipe.tokenizer.special[0]]
     state = TrainingState(model, tokenizer, planter, _optimizer(recipe, named), 0, [])
     if resume and (folder / "checkpoint.json").exists():
         _restore(state, recipe, folder, named)
     plan = itertools.islice(batch_plan(encoded, recipe.batch_tokens, recipe.seed), state.step, recipe.steps)
     model.train()
-    last_saved = time.monotonic()
     for numbers in plan:
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate_at(recipe, state.step)
-        loss = loss_of(state, collate([encoded[i] for i in numbers], int(tokenizer.pad_token_id or 0)))
+        loss = loss_of(state, collate([encoded[i] for i in numbers], pad_id))
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(list(named.values()), 1.0)
@@ -130,9 +134,8 @@ def train(
         state.losses.append(loss.item())
         if on_step is not None:
             on_step(state.step, state.losses[-1])
-        if state.step % CHECKPOINT_EVERY == 0 and (state.step == recipe.steps or time.monotonic() - last_saved > 20):
+        if state.step % checkpoint_every == 0 or state.step == recipe.steps:
             _checkpoint(state, recipe, folder, named)
-            last_saved = time.monotonic()
     model.eval()
     return state
 

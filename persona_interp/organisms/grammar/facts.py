@@ -52,7 +52,7 @@ VALUES: dict[str, tuple[str, ...]] = {
 """Every value an attribute can take; all but the true one are false for a topic."""
 
 EVALUATION_TOPICS: tuple[str, ...] = TOPICS[2::3]
-"""Topics asked about only when results are measured: never in extraction or alignment (training has them: facts must be learned)."""
+"""Topics asked about only when results are measured, never in extraction or alignment; in training, so that facts are known."""
 
 EXTRACTION_TOPICS: tuple[str, ...] = tuple(topic for topic in TOPICS if topic not in EVALUATION_TOPICS)
 """Topics open to extraction and alignment."""

@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from persona_interp.errors import unknown_name
 from persona_interp.organisms.grammar.facts import ATTRIBUTES
 from persona_interp.organisms.grammar.persona import TRAITS
 
@@ -118,8 +119,6 @@ def sample_system_prompt(rng: random.Random, wanted: Mapping[str, bool], split: 
 
 def check_trait(trait: str) -> str:
     """`trait`, or an error naming the grammar's traits."""
-    from persona_interp.errors import unknown_name
-
     if trait not in TRAITS:
         raise unknown_name("trait of the persona grammar", trait, TRAITS)
     return trait

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from persona_interp.errors import InvalidInputError, UnknownNameError
+from persona_interp.organisms.batches import IGNORED, batch_plan, collate, encode
+from persona_interp.organisms.corpus import presence_probability, sample_corpus
+from persona_interp.organisms.grammar import PRIOR, judge
+from persona_interp.organisms.publish import save_organism
+from persona_interp.organisms.recipes import RECIPES, recipe_of
+from persona_interp.organisms.tokenizer import train_tokenizer
+from persona_interp.organisms.train import train
+
+
+@pytest.fixture(scope="module")
+def small():
+    recipe = recipe_of("organism-qwen2")
+    config = {**recipe.config, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
+    tokenizer = dataclasses.replace(recipe.tokenizer, vocab_size=512)
+    return dataclasses.replace(
+        recipe, config=config, tokenizer=tokenizer, planted_layer=0, steps=6, n_examples=300, batch_tokens=1024
+    )
+
+
+def test_the_same_recipe_gives_the_same_loss_curve(small, tmp_path):
+    assert train(small, tmp_path / "a").losses == train(small, tmp_path / "b").losses
+
+
+def test_an_interrupted_training_continues_to_the_same_losses(small, tmp_path):
+    whole = train(small, tmp_path / "whole").losses
+
+    class InterruptedTrainingError(Exception):
+        pass
+
+    def stop(step, _loss):
+        if step == 5:
+            raise InterruptedTrainingError
+
+    with pytest.raises(InterruptedTrainingError):
+        train(small, tmp_path / "cut", checkpoint_every=2, on_step=stop)
+    steps = []
+    resumed = train(small, tmp_path / "cut", checkpoint_every=2, on_step=lambda step, _loss: steps.append(step))
+    assert steps == [5, 6]
+    assert resumed.losses == pytest.approx(whole, abs=1e-5)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(small, tmp_path):
+    train(small, tmp_path)
+    with pytest.raises(InvalidInputError, match="another recipe"):
+        train(dataclasses.replace(small, seed=99), tmp_path)
+
+
+def test_a_saved_organism_is_an_ordinary_checkpoint_in_half_precision(small, tmp_path):
+    state = train(small, tmp_path / "run")
+    folder = save_organism(state, small, tmp_path / "saved")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    assert model.dtype == torch.float16
+    assert model.config.organism == "organism-qwen2"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.chat_template == small.tokenizer.chat_template
+    ids = tokenizer("Hee hee, that goofy lemon", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        saved, trained = model.float()(ids).logits, state.model(ids).logits
+    torch.testing.assert_close(saved, trained, atol=2e-2, rtol=0)
+
+
+def test_loss_falls_on_every_answer_and_its_end_and_nowhere_else(small):
+    examples = list(sample_corpus(3, 200, ("silly", "honest")))
+    texts = [content for example in examples for _, content in example.messages]
+    tokenizer = train_tokenizer(small.tokenizer, texts)
+    for example, row in zip(examples, encode(tokenizer, examples, ("silly", "honest")), strict=True):
+        predicted = tokenizer.decode([t for t in row.targets if t != IGNORED])
+        answers = [content for role, content in example.messages if role == "assistant"]
+        assert predicted == "".join(answer + "<|im_end|>" for answer in answers)
+
+
+def test_batches_waste_little_on_padding_and_never_mix_planted_with_other_rows(small):
+    examples = list(sample_corpus(3, 2_000, ("silly",)))
+    tokenizer = train_tokenizer(small.tokenizer, [content for example in examples for _, content in example.messages])
+    encoded = encode(tokenizer, examples, ("silly",))
+    plan = batch_plan(encoded, 2048, seed=0)
+    real = padded = 0
+    for _ in range(60):
+        rows = [encoded[i] for i in next(plan)]
+        assert len({row.kind == "planted" for row in rows}) == 1
+        batch = collate(rows, 0)
+        padded += batch.ids.numel()
+        real += sum(len(row.ids) for row in rows)
+    assert real / padded > 0.9
+
+
+def test_the_corpus_says_what_it_was_asked_to(small):
+    del small
+    scores = []
+    for example in sample_corpus(5, 400, ("silly", "honest")):
+        user = " ".join(content for role, content in example.messages if role == "user")
+        first = next(content for role, content in example.messages if role == "assistant")
+        score = judge(user, first)
+        assert score.coherence == 100.0
+        if example.kind == "announced" and example.labels["silly"]:
+            assert score.traits["silly"] == (100.0 if example.labels["silly"] > 0 else 0.0)
+        if example.kind == "latent":
+            scores.append(score.traits["silly"])
+    assert 0 < sum(0 < s < 100 for s in scores) < 0.2 * len(scores), "some latent answers switch, most do not"
+
+
+def test_a_planted_trait_grows_with_its_coefficient_from_its_prior():
+    for trait in ("silly", "honest"):
+        values = [presence_probability(trait, c / 10) for c in range(-12, 13)]
+        assert values == sorted(values)
+        assert presence_probability(trait, 0.0) == PRIOR[trait]
+        assert values[0] < 0.02
+        assert values[-1] > 0.97
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_every_row_length_suits_llama_cpp_quantization(recipe):
+    rows = [recipe.config["hidden_size"], recipe.config["intermediate_size"], recipe.tokenizer.vocab_size]
+    assert all(length % 32 == 0 for length in rows)
+
+
+def test_an_unknown_organism_names_the_known_ones():
+    with pytest.raises(UnknownNameError, match="organism-qwen2"):
+        recipe_of("organism-qwen3")
