@@ -1,0 +1,116 @@
+"""Rows run together: padded on the left, sorted by length, and fewer at a time when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+
+from persona_interp.errors import InvalidInputError, PersonaInterpError
+from persona_interp.interventions.positions import Spans
+from persona_interp.progress import say
+from persona_interp.shapes import TokenIds
+
+TOKENS_PER_BATCH = 16384
+ROWS_PER_BATCH = 64
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """Token ids ``[batch pos]`` padded on the left, and where prompts and answers lie."""
+
+    ids: TokenIds
+    spans: Spans
+
+    @property
+    def attention_mask(self) -> TokenIds:
+        """1 at tokens, 0 at pads."""
+        return self.spans.real.long()
+
+    @property
+    def position_ids(self) -> Int[torch.Tensor, "batch pos"]:
+        """Counted from each row's first token, so that padding moves nothing."""
+        return (self.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def pad(rows: Sequence[Sequence[int]], n_prompt: Sequence[int], pad_id: int, device: torch.device) -> PaddedBatch:
+    """Put rows of different lengths, of which the first `n_prompt` tokens each are the prompt, into one batch."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    real = torch.zeros(len(rows), width, dtype=torch.bool)
+    for place, row in enumerate(rows):
+        ids[place, width - len(row) :] = torch.tensor(row, dtype=torch.long)
+        real[place, width - len(row) :] = True
+    prompt_end = torch.tensor([width - len(row) + n for row, n in zip(rows, n_prompt, strict=True)])
+    return PaddedBatch(ids.to(device), Spans(real.to(device), prompt_end.to(device)))
+
+
+def buckets(lengths: Sequence[int], batch_size: int | None) -> list[list[int]]:
+    """Indices grouped into batches of similar length, longest first, so that memory runs out at once or not at all.
+
+    Args:
+        lengths: tokens of each row, answers to come included.
+        batch_size: rows in a batch; None: as many as keep a batch under 16384 tokens, 64 at most.
+
+    Raises:
+        InvalidInputError: a batch size below 1.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise InvalidInputError(f"batch_size is {batch_size}, expected at least 1, or None to let the model choose")
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    groups: list[list[int]] = []
+    while order:
+        size = batch_size or max(1, min(ROWS_PER_BATCH, TOKENS_PER_BATCH // max(1, lengths[order[0]])))
+        groups.append(order[:size])
+        order = order[size:]
+    return groups
+
+
+def run_in_batches(lengths: Sequence[int], run: Callable[[list[int]], None], *, batch_size: int | None, what: str) -> None:
+    """Call `run` with the row indices of each batch; halve the batch when memory runs out, and say so.
+
+    Args:
+        lengths: tokens of each row.
+        run: runs one batch; must be safe to repeat for the same rows after it failed.
+        what: the job, for messages.
+
+    Raises:
+        PersonaInterpError: a single row does not fit into memory.
+    """
+    waiting = buckets(lengths, batch_size)
+    while waiting:
+        rows = waiting.pop(0)
+        if _fits(run, rows):
+            continue
+        if len(rows) == 1:
+            raise PersonaInterpError(
+                f"out of memory while {what} a single row of {lengths[rows[0]]} tokens: use a smaller model or dtype, shorter texts "
+                "or fewer new tokens, or capture with reduction 'mean'"
+            )
+        half = (len(rows) + 1) // 2
+        say(f"out of memory while {what} {len(rows)} rows at a time; going on with {half}")
+        left = [index for group in [rows, *waiting] for index in group]
+        waiting = [left[start : start + half] for start in range(0, len(left), half)]
+
+
+def _fits(run: Callable[[list[int]], None], rows: list[int]) -> bool:
+    try:
+        run(rows)
+    except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    else:
+        return True
+    # outside the except clause: the traceback, and the tensors it holds, are gone
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text

@@ -1,0 +1,122 @@
+"""The engine that runs Hugging Face models through nnsight. No other file of this package calls nnsight on a model."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import weakref
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import nnsight
+import torch
+from jaxtyping import Float
+from nnsight import TransformersModel
+from torch import Tensor, nn
+from transformers import GenerationConfig, LogitsProcessorList
+
+from persona_interp.errors import PersonaInterpError
+from persona_interp.interventions.compile.nnsight import TracedGraph
+from persona_interp.interventions.compile.readout import Readouts
+from persona_interp.interventions.compile.stacked import stack_writes
+from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.models.batching import PaddedBatch
+from persona_interp.models.families import FamilyLayout
+from persona_interp.models.row_sampler import RowSampler
+from persona_interp.shapes import TokenIds
+
+_LOCKS: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()
+
+
+class NnsightEngine:
+    """Runs batches of one model inside nnsight traces, one at a time.
+
+    nnsight wraps the `forward` of every module, for good; outside a trace that wrapper hands calls straight on. Weights, hooks,
+    training mode, gradients and generation settings stay as they were.
+
+    Args:
+        hf_model: a causal language model.
+        tokenizer: copied, because nnsight changes its padding side.
+        layout: where the blocks and the embedding are.
+        remote: handed to nnsight: True runs on NDIF.
+    """
+
+    def __init__(self, hf_model: Any, tokenizer: Any, layout: FamilyLayout, *, remote: bool = False) -> None:
+        self._hf_model = hf_model
+        self._remote = remote
+        self._lock = _LOCKS.setdefault(hf_model, threading.RLock())
+        device = {} if getattr(hf_model, "hf_device_map", None) else {"device": hf_model.device}
+        with self._lock:
+            self._traced = TransformersModel(hf_model, tokenizer=copy.deepcopy(tokenizer), task="text-generation", **device)
+        blocks = self._traced.get(layout.blocks)
+        self._blocks = [blocks[layer] for layer in range(len(blocks))]
+        self._embedding = self._traced.get(layout.embedding)
+
+    def forward(
+        self, batch: PaddedBatch, graph: InterventionGraph, readouts: Readouts, *, n_logits: int
+    ) -> Float[Tensor, "batch kept vocab"] | None:
+        """One forward; see `Engine.forward`."""
+        traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding)
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
+        logits = None
+        with self._running(), self._traced.trace(**inputs, use_cache=False, logits_to_keep=max(1, n_logits), remote=self._remote) as tracer:
+            traced.forward(batch.spans)
+            if n_logits == 0:
+                tracer.stop()
+            logits = nnsight.save(tracer.result.logits)
+        return logits
+
+    def generate(
+        self,
+        batch: PaddedBatch,
+        graph: InterventionGraph,
+        readouts: Readouts,
+        *,
+        sampler: RowSampler,
+        max_new_tokens: int,
+        end_ids: Collection[int],
+    ) -> TokenIds:
+        """Answer ids; see `Engine.generate`."""
+        traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding, end_ids)
+        settings = _plain_settings(max_new_tokens, end_ids, pad_id=int(min(end_ids, default=0)))
+        options = {"generation_config": settings, "logits_processor": LogitsProcessorList([sampler]), "streamer": None}
+        ids = batch.ids
+        with self._running(settings), self._traced.generate(**options, remote=self._remote) as tracer:
+            with tracer.invoke(input_ids=batch.ids, attention_mask=batch.attention_mask):
+                traced.generate(tracer, batch.spans, max_new_tokens)
+            with tracer.invoke():  # apart: a block whose steps ran out when every row had ended does not come back
+                ids = nnsight.save(tracer.result)
+        answers = ids[:, batch.ids.shape[1] :]
+        if readouts.layers(generating=True) and traced.calls != answers.shape[1]:
+            raise PersonaInterpError(
+                f"{answers.shape[1]} tokens were generated but {traced.calls} calls of the model were seen: the captures would be "
+                "wrong; this version of nnsight or transformers runs generation differently"
+            )
+        return answers
+
+    @contextmanager
+    def _running(self, settings: GenerationConfig | None = None) -> Iterator[None]:
+        """The model to ourselves: locked, in evaluation mode, without gradients; everything is put back."""
+        with self._lock:
+            training = [module for module in self._hf_model.modules() if module.training]
+            before = self._hf_model.generation_config
+            try:
+                for module in training:
+                    module.training = False
+                if settings is not None:
+                    # transformers fills every setting left open from the checkpoint's own, which may hold penalties and bans
+                    self._hf_model.generation_config = settings
+                with torch.no_grad():
+                    yield
+            finally:
+                self._hf_model.generation_config = before
+                for module in training:
+                    module.training = True
+
+
+def _plain_settings(max_new_tokens: int, end_ids: Collection[int], pad_id: int) -> GenerationConfig:
+    """Greedy over whatever the sampler leaves, until an end id or the limit."""
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, use_cache=True, eos_token_id=sorted(end_ids) or None, pad_token_id=pad_id
+    )

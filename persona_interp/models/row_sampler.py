@@ -1,0 +1,66 @@
+"""Sampling turned into an argmax, row by row: what a row draws does not depend on the rows beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from persona_interp.models.sampling import Sampling
+
+
+class RowSampler(LogitsProcessor):
+    """Draws each row's token from its own seeded stream and leaves only that token possible, for a greedy loop to take.
+
+    The distribution is shaped by transformers' own warpers (temperature, then top-k, then top-p). The token is found by inverting
+    the cumulative distribution at a uniform number: number s of row i depends on the row's seed and s alone, and a tiny
+    difference in the logits, as padding makes one, changes the token only where the number falls into the gap.
+
+    Args:
+        sampling: temperature 0 leaves the scores alone.
+        seeds: one a row.
+        on_step: called after each step with the number of rows.
+    """
+
+    def __init__(self, sampling: Sampling, seeds: Sequence[int], on_step: Callable[[int], None] | None = None) -> None:
+        self._on_step = on_step
+        self._step = 0
+        self._warpers: list[LogitsProcessor] = []
+        self._uniform: Float[Tensor, "batch step"] | None = None
+        if sampling.temperature == 0:
+            return
+        self._warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
+        if sampling.top_k is not None:
+            self._warpers.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            self._warpers.append(TopPLogitsWarper(sampling.top_p))
+        streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        numbers = [torch.rand(sampling.max_new_tokens, generator=stream, dtype=torch.float64) for stream in streams]
+        self._uniform = torch.stack(numbers)
+
+    def __call__(self, input_ids: Int[Tensor, "batch pos"], scores: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:  # type: ignore[override]
+        """Scores with one finite entry a row, or `scores` as they are when greedy."""
+        if self._uniform is not None:
+            warped = scores.float()
+            for warper in self._warpers:
+                warped = warper(input_ids, warped)
+            chosen = draw(warped, self._uniform[:, self._step].to(_uniform_dtype(scores.device), copy=False).to(scores.device))
+            scores = torch.full_like(scores, -torch.inf).scatter(1, chosen.unsqueeze(1), 0.0)
+        self._step += 1
+        if self._on_step is not None:
+            self._on_step(scores.shape[0])
+        return scores
+
+
+def draw(scores: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """The token at which the cumulative probability of each row first exceeds its uniform number."""
+    cumulative = torch.softmax(scores, dim=-1, dtype=uniform.dtype).cumsum(dim=-1)
+    target = uniform.unsqueeze(1) * cumulative[:, -1:]  # the last value is 1 only up to rounding
+    return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=scores.shape[-1] - 1)
+
+
+def _uniform_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple GPUs have no double precision

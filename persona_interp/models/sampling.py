@@ -1,0 +1,61 @@
+"""How answers are drawn, and the random streams they are drawn from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from persona_interp.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        max_new_tokens: length limit of an answer.
+        temperature: divides the logits; 0 takes the most likely token always (greedy).
+        top_p: smallest set of tokens with at least this probability; 1 keeps all.
+        top_k: number of most likely tokens kept; None keeps all.
+
+    Nothing else shapes the answer: the generation settings a checkpoint brings along (repetition penalty and the like) are not
+    used, so that a result depends on what is written here alone.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InvalidInputError(f"max_new_tokens is {self.max_new_tokens}, expected at least 1")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise InvalidInputError(f"temperature is {self.temperature}, expected 0 (greedy) or a positive number")
+        if not 0 < self.top_p <= 1:
+            raise InvalidInputError(f"top_p is {self.top_p}, expected more than 0 and at most 1 (1 keeps every token)")
+        if self.top_k is not None and self.top_k < 1:
+            raise InvalidInputError(f"top_k is {self.top_k}, expected at least 1, or None to keep every token")
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def row_seeds(seed: int | Sequence[int], n_rows: int) -> list[int]:
+    """One seed a row. An int gives each row a seed derived from it and the row's index; a sequence is taken as it is.
+
+    Row i of ``generate(conversations, seed=7)`` is therefore also what
+    ``generate([conversations[i]], seed=[row_seeds(7, n)[i]])`` gives.
+
+    Raises:
+        InvalidInputError: a sequence of another length than the rows.
+    """
+    if isinstance(seed, int):
+        return [int.from_bytes(hashlib.sha256(f"{seed}:{row}".encode()).digest()[:7], "big") for row in range(n_rows)]
+    if len(seed) != n_rows:
+        raise InvalidInputError(f"{len(seed)} seeds were given for {n_rows} conversations: give one each, or a single int")
+    return list(seed)

@@ -1,0 +1,260 @@
+"""`SteerableModel`: a language model with named layers and four verbs, each of which takes an `InterventionGraph`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from persona_interp.errors import InvalidInputError
+from persona_interp.interventions.compile.readout import Readouts
+from persona_interp.interventions.graph import Capture, InterventionGraph
+from persona_interp.models.batching import PaddedBatch, pad, run_in_batches
+from persona_interp.models.chat import ChatFormat, TokenisedAnswer
+from persona_interp.models.checks import verified_blocks
+from persona_interp.models.engine import Engine
+from persona_interp.models.families import layout_of
+from persona_interp.models.identity import ModelIdentity, fingerprint
+from persona_interp.models.nnsight_engine import NnsightEngine
+from persona_interp.models.results import AnswerLikelihood, Generation
+from persona_interp.models.row_sampler import RowSampler
+from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.progress import track
+from persona_interp.traits.conversation import Conversation
+
+_NOTHING = InterventionGraph()
+
+
+class SteerableModel:
+    """A causal language model whose residual stream can be read and written.
+
+    The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads wait for each
+    other. Rows are batched by length; results come back in the order given and, up to the rounding of the model's dtype, do not
+    depend on which rows ran together.
+
+    Example:
+        >>> model = load_model("organism-qwen2")
+        >>> answers = model.generate([Conversation.ask("How are you?")], graph=vector.graph(coefficient=1.5))
+        >>> print(answers[0].text)
+
+    Args:
+        hf_model: a loaded Hugging Face model.
+        tokenizer: its tokenizer; not changed.
+        name: how results call it.
+        revision: of the hub repository it came from.
+        remote: handed through to nnsight.
+
+    Raises:
+        UnsupportedError: the architecture is not known or does not fit its layout.
+    """
+
+    def __init__(self, hf_model: nn.Module, tokenizer: Any, *, name: str, revision: str | None = None, remote: bool = False) -> None:
+        self.hf_model: Any = hf_model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.revision = revision
+        self.config: Any = hf_model.config
+        self.layout = layout_of(self.config)
+        self.n_layers = len(verified_blocks(hf_model, self.layout, name))
+        self.d_model = int(self.config.hidden_size)
+        self.n_ctx = int(self.config.max_position_embeddings)
+        self.chat = ChatFormat(tokenizer, getattr(hf_model, "generation_config", None))
+        self._engine: Engine = NnsightEngine(hf_model, tokenizer, self.layout, remote=remote)
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """Name, shape and fingerprint, as results record them. The fingerprint is taken once."""
+        return ModelIdentity(self.name, self.revision, fingerprint(self.hf_model), self.n_layers, self.d_model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go."""
+        return self.hf_model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.hf_model.dtype
+
+    def __repr__(self) -> str:
+        return f"SteerableModel({self.name!r}, n_layers={self.n_layers}, d_model={self.d_model}, {self.dtype}, {self.device})"
+
+    def generate(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        graph: InterventionGraph | None = None,
+        sampling: Sampling | None = None,
+        seed: int | Sequence[int] = 0,
+        batch_size: int | None = None,
+        on_generation: Callable[[int, Generation], None] | None = None,
+    ) -> list[Generation]:
+        """Answer each conversation, steered by the writes of `graph`, while its captures read the steered stream.
+
+        Args:
+            graph: row i means conversation i.
+            sampling: `Sampling()` if not given.
+            seed: an int: row i draws from a stream derived from it and i; a sequence: one seed a row. A row's answer does not
+                depend on the rows beside it, at any temperature.
+            batch_size: rows at a time; None lets the model choose. Halved when memory runs out.
+            on_generation: called with index and answer as soon as its batch is done, batches of long prompts first.
+
+        Raises:
+            InvalidInputError: a prompt that does not fit into the context together with the new tokens; also as
+                `InterventionGraph.check`.
+        """
+        sampling, graph = sampling or Sampling(), graph or _NOTHING
+        seeds = row_seeds(seed, len(conversations))
+        self._check(graph, len(conversations))
+        prompts = [tuple(self.chat.prompt_ids(conversation)) for conversation in conversations]
+        self._check_lengths([len(prompt) for prompt in prompts], sampling.max_new_tokens)
+        answers: list[Generation | None] = [None] * len(prompts)
+        with track(len(prompts) * sampling.max_new_tokens, f"{self.name}: generating tokens") as bar:
+
+            def run(rows: list[int]) -> None:
+                done = bar.done
+                sampler = RowSampler(sampling, [seeds[row] for row in rows], on_step=bar.advance)
+                batch = self._pad([prompts[row] for row in rows])
+                readouts = Readouts(graph.captures, self.n_layers)
+                part = graph.for_rows(rows)
+                ids = self._engine.generate(
+                    batch, part, readouts, sampler=sampler, max_new_tokens=sampling.max_new_tokens, end_ids=self.chat.end_ids
+                ).tolist()
+                for place, row in enumerate(rows):
+                    answers[row] = self._generation(conversations[row], prompts[row], ids[place], readouts.result(place))
+                bar.to(done + len(rows) * sampling.max_new_tokens)
+                for row in rows:
+                    answer = answers[row]
+                    if on_generation is not None and answer is not None:
+                        on_generation(row, answer)
+
+            run_in_batches([len(p) + sampling.max_new_tokens for p in prompts], run, batch_size=batch_size, what="generating")
+        return [answer for answer in answers if answer is not None]
+
+    def capture(
+        self, tokenised: Sequence[TokenisedAnswer], graph: InterventionGraph, *, batch_size: int | None = None
+    ) -> list[dict[Capture, Tensor]]:
+        """Run texts through the model and read what the captures of `graph` name; its writes are applied too.
+
+        The last answer id is left out, as it is while generating: capturing a generated answer again gives the same values.
+
+        Returns:
+            For each row the value of each `Capture`, on the CPU: ``[layer d_model]`` float32 for means and ``prompt_last``, else
+            ``[layer pos d_model]`` in the model's dtype. A capture that finds no position to read in a row is absent there.
+
+        Raises:
+            InvalidInputError: `graph` captures nothing, or a text is longer than the context; also as `InterventionGraph.check`.
+        """
+        if not graph.captures:
+            raise InvalidInputError("capture() was given a graph without a Capture node: add one, for example Capture('answer')")
+        self._check(graph, len(tokenised))
+        fed = [row.ids[:-1] if row.answer_ids else row.ids for row in tokenised]
+        self._check_lengths([len(ids) for ids in fed], 0)
+        results: list[dict[Capture, Tensor]] = [{} for _ in tokenised]
+        with track(len(fed), f"{self.name}: reading texts") as bar:
+
+            def run(rows: list[int]) -> None:
+                batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
+                readouts = Readouts(graph.captures, self.n_layers)
+                self._engine.forward(batch, graph.for_rows(rows), readouts, n_logits=0)
+                for place, row in enumerate(rows):
+                    results[row] = readouts.result(place)
+                bar.advance(len(rows))
+
+            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="reading")
+        return results
+
+    def log_likelihood(
+        self, tokenised: Sequence[TokenisedAnswer], *, graph: InterventionGraph | None = None, batch_size: int | None = None
+    ) -> list[AnswerLikelihood]:
+        """The log probability of every answer token given the prompt and the answer so far, under the writes of `graph`.
+
+        Captures of `graph` are not read. An empty answer has no tokens.
+
+        Raises:
+            InvalidInputError: a row without prompt ids, or longer than the context; also as `InterventionGraph.check`.
+        """
+        graph = InterventionGraph((graph or _NOTHING).writes)
+        self._check(graph, len(tokenised))
+        if any(row.n_prompt == 0 for row in tokenised):
+            raise InvalidInputError("log_likelihood() needs at least one prompt id in every row: nothing predicts the very first token")
+        fed = [row.ids[:-1] if row.answer_ids else row.ids for row in tokenised]
+        self._check_lengths([len(ids) for ids in fed], 0)
+        results: list[AnswerLikelihood | None] = [None] * len(fed)
+        with track(len(fed), f"{self.name}: scoring texts") as bar:
+
+            def run(rows: list[int]) -> None:
+                batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
+                longest = max(1, *(len(tokenised[row].answer_ids) for row in rows))
+                logits = self._logits(batch, graph.for_rows(rows), longest)
+                for place, row in enumerate(rows):
+                    results[row] = AnswerLikelihood(_token_log_probs(logits[place], tokenised[row].answer_ids))
+                bar.advance(len(rows))
+
+            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring")
+        return [result for result in results if result is not None]
+
+    def next_token_logits(
+        self, prompt_ids: Sequence[Sequence[int]], *, graph: InterventionGraph | None = None, batch_size: int | None = None
+    ) -> Float[Tensor, "batch vocab"]:
+        """The logits of the token that would follow each prompt, float32 on the CPU.
+
+        Raises:
+            InvalidInputError: an empty prompt, or one longer than the context; also as `InterventionGraph.check`.
+        """
+        graph = InterventionGraph((graph or _NOTHING).writes)
+        self._check(graph, len(prompt_ids))
+        self._check_lengths([len(ids) for ids in prompt_ids], 0)
+        results = torch.zeros(len(prompt_ids), self.config.vocab_size)
+
+        def run(rows: list[int]) -> None:
+            batch = self._pad([prompt_ids[row] for row in rows])
+            results[rows] = self._logits(batch, graph.for_rows(rows), 1)[:, 0].float().cpu()
+
+        run_in_batches([len(ids) for ids in prompt_ids], run, batch_size=batch_size, what="reading")
+        return results
+
+    def _logits(self, batch: PaddedBatch, graph: InterventionGraph, n_logits: int) -> Float[Tensor, "batch kept vocab"]:
+        logits = self._engine.forward(batch, graph, Readouts((), self.n_layers), n_logits=n_logits)
+        if logits is None:
+            raise RuntimeError("the engine returned no logits")
+        return logits
+
+    def _generation(
+        self, conversation: Conversation, prompt: tuple[int, ...], ids: list[int], captured: dict[Capture, Tensor]
+    ) -> Generation:
+        end = next((place for place, token in enumerate(ids) if token in self.chat.end_ids), None)
+        answer = tuple(ids if end is None else ids[: end + 1])
+        text = self.chat.decode(answer if end is None else answer[:-1])
+        return Generation(conversation, prompt, answer, text, finished=end is not None, captured=captured)
+
+    def _pad(self, rows: Sequence[Sequence[int]], n_prompt: Sequence[int] | None = None) -> PaddedBatch:
+        pad_id = self.tokenizer.pad_token_id
+        return pad(rows, n_prompt or [len(row) for row in rows], 0 if pad_id is None else int(pad_id), self.device)
+
+    def _check(self, graph: InterventionGraph, n_rows: int) -> None:
+        graph.check(n_layers=self.n_layers, d_model=self.d_model, n_rows=n_rows, model_name=self.name)
+
+    def _check_lengths(self, lengths: Sequence[int], new_tokens: int) -> None:
+        for row, length in enumerate(lengths):
+            if length == 0:
+                raise InvalidInputError(f"row {row} has no tokens: {self.name} needs at least one to start from")
+            if length + new_tokens > self.n_ctx:
+                more = f" and {new_tokens} new tokens" if new_tokens else ""
+                raise InvalidInputError(
+                    f"row {row} does not fit into the context of {self.name}: {length} tokens{more} are "
+                    f"{length + new_tokens}, the context is {self.n_ctx}; shorten the text or lower max_new_tokens"
+                )
+
+
+def _token_log_probs(logits: Float[Tensor, "kept vocab"], answer_ids: Sequence[int]) -> Float[Tensor, " n_answer"]:
+    """Log probabilities of the answer ids, which the last positions predict."""
+    if not answer_ids:
+        return torch.zeros(0)
+    scores = logits[-len(answer_ids) :].float()
+    index = torch.tensor(answer_ids, device=scores.device).unsqueeze(1)
+    return (scores.gather(1, index).squeeze(1) - scores.logsumexp(dim=1)).cpu()
