@@ -1,0 +1,9 @@
+"""Figures: a result object goes in, a plotly Figure comes out. No model is ever called here."""
+
+from __future__ import annotations
+
+from persona_interp.plotting.dose import dose_figure
+from persona_interp.plotting.html import save_html
+from persona_interp.plotting.layers import layer_figure
+
+__all__ = ["dose_figure", "layer_figure", "save_html"]

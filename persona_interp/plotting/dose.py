@@ -1,0 +1,81 @@
+"""Dose and response: trait score and coherence against the coefficient."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Sequence
+from math import sqrt
+from statistics import stdev
+
+import plotly.graph_objects as go
+
+from persona_interp.evaluation.dose import DosePoint, DoseResponse
+from persona_interp.plotting.palette import BLUE, GREY, VERMILION, styled
+
+COHERENT = 75.0
+"""Published steering keeps coherence above this (arXiv 2507.21509); drawn as a line to read the usable range from."""
+
+
+def dose_figure(dose: DoseResponse) -> go.Figure:
+    """Mean trait score and coherence at each coefficient, bars of 1.96 standard errors over the answers, an example on hover.
+
+    Answers without a score are left out of the means, and counted on hover. A coefficient without any score leaves a gap.
+    """
+    points = sorted(dose.points, key=lambda point: point.coefficient)
+    figure = go.Figure()
+    trait = [point.trait for point in points]
+    coherence = [point.coherence for point in points]
+    hover = [_hover(point) for point in points]
+    _curve(figure, points, f"{dose.trait} score", trait, [point.trait_scores for point in points], BLUE, "circle", "solid", hover)
+    _curve(
+        figure, points, "coherence", coherence, [point.coherence_scores for point in points], VERMILION, "diamond", "dash", None
+    )
+    figure.add_hline(y=COHERENT, line={"color": GREY, "dash": "dot", "width": 1})
+    figure.add_annotation(
+        x=0, xref="paper", y=COHERENT, text="coherence 75", showarrow=False, yshift=9, font={"color": GREY, "size": 12}
+    )
+    figure.update_xaxes(title_text="coefficient (multiples of the vector; 0 = unsteered)", zeroline=True)
+    figure.update_yaxes(title_text="score (0 to 100)", range=[-4, 104])
+    layers = ", ".join(map(str, dose.layers))
+    return styled(figure, f"{dose.vector} vector added to {dose.model} at layer {layers}, judged by {dose.judge}", height=560)
+
+
+def _curve(
+    figure: go.Figure,
+    points: Sequence[DosePoint],
+    name: str,
+    means: Sequence[float | None],
+    scores: Sequence[Sequence[float | None]],
+    colour: str,
+    symbol: str,
+    dash: str,
+    hover: Sequence[str] | None,
+) -> None:
+    figure.add_trace(
+        go.Scatter(
+            x=[point.coefficient for point in points],
+            y=list(means),
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "dash": dash},
+            marker={"symbol": symbol, "size": 10},
+            error_y={"type": "data", "array": [_half_width(each) for each in scores], "thickness": 1.2},
+            connectgaps=False,
+            customdata=None if hover is None else list(hover),
+            hovertemplate="%{y:.1f}" if hover is None else "%{y:.1f}<br>%{customdata}",
+        )
+    )
+
+
+def _half_width(scores: Sequence[float | None]) -> float | None:
+    known = [score for score in scores if score is not None]
+    return 1.96 * stdev(known) / sqrt(len(known)) if len(known) > 1 else None
+
+
+def _hover(point: DosePoint) -> str:
+    lines = [f"{point.n} answers, {point.n_without_score} without a score"]
+    if point.perturbation_ratio is not None:
+        lines.append(f"{point.perturbation_ratio:.2f} of the mean residual norm")
+    lines += [html.escape(line) for line in textwrap.wrap(point.examples[0], 70)[:5]] if point.examples else []
+    return "<br>".join(lines)
