@@ -65,7 +65,7 @@ class Track:
 
 @contextmanager
 def track(total: int, description: str) -> Iterator[Track]:
-    """A progress bar over `total` units: ``with track(100, "generating") as bar: bar.advance(5)``.
+    """Show how far a job of `total` units is; the value of the ``with`` statement is told by ``advance(n)``.
 
     Nothing is drawn unless stderr is a terminal and the job takes longer than two seconds. Inside another bar that is already
     drawn an inner one stays silent: the outer one says how far the whole job is.

@@ -13,8 +13,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["PERSONA_INTERP_HOME"] = tempfile.mkdtemp(prefix="persona-interp-tests-")
 
-import beartype  # noqa: E402,F401  (must come before nnsight, which breaks its later import)
-from jaxtyping import install_import_hook  # noqa: E402
+import beartype  # noqa: F401  (must come before nnsight, which breaks its later import)
+from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))  # test helpers (tiny.py, typechecking.py) are imported by name
 install_import_hook("persona_interp", "typechecking.checked")

@@ -124,7 +124,7 @@ class InterventionGraph:
         return InterventionGraph(self.nodes + other.nodes)
 
     def for_rows(self, indices: Sequence[int]) -> InterventionGraph:
-        """The graph for a sub-batch: row ``i`` of the result is row ``indices[i]`` here. Writes left without a row are dropped."""
+        """The graph for a sub-batch: row ``i`` of it is row ``indices[i]`` here. Writes left without a row are dropped."""
         nodes: list[Node] = []
         for node in self.nodes:
             if isinstance(node, Write) and node.rows is not None:
@@ -156,10 +156,20 @@ class InterventionGraph:
             if id(write.operation) not in checked:
                 _check_direction(write, d_model, model_name)
                 checked.add(id(write.operation))
-            if n_rows is not None and write.rows is not None and max(write.rows) >= n_rows:
+        if n_rows is not None:
+            self.check_rows(n_rows, model_name=model_name)
+
+    def check_rows(self, n_rows: int, *, model_name: str = "the model") -> None:
+        """Raise unless every row the graph names exists in a call of `n_rows`.
+
+        Raises:
+            InvalidInputError: a row the call does not have.
+        """
+        for write in self.writes:
+            if write.rows is not None and max(write.rows) >= n_rows:
                 raise InvalidInputError(
-                    f"a Write at layer {write.layer} names row {max(write.rows)}, but this call of {model_name} has {n_rows} rows "
-                    f"(0 to {n_rows - 1}): give rows that exist, or None for every row"
+                    f"a Write at layer {write.layer} names row {max(write.rows)}, but this call of {model_name} has {n_rows} "
+                    f"rows (0 to {n_rows - 1}): give rows that exist, or None for every row"
                 )
 
     def to_json(self) -> dict[str, Any]:
@@ -175,7 +185,8 @@ class InterventionGraph:
         """
         if data.get("format_version") != FORMAT_VERSION:
             raise FileFormatError(
-                f"{source}: format_version {data.get('format_version')!r} is not {FORMAT_VERSION}: written by another version of this package"
+                f"{source}: format_version {data.get('format_version')!r} is not {FORMAT_VERSION}: it was written by another "
+                "version of this package"
             )
         nodes = data.get("nodes")
         if not isinstance(nodes, list):
@@ -211,7 +222,8 @@ def _check_choice(what: str, value: str, choices: Iterable[str]) -> None:
 def _check_layer(layer: int, n_layers: int, model_name: str) -> None:
     if not 0 <= layer < n_layers:
         raise IncompatibleError(
-            f"layer {layer} is out of range: {model_name} has {n_layers} layers, 0 to {n_layers - 1} (0-based, the output of that block)"
+            f"layer {layer} is out of range: {model_name} has {n_layers} layers, 0 to {n_layers - 1} "
+            "(0-based, the output of that block)"
         )
 
 

@@ -119,7 +119,8 @@ register_operation(Add)
 
 def vector_to_json(vector: Direction) -> dict[str, Any]:
     """A vector as dtype and decimal values; doubles hold every smaller float exactly, so the round trip is exact."""
-    return {"dtype": str(vector.dtype).removeprefix("torch."), "values": cast(list[float], vector.detach().cpu().double().tolist())}  # pyright: ignore[reportUnknownMemberType]
+    values = vector.detach().to(device="cpu", dtype=torch.float64)
+    return {"dtype": str(vector.dtype).removeprefix("torch."), "values": [float(value) for value in values]}
 
 
 def vector_from_json(data: object, *, source: str) -> Direction:

@@ -86,8 +86,8 @@ def run_in_batches(lengths: Sequence[int], run: Callable[[list[int]], None], *, 
             continue
         if len(rows) == 1:
             raise PersonaInterpError(
-                f"out of memory while {what} a single row of {lengths[rows[0]]} tokens: use a smaller model or dtype, shorter texts "
-                "or fewer new tokens, or capture with reduction 'mean'"
+                f"out of memory while {what} a single row of {lengths[rows[0]]} tokens: use a smaller model or dtype, shorter "
+                "texts, fewer new tokens, or captures with reduction 'mean'"
             )
         half = (len(rows) + 1) // 2
         say(f"out of memory while {what} {len(rows)} rows at a time; going on with {half}")

@@ -23,10 +23,14 @@ def verified_blocks(hf_model: nn.Module, layout: FamilyLayout, model_name: str) 
         _component(hf_model, layout, name, model_name)
     blocks = list(_component(hf_model, layout, "blocks", model_name).children())
     if not blocks:
-        raise UnsupportedError(f"{model_name}: {layout.blocks!r} of layout {layout.model_type!r} holds no blocks; correct `blocks`")
+        raise UnsupportedError(
+            f"{model_name}: {layout.blocks!r} of layout {layout.model_type!r} holds no blocks; correct `blocks`"
+        )
     kinds = {type(block).__name__ for block in blocks}
     if len(kinds) > 1:
-        raise UnsupportedError(f"{model_name}: its blocks are of different kinds ({', '.join(sorted(kinds))}), a layer would mean several things")
+        raise UnsupportedError(
+            f"{model_name}: its blocks are of different kinds ({', '.join(sorted(kinds))}), a layer would mean several things"
+        )
     d_model = _width(hf_model)
     for layer, output in enumerate(_block_outputs(hf_model, blocks)):
         if not isinstance(output, Tensor) or output.shape != (1, 2, d_model):

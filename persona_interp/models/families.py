@@ -42,7 +42,9 @@ def register_family(layout: FamilyLayout) -> FamilyLayout:
     """
     known = FAMILIES.get(layout.model_type)
     if known is not None and known != layout:
-        raise InvalidInputError(f"model_type {layout.model_type!r} is already registered as {known}: remove it from FAMILIES first")
+        raise InvalidInputError(
+            f"model_type {layout.model_type!r} is already registered as {known}: remove it from FAMILIES first"
+        )
     FAMILIES[layout.model_type] = layout
     return layout
 

@@ -60,12 +60,15 @@ class NnsightEngine:
         traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding)
         inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
         logits = None
-        with self._running(), self._traced.trace(**inputs, use_cache=False, logits_to_keep=max(1, n_logits), remote=self._remote) as tracer:
+        with (
+            self._running(),
+            self._traced.trace(**inputs, use_cache=False, logits_to_keep=max(1, n_logits), remote=self._remote) as tracer,
+        ):
             traced.forward(batch.spans)
             if n_logits == 0:
                 tracer.stop()
             logits = nnsight.save(tracer.result.logits)
-        return logits
+        return logits  # noqa: RET504 (nnsight hands saved values back by assigning to this name)
 
     def generate(
         self,
@@ -90,8 +93,8 @@ class NnsightEngine:
         answers = ids[:, batch.ids.shape[1] :]
         if readouts.layers(generating=True) and traced.calls != answers.shape[1]:
             raise PersonaInterpError(
-                f"{answers.shape[1]} tokens were generated but {traced.calls} calls of the model were seen: the captures would be "
-                "wrong; this version of nnsight or transformers runs generation differently"
+                f"{answers.shape[1]} tokens were generated but {traced.calls} calls of the model were seen: the captures would "
+                "be wrong; this version of nnsight or transformers runs generation differently"
             )
         return answers
 
@@ -118,5 +121,10 @@ class NnsightEngine:
 def _plain_settings(max_new_tokens: int, end_ids: Collection[int], pad_id: int) -> GenerationConfig:
     """Greedy over whatever the sampler leaves, until an end id or the limit."""
     return GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, use_cache=True, eos_token_id=sorted(end_ids) or None, pad_token_id=pad_id
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        eos_token_id=sorted(end_ids) or None,
+        pad_token_id=pad_id,
     )

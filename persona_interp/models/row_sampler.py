@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -46,7 +47,7 @@ class RowSampler(LogitsProcessor):
         if self._uniform is not None:
             warped = scores.float()
             for warper in self._warpers:
-                warped = warper(input_ids, warped)
+                warped = warper(cast(torch.LongTensor, input_ids), warped)
             chosen = draw(warped, self._uniform[:, self._step].to(_uniform_dtype(scores.device), copy=False).to(scores.device))
             scores = torch.full_like(scores, -torch.inf).scatter(1, chosen.unsqueeze(1), 0.0)
         self._step += 1

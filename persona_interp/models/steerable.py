@@ -32,9 +32,9 @@ _NOTHING = InterventionGraph()
 class SteerableModel:
     """A causal language model whose residual stream can be read and written.
 
-    The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads wait for each
-    other. Rows are batched by length; results come back in the order given and, up to the rounding of the model's dtype, do not
-    depend on which rows ran together.
+    The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads wait for
+    each other. Rows are batched by length; results come back in the order given and, up to the rounding of the model's dtype, do
+    not depend on which rows ran together.
 
     Example:
         >>> model = load_model("organism-qwen2")
@@ -52,7 +52,9 @@ class SteerableModel:
         UnsupportedError: the architecture is not known or does not fit its layout.
     """
 
-    def __init__(self, hf_model: nn.Module, tokenizer: Any, *, name: str, revision: str | None = None, remote: bool = False) -> None:
+    def __init__(
+        self, hf_model: nn.Module, tokenizer: Any, *, name: str, revision: str | None = None, remote: bool = False
+    ) -> None:
         self.hf_model: Any = hf_model
         self.tokenizer = tokenizer
         self.name = name
@@ -181,7 +183,9 @@ class SteerableModel:
         graph = InterventionGraph((graph or _NOTHING).writes)
         self._check(graph, len(tokenised))
         if any(row.n_prompt == 0 for row in tokenised):
-            raise InvalidInputError("log_likelihood() needs at least one prompt id in every row: nothing predicts the very first token")
+            raise InvalidInputError(
+                "log_likelihood() needs at least one prompt id in every row: nothing predicts the very first token"
+            )
         fed = [row.ids[:-1] if row.answer_ids else row.ids for row in tokenised]
         self._check_lengths([len(ids) for ids in fed], 0)
         results: list[AnswerLikelihood | None] = [None] * len(fed)

@@ -1,7 +1,7 @@
 """What `Capture` nodes collect while a model runs: running sums or single positions, call by call, row by row.
 
-A call of the model is read between `begin` and `end`; in between `read` is given each block's output in execution order. Means are
-running sums in float32, so memory does not grow with the length of an answer.
+A call of the model is read between `begin` and `end`; in between `read` is given each block's output in execution order. Means
+are running sums in float32, so memory does not grow with the length of an answer.
 """
 
 from __future__ import annotations

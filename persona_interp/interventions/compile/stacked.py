@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.graph import InterventionGraph, Write, WritePositions
 from persona_interp.interventions.operations import Operation
 from persona_interp.interventions.positions import CallMasks, Everywhere
@@ -49,11 +48,6 @@ class StackedWrite:
         written = self.operation.transform(resid, self.direction, self.coefficient)
         if self.rows is None:
             return written if mask is True else torch.where(mask.unsqueeze(-1), written, resid)
-        if self.rows.shape[0] != resid.shape[0]:
-            raise InvalidInputError(
-                f"the graph names rows of a batch of {self.rows.shape[0]}, but the model was called with {resid.shape[0]} rows: "
-                "beams and several sequences per prompt multiply rows; repeat the prompts instead, or use rows=None"
-            )
         rows = self.rows.view(-1, 1)
         touched = rows if mask is True else rows & mask
         return torch.where(touched.unsqueeze(-1), written, resid)
@@ -83,15 +77,8 @@ class StackedGraph:
         return resid
 
 
-def stack_writes(graph: InterventionGraph, n_rows: int | None) -> StackedGraph:
-    """Compile the writes of `graph` for a batch of `n_rows`.
-
-    Args:
-        n_rows: None if it is not known; then a write that names rows gets as many rows as the graph names.
-    """
-    if n_rows is None:
-        named = [row for write in graph.writes for row in write.rows or ()]
-        n_rows = max(named, default=-1) + 1
+def stack_writes(graph: InterventionGraph, n_rows: int) -> StackedGraph:
+    """Compile the writes of `graph` for a batch of `n_rows`."""
     by_layer: dict[int, list[Write]] = {}
     for write in graph.writes:
         by_layer.setdefault(write.layer, []).append(write)
@@ -132,9 +119,8 @@ def _stack(group: list[Write], n_rows: int) -> StackedWrite:
     first = group[0]
     operation, direction = type(first.operation), first.operation.direction.detach().to(_dtype(first))
     if first.rows is None:
-        return StackedWrite(
-            operation, first.positions, direction.view(1, 1, -1), torch.full((1, 1, 1), first.coefficient, dtype=direction.dtype), None
-        )
+        coefficient = torch.full((1, 1, 1), first.coefficient, dtype=direction.dtype)
+        return StackedWrite(operation, first.positions, direction.view(1, 1, -1), coefficient, None)
     directions = torch.zeros(n_rows, 1, direction.shape[-1], dtype=direction.dtype)
     coefficients = torch.zeros(n_rows, 1, 1, dtype=direction.dtype)
     rows = torch.zeros(n_rows, dtype=torch.bool)
