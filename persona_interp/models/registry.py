@@ -1,0 +1,165 @@
+"""Which models can be named, and `load_model`, which turns a name, a folder or a module into a `SteerableModel`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from persona_interp.errors import FileFormatError, InvalidInputError, unknown_name
+from persona_interp.models.loading import LoadOptions, check_remote_key, load_hf_model, load_tokenizer
+from persona_interp.models.steerable import SteerableModel
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_PATH_LIKE = re.compile(r"[.~/\\]|.*[/\\].*[/\\]|[A-Za-z]:[/\\]|.*\.(gguf|safetensors|bin|pt)$")
+_models: dict[str, str] = {}
+
+MODELS: Mapping[str, str] = MappingProxyType(_models)
+"""Short name -> hub id. Models shipped with the package are listed by `shipped_models`."""
+
+
+def register_model(short_name: str, hub_id: str) -> None:
+    """Let `load_model` know `short_name`.
+
+    Raises:
+        InvalidInputError: the name is taken (also by a shipped model), or `hub_id` does not look like ``owner/name``.
+    """
+    if short_name in _models or short_name in shipped_models():
+        raise InvalidInputError(
+            f"model name {short_name!r} is taken by {_models.get(short_name, 'a shipped model')}: choose another"
+        )
+    if not _HUB_ID.fullmatch(hub_id):
+        raise InvalidInputError(f"hub id {hub_id!r} of model {short_name!r} must look like 'owner/name'")
+    _models[short_name] = hub_id
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name -> folder of the models whose weights lie in the package (``organism-*``); they need no hub."""
+    weights = Path(__file__).parents[1] / "organisms" / "weights"
+    return {config.parent.name: config.parent for config in sorted(weights.glob("organism-*/config.json"))}
+
+
+for _name, _hub_id in {
+    "qwen2.5-0.5b-instruct": "Qwen/Qwen2.5-0.5B-Instruct",
+    "qwen2.5-1.5b-instruct": "Qwen/Qwen2.5-1.5B-Instruct",
+    "qwen2.5-3b-instruct": "Qwen/Qwen2.5-3B-Instruct",
+    "qwen2.5-7b-instruct": "Qwen/Qwen2.5-7B-Instruct",
+    "llama-3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
+    "llama-3.2-3b-instruct": "meta-llama/Llama-3.2-3B-Instruct",
+    "llama-3.1-8b-instruct": "meta-llama/Llama-3.1-8B-Instruct",
+    "mistral-7b-instruct-v0.3": "mistralai/Mistral-7B-Instruct-v0.3",
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+}.items():
+    register_model(_name, _hub_id)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model's files are: `location` is a folder if `local`, else a hub id; `name` is what results call the model."""
+
+    name: str
+    location: str
+    local: bool
+
+
+def find_model(name: str | Path) -> ModelSource:
+    """Resolve a short name, local folder or hub id, in that order, without touching the network.
+
+    Raises:
+        UnknownNameError: neither; lists the known names and the closest.
+        FileFormatError: it reads like a path, and there is no such folder.
+    """
+    text = str(name)
+    shipped = shipped_models()
+    if text.lower() in shipped:
+        return ModelSource(text.lower(), str(shipped[text.lower()]), local=True)
+    if text.lower() in MODELS:
+        hub_id = MODELS[text.lower()]
+        return ModelSource(hub_id, hub_id, local=False)
+    folder = Path(text).expanduser()
+    if text and folder.is_dir():
+        return ModelSource(folder.resolve().name, str(folder), local=True)
+    if folder.is_file():
+        raise FileFormatError(f"model {text} is a file: give the folder that holds config.json, the tokenizer and *.safetensors")
+    if isinstance(name, Path) or _PATH_LIKE.match(text):
+        raise FileFormatError(f"model folder {text} does not exist")
+    if _HUB_ID.fullmatch(text):
+        return ModelSource(text, text, local=False)
+    raise unknown_name("model", text, [*MODELS, *shipped], "A hub id ('owner/name') or a local folder will do as well.")
+
+
+def load_model(
+    model: str | Path | nn.Module,
+    *,
+    tokenizer: Any = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
+    device_map: str | Mapping[str, Any] | None = None,
+    revision: str | None = None,
+    remote: bool = False,
+    trust_remote_code: bool = False,
+    cache_dir: str | Path | None = None,
+) -> SteerableModel:
+    """Load a model ready to be read and steered.
+
+    Example:
+        >>> model = load_model("organism-qwen2")                      # ships with the package
+        >>> model = load_model("qwen2.5-0.5b-instruct", device="cpu")  # from the hub or its cache
+        >>> model = load_model(hf_model, tokenizer=tokenizer)          # loaded by you; never changed
+
+    Args:
+        model: a short name (`MODELS`, `shipped_models`), a local folder, a hub id, or a loaded Hugging Face causal LM.
+        tokenizer: a tokenizer, or the name or folder of one; required with a loaded module, else the model's own.
+        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``: what the checkpoint was saved in, except that float16
+            becomes float32 on a CPU, where half precision is slow and inexact.
+        device: ``"auto"`` (CUDA, else Apple's MPS, else CPU) or a torch device.
+        device_map: passed on to transformers, for models spread over several devices (needs `accelerate`); instead of `device`.
+        revision: branch, tag or commit on the hub.
+        remote: run on NDIF through nnsight; only the architecture is built here. Needs the environment variable NDIF_API_KEY.
+        trust_remote_code: run Python code that comes with the model. Off: read that code before you turn it on.
+        cache_dir: where the hub's files are kept, instead of ``HF_HOME``.
+
+    Raises:
+        UnknownNameError: nothing of that name is known.
+        FileFormatError: the folder lacks files, or they are damaged.
+        InvalidInputError: an option that does not exist here, or does not fit the others.
+        UnsupportedError: no layout for the architecture, its code is not trusted, or a remote run without a key.
+        PersonaInterpError: the hub cannot be reached and the model is not cached, or memory ran out.
+    """
+    options = LoadOptions(dtype, device, device_map, revision, trust_remote_code, cache_dir)
+    if remote:
+        check_remote_key()
+    if isinstance(model, nn.Module):
+        return _wrap_module(model, tokenizer, options, remote=remote)
+    source = find_model(model)
+    options.check(local=source.local)
+    if remote and source.local:
+        raise InvalidInputError(f"model {source.name} is a local folder, which a remote run cannot see: give a hub id")
+    hf_model = load_hf_model(source.location, options, local=source.local, weights=not remote, shipped=shipped_models())
+    if tokenizer is None or isinstance(tokenizer, str | Path):
+        tokenizer = load_tokenizer(source.location if tokenizer is None else str(tokenizer), options, shipped=shipped_models())
+    commit = getattr(hf_model.config, "_commit_hash", None)
+    return SteerableModel(hf_model, tokenizer, name=source.name, revision=commit or revision, remote=remote)
+
+
+def _wrap_module(module: nn.Module, tokenizer: Any, options: LoadOptions, *, remote: bool) -> SteerableModel:
+    if tokenizer is None or isinstance(tokenizer, str | Path):
+        raise InvalidInputError("a loaded module comes without its tokenizer: pass tokenizer=..., the one it was trained with")
+    if options.changes_a_module():
+        raise InvalidInputError(
+            "dtype, device, device_map, revision and cache_dir say how to load a model, but this one is loaded and stays as it "
+            "is: move or convert it yourself, then leave them out"
+        )
+    config = getattr(module, "config", None)
+    if config is None:
+        raise InvalidInputError(f"a {type(module).__name__} is not a Hugging Face model: it has no config")
+    name = str(getattr(config, "_name_or_path", "") or type(module).__name__)
+    folder = Path(name)
+    return SteerableModel(module, tokenizer, name=folder.name if folder.is_dir() else name, remote=remote)
