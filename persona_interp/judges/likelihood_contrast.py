@@ -1,0 +1,67 @@
+"""A judge for models that follow no rubric: which of two instructions makes the answer more likely?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from persona_interp.errors import InvalidInputError
+from persona_interp.models.chat import TokenisedAnswer
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.traits.conversation import Conversation
+from persona_interp.traits.judging import Judgement
+from persona_interp.traits.trait import Trait
+
+
+class LikelihoodContrastJudge:
+    """Scores an answer by how much likelier it is under the trait's positive instructions than under its negative ones.
+
+    contrast = mean over the pairs of: mean per-token log p(answer | positive, question) - log p(answer | negative, question), in
+    nats a token. score = 100 / (1 + exp(-contrast / scale)): 50 where both instructions explain the answer equally well, 73 at
+    one `scale`, 95 at three. The end-of-turn token does not count, so that answers cut off by a limit compare with finished ones.
+
+    It knows only what the judging model does with the instructions: compare scores of one model and trait with each other,
+    not with rubric scores. Coherence is None. An empty answer has no score.
+
+    Args:
+        model: the judging model, never steered while it judges.
+        scale: nats a token, > 0. The default suits instruction-tuned models of a few billion parameters only roughly.
+
+    Raises:
+        InvalidInputError: `scale` is not a positive number.
+    """
+
+    def __init__(self, model: SteerableModel, *, scale: float = 0.1) -> None:
+        if not (math.isfinite(scale) and scale > 0):
+            raise InvalidInputError(f"scale is {scale}: give a positive number of nats a token")
+        self.model = model
+        self.scale = scale
+        self.name = f"contrast:{model.name}"
+
+    def judge(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
+        """Score (question, answer) pairs."""
+        judgements: list[Judgement] = []
+        for contrast in self.contrasts(trait, exchanges):
+            score = None if contrast is None else 50.0 * (1.0 + math.tanh(contrast / self.scale / 2))
+            judgements.append(Judgement(trait=score, coherence=None))
+        return judgements
+
+    def contrasts(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[float | None]:
+        """The contrast of each exchange in nats a token, None for an empty answer."""
+        rows: list[TokenisedAnswer] = []
+        places: list[tuple[int, float]] = []
+        for index, (question, answer) in enumerate(exchanges):
+            for pair in trait.instructions:
+                for system, sign in ((pair.positive, 1.0), (pair.negative, -1.0)):
+                    row = self._without_end(self.model.chat.tokenise(Conversation.ask(question, system=system), answer))
+                    if row.answer_ids:
+                        rows.append(row)
+                        places.append((index, sign / len(trait.instructions)))
+        totals: list[float | None] = [None] * len(exchanges)
+        for (index, weight), likelihood in zip(places, self.model.log_likelihood(rows) if rows else [], strict=True):
+            totals[index] = (totals[index] or 0.0) + weight * float(likelihood.token_log_probs.double().mean())
+        return totals
+
+    def _without_end(self, row: TokenisedAnswer) -> TokenisedAnswer:
+        ended = bool(row.answer_ids) and row.answer_ids[-1] in self.model.chat.end_ids
+        return TokenisedAnswer(row.ids[:-1], row.n_prompt) if ended else row
