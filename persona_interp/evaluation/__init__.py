@@ -1,0 +1,1 @@
+"""What steering did, measured."""
