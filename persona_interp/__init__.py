@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from persona_interp.models.sampling import Sampling as Sampling
     from persona_interp.models.steerable import SteerableModel as SteerableModel
     from persona_interp.models.steered import steered as steered
-    from persona_interp.organisms.trait_files import resolve_trait as resolve_trait
+    from persona_interp.organisms.trait_texts import resolve_trait as resolve_trait
     from persona_interp.traits.catalogue import load_trait as load_trait
     from persona_interp.traits.conversation import Conversation as Conversation
     from persona_interp.traits.trait import Trait as Trait
@@ -42,7 +42,7 @@ _HOMES = {
     "Conversation": "traits.conversation",
     "Trait": "traits.trait",
     "load_trait": "traits.catalogue",
-    "resolve_trait": "organisms.trait_files",
+    "resolve_trait": "organisms.trait_texts",
     "extract": "vectors.extract",
     "PersonaVector": "vectors.persona_vector",
     "InterventionGraph": "interventions.graph",

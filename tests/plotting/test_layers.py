@@ -66,5 +66,5 @@ def test_a_page_opens_offline_and_holds_plotly_once(tmp_path: Path) -> None:
     assert "measured on &lt;tiny&gt;" in text
     assert text.count('id="figure-0"') == text.count('id="figure-1"') == 1
     assert "<script src=" not in text
-    one = save_html(tmp_path / "one.html", figure).stat().st_size
+    one = save_html(tmp_path / "one.html", figure, title="one").stat().st_size
     assert 1e6 < one < path.stat().st_size < 1.2 * one

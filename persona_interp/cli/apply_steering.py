@@ -1,0 +1,215 @@
+"""``persona-interp apply-steering``: answer a prompt with one or more persona vectors added."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona_interp.cli import arguments
+from persona_interp.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from persona_interp.interventions.graph import InterventionGraph
+    from persona_interp.models.sampling import Sampling
+    from persona_interp.models.steerable import Generation, SteerableModel
+    from persona_interp.vectors.persona_vector import PersonaVector
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One vector and the layers it is added at; `reason` says why where nobody asked for them."""
+
+    file: Path
+    vector: PersonaVector
+    layers: tuple[int, ...]
+    reason: str | None
+
+    def ratio(self, coefficient: float) -> float | None:
+        """The largest perturbation ratio over the layers, where the file knows the residual norms."""
+        known = [
+            ratio
+            for layer, ratio in zip(self.vector.layers, self.vector.norm_ratios, strict=True)
+            if layer in self.layers and ratio
+        ]
+        return abs(coefficient) * max(known) if known else None
+
+
+def register(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "apply-steering",
+        help="answer a prompt with persona vectors added",
+        description="Answer a prompt while persona vectors are added to the residual stream.",
+        epilog="With one vector, several coefficients give one answer each. With several vectors, give one coefficient for all "
+        "of them or one for each; they are added together. A coefficient multiplies the vector as it is, at each of its layers.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--vectors", type=Path, nargs="+", required=True, metavar="FILE", help="vectors of this model")
+    parser.add_argument("--prompt", required=True, help="the user's message")
+    parser.add_argument("--system", help="a system prompt")
+    parser.add_argument(
+        "--coefficient",
+        "--coefficients",
+        type=arguments.number,
+        nargs="+",
+        default=[1.5],
+        metavar="X",
+        help="strength; negative turns the trait round (default: 1.5)",
+    )
+    parser.add_argument("--layer", type=arguments.layers, default="auto", metavar="auto|N[,N]", help="0-based (default: auto)")
+    parser.add_argument(
+        "--positions", choices=("all", "prompt", "response"), default="all", help="tokens that are steered (default: %(default)s)"
+    )
+    parser.add_argument("--baseline", action="store_true", help="also answer without steering, with the same seed")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the answers and where they came from")
+    arguments.add_model_options(parser)
+    arguments.add_sampling_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check what can be checked without the model, load it, generate, show, write."""
+    from persona_interp.progress import say
+    from persona_interp.storage import ensure_writable, write_json
+    from persona_interp.traits.conversation import Conversation
+
+    conversation = Conversation.ask(args.prompt, args.system)
+    if args.output is not None:
+        ensure_writable(args.output)
+    chosen = choose(args.vectors, args.layer)
+    doses = plan(args.coefficient, len(chosen))
+    sampling = arguments.sampling(args)
+    model = arguments.load_model(args)
+    for item in chosen:
+        item.vector.check_fits(model.identity)
+        if not item.vector.same_basis(model.identity):
+            say(f"note: {item.file} was made in {item.vector.model.name}, not in these weights; it fits by shape only")
+        if item.reason:
+            say(f"{item.vector.trait}: {item.reason}")
+
+    texts = answer(model, conversation, chosen, doses, sampling, args)
+    baseline = texts.pop(0) if args.baseline else None
+    show(chosen, doses, texts, baseline)
+    if args.output is not None:
+        write_json(args.output, record(args, model, chosen, doses, texts, baseline, sampling))
+        say(f"written: {args.output}")
+
+
+def choose(files: Sequence[Path], layers: arguments.Layers) -> list[Chosen]:
+    """Load the vectors and settle the layers of each."""
+    from persona_interp.vectors.layer_choice import choose_layer
+    from persona_interp.vectors.persona_vector import PersonaVector
+
+    chosen: list[Chosen] = []
+    for file in files:
+        vector = PersonaVector.load(file)
+        if layers == "auto":
+            choice = choose_layer(vector)
+            chosen.append(Chosen(file, vector, (choice.layer,), choice.reason))
+        else:
+            vector.select(layers)  # raises where the vector lacks one, naming those it has
+            chosen.append(Chosen(file, vector, layers, None))
+    return chosen
+
+
+def plan(coefficients: Sequence[float], n_vectors: int) -> list[tuple[float, ...]]:
+    """One tuple of coefficients, a number for each vector, per answer.
+
+    Raises:
+        InvalidInputError: several vectors, and neither one coefficient nor one for each.
+    """
+    if n_vectors == 1:
+        return [(coefficient,) for coefficient in coefficients]
+    if len(coefficients) == 1:
+        return [tuple(coefficients) * n_vectors]
+    if len(coefficients) == n_vectors:
+        return [tuple(coefficients)]
+    raise InvalidInputError(
+        f"{len(coefficients)} coefficients were given for {n_vectors} vectors: give one for all of them, or one for each"
+    )
+
+
+def answer(
+    model: SteerableModel,
+    conversation: Any,
+    chosen: Sequence[Chosen],
+    doses: Sequence[tuple[float, ...]],
+    sampling: Sampling,
+    args: argparse.Namespace,
+) -> list[Generation]:
+    """Every answer in one batch, each row with its own coefficients and the same seed; the unsteered one first if asked for."""
+    first = 1 if args.baseline else 0
+    graph: InterventionGraph | None = None
+    for row, dose in enumerate(doses, start=first):
+        for item, coefficient in zip(chosen, dose, strict=True):
+            part = item.vector.graph(coefficient, layers=item.layers, positions=args.positions, rows=(row,))
+            graph = part if graph is None else graph + part
+    rows = first + len(doses)
+    return model.generate(
+        [conversation] * rows, graph=graph, sampling=sampling, seed=[args.seed] * rows, batch_size=args.batch_size
+    )
+
+
+def show(
+    chosen: Sequence[Chosen], doses: Sequence[tuple[float, ...]], texts: Sequence[Generation], baseline: Generation | None
+) -> None:
+    """Print the answers beside their coefficients."""
+    from persona_interp.cli.tables import console, shown, table
+
+    rows = [["none", "–", baseline.text]] if baseline is not None else []
+    for dose, generation in zip(doses, texts, strict=True):
+        ratios = [item.ratio(coefficient) for item, coefficient in zip(chosen, dose, strict=True)]
+        rows.append([", ".join(f"{c:g}" for c in dose), ", ".join(shown(ratio) for ratio in ratios), generation.text])
+    title = "; ".join(f"{item.vector.trait} at layer {', '.join(map(str, item.layers))}" for item in chosen)
+    console().print(table(title, [("coefficient", "right"), ("x resid norm", "right"), ("answer", "left")], rows))
+
+
+def record(
+    args: argparse.Namespace,
+    model: SteerableModel,
+    chosen: Sequence[Chosen],
+    doses: Sequence[tuple[float, ...]],
+    texts: Sequence[Generation],
+    baseline: Generation | None,
+    sampling: Sampling,
+) -> dict[str, Any]:
+    """The JSON of a run. One coefficient gives a number and a text; several coefficients of one vector give two lists."""
+    from persona_interp.provenance import provenance
+
+    single = len(texts) == 1
+    return {
+        "format_version": FORMAT_VERSION,
+        "model": model.name,
+        "vectors": [str(item.file) for item in chosen],
+        "prompt": args.prompt,
+        "system": args.system,
+        "coefficient": args.coefficient[0] if len(args.coefficient) == 1 else args.coefficient,
+        "layers": sorted({layer for item in chosen for layer in item.layers}),
+        "positions": args.positions,
+        "steered": texts[0].text if single else [generation.text for generation in texts],
+        "baseline": None if baseline is None else baseline.text,
+        "applied": [
+            {
+                "vector": str(item.file),
+                "trait": item.vector.trait,
+                "layers": list(item.layers),
+                "layer_choice": item.reason or "given",
+            }
+            for item in chosen
+        ],
+        "answers": [
+            {
+                "coefficients": list(dose),
+                "perturbation_ratios": [item.ratio(coefficient) for item, coefficient in zip(chosen, dose, strict=True)],
+                "text": generation.text,
+                "finished": generation.finished,
+            }
+            for dose, generation in zip(doses, texts, strict=True)
+        ],
+        "provenance": provenance(model=model.identity.to_json(), seed=args.seed, sampling=asdict(sampling)),
+    }

@@ -1,0 +1,116 @@
+"""Options that several commands share, and the words they are refused with."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from persona_interp.models.sampling import Sampling
+    from persona_interp.models.steerable import SteerableModel
+
+Layers = Literal["auto"] | tuple[int, ...]
+
+VECTOR_SUFFIXES = (".json", ".safetensors", ".pt")
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
+
+
+def whole(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    value = whole(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def layers(text: str) -> Layers:
+    """``auto`` or 0-based block indices: ``12`` or ``10,11,12``."""
+    if text == "auto":
+        return "auto"
+    try:
+        return tuple(dict.fromkeys(whole(part.strip()) for part in text.split(",")))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor 0-based layer numbers such as 12 or 10,11,12") from None
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """``--model`` and how to load it."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model", required=True, metavar="M", help="short name, hub id or folder; organism-qwen2 ships with the package"
+    )
+    group.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: %(default)s)")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
+    group.add_argument("--device-map", metavar="MAP", help="spread the model over devices, e.g. auto (needs accelerate)")
+    group.add_argument("--revision", help="branch, tag or commit on the hub")
+    group.add_argument("--remote", action="store_true", help="run on NDIF's servers instead of this machine")
+    group.add_argument("--trust-remote-code", action="store_true", help="allow code that comes with the model to run")
+    group.add_argument(
+        "--batch-size", type=count, metavar="N", help="rows run together (default: chosen, halved when memory runs out)"
+    )
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """How answers are drawn."""
+    group = parser.add_argument_group("sampling")
+    group.add_argument("--max-new-tokens", type=count, default=128, metavar="N", help="answer length (default: %(default)s)")
+    group.add_argument(
+        "--temperature", type=number, default=1.0, metavar="X", help="0 takes the likeliest token (default: %(default)s)"
+    )
+    group.add_argument("--top-p", type=number, default=1.0, metavar="P", help="nucleus sampling (default: %(default)s)")
+    group.add_argument("--top-k", type=count, metavar="K", help="draw from the K likeliest tokens (default: from all)")
+    group.add_argument("--seed", type=whole, default=0, metavar="N", help="same seed, same answers (default: %(default)s)")
+
+
+def load_model(args: argparse.Namespace) -> SteerableModel:
+    """The model that `add_model_options` describes."""
+    from persona_interp.models.registry import load_model as load
+
+    return load(
+        args.model,
+        dtype=args.dtype,
+        device=args.device,
+        device_map=args.device_map,
+        revision=args.revision,
+        remote=args.remote,
+        trust_remote_code=args.trust_remote_code,
+    )
+
+
+def sampling(args: argparse.Namespace) -> Sampling:
+    """The sampling that `add_sampling_options` describes."""
+    from persona_interp.models.sampling import Sampling
+
+    return Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p, top_k=args.top_k)
+
+
+def vector_file(output: Path | None, model: str, trait: str) -> Path:
+    """Where a vector goes: `output` itself if it names a file, else ``<model>_<trait>.json`` in it (default ``vectors/``)."""
+    if output is not None and output.suffix in VECTOR_SUFFIXES and not output.is_dir():
+        return output
+    return (output or Path("vectors")) / f"{file_part(model)}_{file_part(Path(trait).stem)}.json"
+
+
+def file_part(name: str) -> str:
+    """The last part of a model's or trait's name, for a file name: ``Qwen/Qwen2.5-7B-Instruct`` gives ``Qwen2.5-7B-Instruct``."""
+    last = name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in last).lstrip(".") or "unnamed"

@@ -1,0 +1,67 @@
+"""Parsing, running a command, and turning errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from persona_interp.cli import apply_steering, extract_vectors, info, quickstart, traits
+from persona_interp.errors import PersonaInterpError
+
+COMMANDS = (quickstart, extract_vectors, apply_steering, info, traits)
+
+BAD_INPUT = 2
+INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+
+_NEGATIVE_NUMBER = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that takes every negative number as a value: ``--coefficients -2.0 -1e-1 0 1``."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        # argparse's own pattern knows no exponents and took "-1e-1" for an option until Python 3.14
+        self._negative_number_matcher = _NEGATIVE_NUMBER
+
+
+def build_parser() -> Parser:
+    """The parser of ``persona-interp`` with every command registered. Loads no model library."""
+    parser = Parser(
+        prog="persona-interp",
+        description="Extract persona vectors from language models, steer with them, and measure what they do.",
+        epilog="Start with: persona-interp quickstart",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"persona-interp {version('persona-interp')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    for command in COMMANDS:
+        command.register(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 when it worked, 2 for input that cannot be used, 130 after Ctrl-C.
+    """
+    args = build_parser().parse_args(argv)
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except PersonaInterpError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted. {interrupt}".rstrip(), file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our output (head, less) has gone: nothing to say, and nothing more to write at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0

@@ -1,0 +1,142 @@
+"""``persona-interp extract-vectors``: a persona vector from a model and a trait."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona_interp.cli import arguments
+from persona_interp.errors import FileFormatError, InvalidInputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from persona_interp.models.steerable import SteerableModel
+    from persona_interp.traits.judging import Judge
+
+POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
+ESTIMATORS = ("mean_difference", "pca", "logistic")
+NO_JUDGE = "none"
+ROLLOUT_BYTES = 50_000
+"""Roughly what a rollout of a small model takes on disk, residuals included; large models take more, so this is a floor."""
+
+
+def register(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "extract-vectors",
+        help="extract a persona vector from a model",
+        description="Let a model answer under contrastive system prompts and take the difference of its residuals at each layer.",
+        epilog="Rollouts, scores and residuals are kept as they come, in a folder beside the vector. The same command goes on "
+        "from there, also for other --positions or another --estimator: nothing is generated twice.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--trait", required=True, metavar="T", help="name (see: persona-interp traits list) or .json file")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR|FILE",
+        help=".json, .safetensors or .pt, or a folder (default: vectors/<model>_<trait>.json)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=arguments.count,
+        default=10,
+        metavar="N",
+        help="answers per instruction and question, for each sign (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--positions", choices=POSITIONS, default=POSITIONS[0], help="residuals that are averaged (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--estimator", choices=ESTIMATORS, default=ESTIMATORS[0], help="how a direction is made of them (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--judge",
+        metavar="J",
+        help="auto, grammar, logprob[:MODEL], contrast[:MODEL] or none (default: auto; with --rollouts the scores in the file)",
+    )
+    parser.add_argument(
+        "--rollouts", type=Path, metavar="FILE", help="JSONL of prompts and responses to use instead of generating"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run; an error if there is none")
+    arguments.add_model_options(parser)
+    arguments.add_sampling_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check what can be checked without the model, extract, write, show."""
+    from persona_interp.cli.tables import console, layer_table
+    from persona_interp.organisms.trait_texts import resolve_trait
+    from persona_interp.progress import say
+    from persona_interp.vectors.extract import extract
+
+    sampling = arguments.sampling(args)
+    path = arguments.vector_file(args.output, args.model, args.trait)
+    folder = path.with_suffix(".run")
+    check_before_loading(args, path, folder)
+    model = arguments.load_model(args)
+    trait = resolve_trait(model, args.trait)
+    judge = judge_for(args, model)
+    try:
+        vector = extract(
+            model,
+            trait,
+            judge=judge,
+            samples=args.samples,
+            positions=args.positions,
+            estimator=args.estimator,
+            sampling=sampling,
+            seed=args.seed,
+            folder=folder,
+            rollouts=args.rollouts,
+            batch_size=args.batch_size,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"To go on, give the same command with --resume; what was made is in {folder}") from None
+    vector.save(path)
+    console().print(layer_table(vector))
+    say(f"written: {path} (rollouts and residuals: {folder})")
+
+
+def check_before_loading(args: argparse.Namespace, path: Path, folder: Path) -> None:
+    """Find the mistakes that would otherwise show after the model is loaded, or after hours."""
+    from persona_interp.judges.registry import JUDGES
+    from persona_interp.models.registry import find_model
+    from persona_interp.progress import say
+    from persona_interp.storage import ensure_writable
+
+    find_model(args.model)
+    check_trait(args.trait)
+    kind = (args.judge or "auto").partition(":")[0]
+    if kind != NO_JUDGE and kind not in JUDGES:
+        raise InvalidInputError(f"unknown judge {args.judge!r}. Known: {', '.join([*JUDGES, NO_JUDGE])}")
+    if args.rollouts is not None and not args.rollouts.exists():
+        raise FileFormatError(f"rollout file {args.rollouts} does not exist")
+    if (folder / "rollouts.jsonl").exists():
+        say(f"going on with the rollouts in {folder}")
+    elif args.resume:
+        raise InvalidInputError(
+            f"nothing to resume: there are no rollouts in {folder}. Leave --resume out, or give the --output of that run"
+        )
+    ensure_writable(path, space=args.samples * ROLLOUT_BYTES)
+
+
+def check_trait(name_or_path: str) -> None:
+    """Raise for a trait that no model has; the organisms' own traits are known only beside the library's."""
+    from persona_interp.organisms.grammar import TRAITS
+    from persona_interp.traits.catalogue import load_trait
+
+    try:
+        load_trait(name_or_path)
+    except UnknownNameError:
+        if name_or_path not in TRAITS:
+            raise
+
+
+def judge_for(args: argparse.Namespace, model: SteerableModel) -> Judge | None:
+    """The judge asked for; without one, the default, or with rollouts the scores they bring."""
+    from persona_interp.judges.registry import load_judge
+
+    spec = args.judge or (NO_JUDGE if args.rollouts is not None else "auto")
+    return None if spec == NO_JUDGE else load_judge(spec, model)

@@ -1,0 +1,92 @@
+"""``persona-interp quickstart``: the whole method in under two minutes, on a model that ships with the package."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona_interp.cli import arguments
+
+if TYPE_CHECKING:
+    from persona_interp.evaluation.dose import DoseResponse
+
+MODEL = "organism-qwen2"
+TRAIT = "silly"
+COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+SAMPLES = 1
+TOKENS = 64
+
+_NOTE = """{model} is a small model trained for this package on a grammar whose every sentence can be parsed back,
+so the scores are exact. It is an instrument for testing methods: numbers measured on it are not claims about
+large language models. {choice}"""
+
+
+def register(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "quickstart", help="extract a vector and steer with it, on a model that ships with the package", allow_abbrev=False
+    )
+    parser.add_argument("--output", type=Path, default=Path("quickstart"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--seed", type=arguments.whole, default=0, help="same seed, same answers (default: %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Extract, show the layers, steer, show texts and scores, write vector and figures."""
+    from persona_interp.cli.tables import console, layer_table
+    from persona_interp.evaluation.dose import dose_response
+    from persona_interp.judges.registry import load_judge
+    from persona_interp.models.registry import load_model
+    from persona_interp.models.sampling import Sampling
+    from persona_interp.organisms.trait_texts import resolve_trait
+    from persona_interp.plotting import dose_figure, layer_figure, save_html
+    from persona_interp.progress import say
+    from persona_interp.storage import ensure_writable
+    from persona_interp.vectors.extract import extract
+    from persona_interp.vectors.layer_choice import choose_layer
+
+    vector_path = ensure_writable(arguments.vector_file(args.output / f"{MODEL}_{TRAIT}.json", MODEL, TRAIT))
+    page_path = ensure_writable(args.output / "quickstart.html")
+    model = load_model(MODEL)
+    trait = resolve_trait(model, TRAIT)
+    sampling = Sampling(max_new_tokens=TOKENS)
+    n_pairs, n_questions = len(trait.instructions), len(trait.extraction_questions)
+    say(f"extracting {TRAIT!r} from {MODEL}: {n_pairs} instruction pairs x {n_questions} questions, both signs")
+    vector = extract(model, trait, judge=load_judge("auto", model), samples=SAMPLES, sampling=sampling, seed=args.seed)
+    vector.save(vector_path)
+    screen = console()
+    screen.print(layer_table(vector))
+
+    choice = choose_layer(vector)
+    screen.print(f"Steering at {choice.reason}.\n", markup=False, highlight=False)
+    dose = dose_response(model, vector, trait, COEFFICIENTS, layers=[choice.layer], sampling=sampling, seed=args.seed)
+    show(dose, trait.evaluation_questions[0])
+    note = _NOTE.format(model=MODEL, choice=f"Steered at {choice.reason}.")
+    save_html(page_path, [dose_figure(dose), layer_figure(vector)], title=f"{TRAIT} in {MODEL}", note=note)
+    screen.print(f"\nvector:  {vector_path}\nfigures: {page_path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show(dose: DoseResponse, question: str) -> None:
+    """Print scores and one answer per coefficient beside the baseline."""
+    from persona_interp.cli.tables import console, shown, table
+
+    rows = [
+        [
+            "baseline" if point.coefficient == 0 else f"{point.coefficient:+g}",
+            shown(point.perturbation_ratio),
+            shown(point.trait, 0),
+            shown(point.coherence, 0),
+            point.examples[0] if point.examples else "",
+        ]
+        for point in dose.points
+    ]
+    n_questions = max(point.n for point in dose.points)
+    headings = [("coefficient", "right"), ("x resid", "right"), (dose.trait, "right"), ("coherence", "right"), ("answer", "left")]
+    screen = console()
+    screen.print(table(f"{question}", headings, rows))
+    screen.print(
+        f"Scores: mean over {n_questions} answers, 0 to 100, by the {dose.judge} judge. x resid: |coefficient * v| / mean |h|.",
+        markup=False,
+        highlight=False,
+    )
