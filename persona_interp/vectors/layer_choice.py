@@ -1,0 +1,45 @@
+"""Which layer to steer at when nobody has measured it: a choice from geometry, said to be one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from persona_interp.vectors.persona_vector import PersonaVector
+
+_MIDDLE = 0.6
+"""Relative depth tried where nothing is recorded; published best layers lie between half and two thirds of the depth."""
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """A layer and, in words for the person steering, what the choice rests on."""
+
+    layer: int
+    reason: str
+
+
+def choose_layer(vector: PersonaVector) -> LayerChoice:
+    """The layer of `vector` with the largest norm ratio among those that separate as well as the best one, on held-out rollouts.
+
+    This is geometry, not behaviour: how well a layer separates positives from negatives does not say how well steering there
+    works. Measure a dose response at several layers before relying on it. Where no statistic is recorded, the layer nearest to
+    60 % of the depth is taken.
+    """
+    separation = [value if value is not None else 0.0 for value in vector.statistics.get("auroc", ())]
+    ratios = vector.norm_ratios
+    if separation and any(ratio is not None for ratio in ratios):
+        best = max(separation)
+        rows = [row for row, value in enumerate(separation) if value >= best - 0.02]
+        row = max(rows, key=lambda row: ratios[row] or 0.0)
+        return LayerChoice(
+            vector.layers[row],
+            f"layer {vector.layers[row]}: held-out AUROC {separation[row]:.2f}, norm {ratios[row] or 0.0:.2f} of the mean residual. "
+            "This is geometry, not behaviour: it does not say that steering works best there",
+        )
+    target = _MIDDLE * (vector.model.n_layers - 1)
+    layer = min(vector.layers, key=lambda layer: (abs(layer - target), layer))
+    return LayerChoice(
+        layer,
+        f"layer {layer}: the file records no held-out statistics, so this is only the layer nearest to 60 % of the depth. "
+        "Nothing was measured: try others with --layer",
+    )
