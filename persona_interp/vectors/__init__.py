@@ -1,0 +1,1 @@
+"""Persona vectors: the object, its file formats, and how it is extracted."""

@@ -1,0 +1,65 @@
+"""Whose basis a vector is in: when two models share one, and when a vector can be added to a model at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from persona_interp.errors import IncompatibleError
+from persona_interp.models.identity import ModelIdentity
+from persona_interp.vectors.validation import layer_spans
+
+
+@runtime_checkable
+class HasIdentity(Protocol):
+    """Anything that says which model it is, such as a SteerableModel."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Name, revision, fingerprint and shape."""
+        ...
+
+
+def identity_of(model: ModelIdentity | HasIdentity) -> ModelIdentity:
+    """The identity itself, whichever was given."""
+    return model if isinstance(model, ModelIdentity) else model.identity
+
+
+def normalised_name(name: str) -> str:
+    """A model's name without its owner or folder and in lower case: ``Qwen/Qwen2.5-7B-Instruct`` -> ``qwen2.5-7b-instruct``."""
+    return re.split(r"[/\\]", name.rstrip("/\\"))[-1].lower()
+
+
+def same_basis(first: ModelIdentity, second: ModelIdentity) -> bool:
+    """Whether both are the same weights.
+
+    Fingerprints decide where both are known. Files of other programs carry none; there the name decides, whoever published it.
+    """
+    if first.fingerprint and second.fingerprint:
+        return first.fingerprint == second.fingerprint
+    return normalised_name(first.name) == normalised_name(second.name) and first.d_model == second.d_model
+
+
+def label(model: ModelIdentity) -> str:
+    """A model's name, with the start of its fingerprint where that is known: two models may go by one name."""
+    return f"{model.name} ({model.fingerprint[:12]})" if model.fingerprint else model.name
+
+
+def check_fits(trait: str, own: ModelIdentity, layers: Sequence[int], other: ModelIdentity) -> None:
+    """Refuse to add a vector of model `own` to model `other` where its shape forbids it.
+
+    Raises:
+        IncompatibleError: the width differs, or `other` lacks a layer. Names both models and the remedy.
+    """
+    remedy = f"Extract {trait!r} from {other.name}, or transfer this vector to it"
+    if own.d_model != other.d_model:
+        raise IncompatibleError(
+            f"the vector {trait!r} is of {own.name} (width {own.d_model}) and does not fit {other.name} "
+            f"(width {other.d_model}). {remedy}"
+        )
+    if missing := [layer for layer in layers if layer >= other.n_layers]:
+        raise IncompatibleError(
+            f"the vector {trait!r} of {own.name} has layers {layer_spans(missing)}, which {other.name} does not have "
+            f"(its layers are 0 to {other.n_layers - 1}). {remedy}, or take some of its layers with select()"
+        )

@@ -1,0 +1,252 @@
+"""`extract`: from a trait to the persona vector of a model.
+
+The method is that of *Persona Vectors* (arXiv 2507.21509): answers under contrastive system prompts, filtered by a judge, and at
+every layer the difference of what the residual stream holds on average.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from persona_interp.errors import InvalidInputError, PersonaInterpError
+from persona_interp.models.sampling import Sampling
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.trait_texts import resolve_trait
+from persona_interp.progress import say
+from persona_interp.provenance import provenance
+from persona_interp.residuals.pooling import pooling
+from persona_interp.traits.conversation import Conversation
+from persona_interp.traits.judging import Judge, Judgement
+from persona_interp.traits.trait import Trait
+from persona_interp.vectors.collection import Collection
+from persona_interp.vectors.estimators import estimator as estimator_called
+from persona_interp.vectors.massive import massive_dimensions
+from persona_interp.vectors.pairs import Selection, Thresholds, halves_by_question, select_pairs
+from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.rollouts import SIGNS, RolloutKey, Sign, Slot, read_rollouts
+from persona_interp.vectors.run import Run, rollout_file, run_settings
+from persona_interp.vectors.statistics import PairedResiduals, Summary, summarise
+
+MINIMUM_PAIRS = 8
+_EXAMPLES = 25
+
+
+def extract(
+    model: SteerableModel,
+    trait: Trait | str | Path,
+    *,
+    judge: Judge | None = None,
+    samples: int = 10,
+    questions: Sequence[str] | None = None,
+    positions: str = "response_avg",
+    estimator: str = "mean_difference",
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    rollouts: str | Path | None = None,
+    thresholds: Thresholds | None = None,
+    minimum_pairs: int = MINIMUM_PAIRS,
+    batch_size: int | None = None,
+) -> PersonaVector:
+    """Extract the persona vector of `trait` at every layer of `model`.
+
+    Residuals are read while the answers are generated. Every answer is written to `folder` as it comes, so a second call with the
+    same folder goes on where the first stopped, and needs no forward pass at all for other `positions`, another `estimator`,
+    other `thresholds` or fewer `samples`. Memory does not grow with the number of rollouts, but for their keys and scores.
+
+    Args:
+        model: whose vector it will be.
+        trait: a Trait, or what `resolve_trait` takes.
+        judge: filters the pairs. None: all are kept (or, with `rollouts` that carry scores, those decide); the vector's
+            provenance says so.
+        samples: answers per instruction and question, for each sign. With five instructions and twenty questions the paper's 10
+            make 2000 rollouts.
+        questions: asked instead of the trait's extraction questions.
+        positions: ``response_avg``, ``prompt_avg`` or ``prompt_last``.
+        estimator: ``mean_difference``, ``pca`` or ``logistic``.
+        sampling: `Sampling()` (temperature 1, 128 new tokens) if not given.
+        seed: with the same settings the same answers; each rollout has its own stream.
+        folder: keeps rollouts, scores and residuals. None: a temporary one, which is kept only if something goes wrong.
+        rollouts: a JSONL file of answers to use instead of generating, see `read_rollouts`; or a folder of an earlier extraction.
+        thresholds: of the filter; 50, 50 and 50 as in the paper.
+        minimum_pairs: fewer kept pairs are an error.
+        batch_size: rows the model runs together; None lets it choose.
+
+    Example:
+        >>> model = load_model("organism-qwen2")
+        >>> vector = extract(model, "silly", judge=default_judge(model), samples=1, folder="runs/silly")
+        >>> vector.save("vectors/organism-qwen2_silly.json")
+
+    Raises:
+        InvalidInputError: an argument cannot be used, or `folder` holds rollouts made with other settings.
+        UnknownNameError: there is no such trait, pooling or estimator.
+        FileFormatError: `rollouts` or a file in `folder` cannot be read.
+        PersonaInterpError: too few pairs were kept, residuals are not finite, or the disk is full. What was made is kept.
+        KeyboardInterrupt: as pressed, after a line that says how to go on.
+    """
+    started = time.monotonic()
+    trait = trait if isinstance(trait, Trait) else resolve_trait(model, trait)
+    sampling = sampling or Sampling()
+    thresholds = thresholds or Thresholds()
+    asked = tuple(questions) if questions is not None else trait.extraction_questions
+    pooling(positions)
+    estimate = estimator_called(estimator)
+    _check_arguments(samples, asked, minimum_pairs)
+    given = None if rollouts is None else rollout_file(Path(rollouts))
+    settings = run_settings(model, trait, asked, sampling, seed, given)
+
+    with Run(model, trait, settings, folder, batch_size) as run:
+        collection = run.collection
+        if given is None:
+            keys = [RolloutKey(sign, slot) for slot in _slots(trait, asked, samples) for sign in SIGNS]
+            collection.generate(keys, asked, sampling, seed, judge)
+        else:
+            keys = collection.take(read_rollouts(given))
+        collection.read_missing()
+        judgements, judged_by = _judgements(collection, judge, keys)
+        residual_keys = _residual_keys(collection, keys)
+        selection = select_pairs({key: found is not None for key, found in residual_keys.items()}, judgements, thresholds)
+        _check_enough(selection, len(keys), minimum_pairs, collection.log.folder, judged_by)
+        pairs = _paired(collection, selection, residual_keys, positions)
+        summary = summarise(pairs, estimate)
+        statistics = _with_resid_norm(summary, collection, residual_keys)
+        layers = tuple(range(model.n_layers))
+        return PersonaVector(
+            directions=summary.directions,
+            layers=layers,
+            trait=trait.name,
+            model=model.identity,
+            positions=positions,
+            estimator=estimator,
+            counts={"rollouts": len(keys), **selection.to_json()},
+            statistics=statistics,
+            massive=massive_dimensions(summary.directions, summary.mean_abs, layers),
+            provenance=_provenance(settings, judged_by, thresholds, selection, pairs, samples, time.monotonic() - started),
+            responses=_examples(collection, selection, judgements),
+        )
+
+
+def _check_arguments(samples: int, questions: Sequence[str], minimum_pairs: int) -> None:
+    if samples < 1:
+        raise InvalidInputError(f"samples is {samples}: give at least 1 answer per instruction and question")
+    if minimum_pairs < 1:
+        raise InvalidInputError(f"minimum_pairs is {minimum_pairs}: a vector needs at least 1 pair")
+    if not questions:
+        raise InvalidInputError("there are no questions to ask: give at least one, or None for those of the trait")
+    for question in questions:
+        Conversation.ask(question)
+
+
+def _slots(trait: Trait, questions: Sequence[str], samples: int) -> list[Slot]:
+    """Samples outermost: an extraction that is cut short has asked every question under every instruction about equally often."""
+    return [
+        Slot(instruction, question, sample)
+        for sample in range(samples)
+        for question in range(len(questions))
+        for instruction in range(len(trait.instructions))
+    ]
+
+
+def _judgements(
+    collection: Collection, judge: Judge | None, keys: Sequence[RolloutKey]
+) -> tuple[dict[RolloutKey, Judgement] | None, str | None]:
+    """Scores, and who gave them; None and None where nobody did."""
+    if judge is not None:
+        return collection.judge_missing(judge, keys), judge.name
+    found = {rollout.key: rollout.judgement for rollout in collection.log.scan() if rollout.judgement is not None}
+    if found:
+        return found, "scores given with the rollouts"
+    say("no judge: every pair of rollouts is kept, whether or not it shows the trait")
+    return None, None
+
+
+def _residual_keys(collection: Collection, keys: Sequence[RolloutKey]) -> dict[RolloutKey, str | None]:
+    """Where each rollout's residuals are; None for an answer without a position to read."""
+    wanted = set(keys)
+    return {
+        rollout.key: collection.residual_key(rollout) if rollout.readable else None
+        for rollout in collection.log.scan()
+        if rollout.key in wanted
+    }
+
+
+def _check_enough(selection: Selection, n_rollouts: int, minimum: int, folder: Path, judged_by: str | None) -> None:
+    if len(selection.kept) >= minimum:
+        return
+    reasons = "; ".join(f"{count} {reason}" for reason, count in sorted(selection.dropped.items(), key=lambda item: -item[1]))
+    by = f" by judge {judged_by!r}" if judged_by else ""
+    raise PersonaInterpError(
+        f"only {len(selection.kept)} of {selection.pairs} pairs ({n_rollouts} rollouts) were kept{by}, {minimum} are needed. "
+        f"Dropped: {reasons or 'none'}. The rollouts are in {folder}: read some, then ask for more samples or questions, "
+        "lower the thresholds, use another judge, or a model that follows the instructions (or accept fewer with minimum_pairs)"
+    )
+
+
+def _paired(
+    collection: Collection, selection: Selection, residual_keys: Mapping[RolloutKey, str | None], positions: str
+) -> PairedResiduals:
+    def of(sign: Sign) -> tuple[str, ...]:
+        return tuple(found for key in selection.keys(sign) if (found := residual_keys[key]) is not None)
+
+    return PairedResiduals(collection.cache, positions, of("positive"), of("negative"), halves_by_question(selection.kept))
+
+
+def _with_resid_norm(
+    summary: Summary, collection: Collection, residual_keys: Mapping[RolloutKey, str | None]
+) -> dict[str, tuple[float | None, ...]]:
+    norms = collection.resid_norm(found for found in dict.fromkeys(residual_keys.values()) if found is not None)
+    if norms is None:
+        return summary.statistics
+    return {"resid_norm": tuple(norms.tolist()), **summary.statistics}
+
+
+def _provenance(
+    settings: Mapping[str, Any],
+    judged_by: str | None,
+    thresholds: Thresholds,
+    selection: Selection,
+    pairs: PairedResiduals,
+    samples: int,
+    seconds: float,
+) -> dict[str, Any]:
+    filtered: dict[str, Any] = {"judge": judged_by}
+    if judged_by is not None:
+        filtered |= {
+            "thresholds": asdict(thresholds),
+            "coherence": "judged" if selection.coherence_judged else "not judged, not filtered",
+        }
+    if "rollouts" not in settings:
+        settings = {**settings, "samples": samples}
+    return provenance(
+        seconds=round(seconds, 3),
+        settings=dict(settings),
+        filter=filtered,
+        held_out="questions in two halves" if pairs.split else "none: all pairs are of one question",
+        metadata={"num_kept_pairs": len(selection.kept), "num_questions": len({slot.question for slot in selection.kept})},
+    )
+
+
+def _examples(
+    collection: Collection, selection: Selection, judgements: Mapping[RolloutKey, Judgement] | None
+) -> dict[str, list[dict[str, Any]]]:
+    """The answers of the first kept pairs, in the fields other programs use and with their scores."""
+    shown = {key for sign in SIGNS for key in selection.keys(sign)[:_EXAMPLES]}
+    found: dict[str, list[dict[str, Any]]] = {sign: [] for sign in SIGNS}
+    for rollout in collection.log.scan():
+        if rollout.key in shown:
+            judgement = (judgements or {}).get(rollout.key)
+            scores = {"trait_score": judgement.trait, "coherence_score": judgement.coherence} if judgement else {}
+            found[rollout.key.sign].append(
+                {
+                    "question": rollout.conversation.question,
+                    "system": rollout.conversation.system,
+                    "prompt_pair_idx": rollout.key.slot.instruction,
+                    "response": rollout.answer,
+                    **scores,
+                }
+            )
+    return found

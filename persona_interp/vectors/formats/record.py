@@ -1,0 +1,99 @@
+"""What a file says beside the directions, common to the formats that say it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_interp.errors import FileFormatError, PersonaInterpError
+from persona_interp.models.identity import ModelIdentity
+from persona_interp.vectors.massive import MassiveDimension
+from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.validation import non_finite
+
+FORMAT_VERSION = 1
+_DERIVED = ("norm", "norm_ratio")  # written for other programs to read; computed again from the directions here
+
+
+def describe(vector: PersonaVector) -> dict[str, Any]:
+    """Everything about `vector` but its directions and responses, ready for JSON."""
+    statistics = {"norm": vector.norms, "norm_ratio": vector.norm_ratios, **vector.statistics}
+    return {
+        "format_version": FORMAT_VERSION,
+        "model": vector.model.to_json(),
+        "layers": list(vector.layers),
+        "d_model": vector.d_model,
+        "positions": vector.positions,
+        "estimator": vector.estimator,
+        "counts": dict(vector.counts),
+        "statistics": {name: list(values) for name, values in statistics.items()},
+        "massive": [entry.to_json() for entry in vector.massive],
+        "provenance": dict(vector.provenance),
+    }
+
+
+def rebuild(
+    value: Mapping[str, Any],
+    directions: Float[Tensor, "layer d_model"],
+    layers: Sequence[int],
+    *,
+    trait: str,
+    responses: Mapping[str, Any],
+    source: str,
+) -> PersonaVector:
+    """The vector of a file of ours, from what `describe` wrote.
+
+    Raises:
+        FileFormatError: a field is missing or does not fit the others, or a value is NaN or infinite; names `source`.
+    """
+    check_version(value, source)
+    check_finite(directions, layers, source)
+    try:
+        statistics = {
+            str(name): tuple(None if number is None else float(number) for number in values)
+            for name, values in value["statistics"].items()
+            if name not in _DERIVED
+        }
+        return PersonaVector(
+            directions=directions,
+            layers=tuple(layers),
+            trait=trait,
+            model=ModelIdentity.from_json(value["model"]),
+            positions=str(value["positions"]),
+            estimator=str(value["estimator"]),
+            counts=dict(value["counts"]),
+            statistics=statistics,
+            massive=tuple(MassiveDimension.from_json(entry) for entry in value["massive"]),
+            provenance=dict(value["provenance"]),
+            responses=dict(responses),
+        )
+    except KeyError as error:
+        raise FileFormatError(
+            f"{source} has no field {error}: it was hand-edited or cut short; restore it or extract again"
+        ) from error
+    except PersonaInterpError as error:
+        raise FileFormatError(f"{source} contradicts itself: {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(f"{source} has a field of the wrong type ({error}): restore it or extract again") from error
+
+
+def check_version(value: Mapping[str, Any], source: str) -> None:
+    """Refuse a file of a format version this package does not know."""
+    version = value.get("format_version")
+    if version != FORMAT_VERSION:
+        raise FileFormatError(
+            f"{source} has format version {version!r}, this version of persona-interp reads {FORMAT_VERSION}: "
+            "update persona-interp"
+        )
+
+
+def check_finite(directions: Float[Tensor, "layer d_model"], layers: Sequence[int], source: str) -> None:
+    """Refuse NaN and infinite values, naming layers and counts."""
+    if bad := non_finite(directions, layers):
+        raise FileFormatError(
+            f"{source} holds NaN or infinite values ({bad}): restore the file, or extract again "
+            "(in bfloat16 or float32 if it was float16)"
+        )
