@@ -1,0 +1,70 @@
+"""What the README shows works: its Python runs, its commands parse, its names exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from persona_interp.cli import build_parser
+from persona_interp.models.registry import MODELS, shipped_models
+from persona_interp.traits.catalogue import trait_names
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [part for block in blocks("bash") for line in block.splitlines() for part in line.split(" && ")]
+    return [line for line in lines if line.startswith("persona-interp ")]
+
+
+@pytest.mark.slow
+def test_the_python_blocks_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for number, block in enumerate(blocks("python")):
+        exec(compile(block, f"README.md, Python block {number}", "exec"), namespace)  # noqa: S102  (our own README)
+    assert (tmp_path / "silly.json").exists()
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_shown_is_one_that_exists(command: str) -> None:
+    assert callable(build_parser().parse_args(shlex.split(command)[1:]).run)
+
+
+def test_the_two_commands_stand_first_and_the_check_runs_them() -> None:
+    first, second = blocks("bash")[:2]
+    assert first == "pip install -e . && persona-interp quickstart\n"
+    assert second == 'pip install -e ".[test]" && pytest\n'
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert 'pip install -e ".[test]"' in script
+    assert re.search(r"^pytest\b", script, flags=re.MULTILINE)
+
+
+def test_planned_commands_do_not_exist_and_the_others_do() -> None:
+    helped = build_parser().format_help()
+    table = re.findall(r"\| `persona-interp ([a-z-]+)[^`]*` \| (works|planned) \|", README)
+    assert len(table) == 9
+    assert {name: state for name, state in table if (state == "works") != (name in helped)} == {}
+
+
+def test_models_and_traits_are_named_as_they_are_registered() -> None:
+    models = README[README.index("## Models") : README.index("## Traits")]
+    assert [name for name in [*MODELS, *shipped_models()] if f"`{name}`" not in models] == []
+    traits = README[README.index("## Traits") : README.index("## Judges")]
+    assert [name for name, origin in trait_names().items() if origin == "library" and f"`{name}`" not in traits] == []
+
+
+def test_the_python_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["requires-python"] == ">=3.11"
+    assert "Python 3.11 or newer" in README
+    assert f"### {project['version']}" in README
