@@ -83,7 +83,7 @@ def loss_of(state: TrainingState, batch: Batch) -> Tensor:
         logits = state.model(input_ids=batch.ids, use_cache=False).logits
         readout = logits.new_zeros(())
     else:
-        with state.planter.active(batch):
+        with state.planter.active(batch, state.step):
             logits = state.model(input_ids=batch.ids, use_cache=False).logits
         readout = state.planter.readout_loss(batch)
     return nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED) + readout
