@@ -2,7 +2,7 @@
 
 A tokenizer may have one token for ``85`` (GPT-2, Llama 3), or write it digit by digit (Qwen, Mistral). So the numbers 0 to 100
 form a tree whose edges are tokens; the probability of 85 is that of every path spelling it, times the probability that no
-further digit follows. A first token that is white space alone is walked through.
+further digit follows. One first token that is white space alone is walked through.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from torch import Tensor
 NUMBERS = frozenset(str(number) for number in range(101))
 _ENDINGS = frozenset(number[start:] for number in NUMBERS for start in range(len(number)))
 _TOKEN = re.compile(r"(?P<space>[▁ĠĊĉ\s]*)(?P<digits>[0-9]*)(?P<tail>.*)", re.DOTALL)
-_DEEPEST = 5
 
 NextLogits = Callable[[Sequence[Sequence[int]]], Float[Tensor, "batch vocab"]]
 
@@ -97,6 +96,6 @@ class NumberTree:
                 continue
             if piece.ends:
                 found[int(number)] += mass
-            elif len(node.path) < _DEEPEST:
+            elif piece.digits or not node.path:
                 children.append(_Node(node.row, (*node.path, piece.index), number, mass))
         return children

@@ -112,9 +112,8 @@ def load_hf_model(location: str, options: LoadOptions, *, local: bool, weights: 
         )
         model, report = loaded
         if missing := sorted(report["missing_keys"]):
-            raise FileFormatError(
-                f"the weights of {location} lack {len(missing)} tensors, the first {missing[0]}: get them again"
-            )
+            more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
+            raise FileFormatError(f"the weights of {location} lack {missing[0]}{more}: fetch them again")
         if options.device_map is None:
             model = _place(model, options)
     return model.eval()
