@@ -35,12 +35,12 @@ def layer_figure(vector: PersonaVector) -> go.Figure:
     _line(figure, 1, vector, "mean residual", statistics.get("resid_norm", unknown), GREY, "square")
     _line(figure, 2, vector, "Cohen's d", statistics.get("cohens_d", unknown), VERMILION, "diamond")
     _line(figure, 3, vector, "cosine", statistics.get("split_half", unknown), GREEN, "triangle-up")
-    figure.update_yaxes(title_text="norm (activation units)", type="log", row=1, col=1)
-    figure.update_yaxes(title_text="Cohen's d (standard deviations)", rangemode="tozero", row=2, col=1)
-    figure.update_yaxes(title_text="cosine (no unit)", range=[lowest, 1.05], row=3, col=1)
+    figure.update_yaxes(title_text="norm<br>(activation units)", type="log", tickformat="~g", row=1, col=1)
+    figure.update_yaxes(title_text="Cohen's d<br>(standard deviations)", rangemode="tozero", row=2, col=1)
+    figure.update_yaxes(title_text="cosine<br>(no unit)", range=[lowest, 1.05], row=3, col=1)
     figure.update_xaxes(dtick=max(1, len(vector.layers) // 16))
     figure.update_xaxes(title_text="layer (0-based block, its output)", row=3, col=1)
-    return styled(figure, f"{vector.trait} in {vector.model.name}, layer by layer", height=820)
+    return styled(figure, f"{vector.trait} in {vector.model.name}, layer by layer", height=900)
 
 
 def _line(

@@ -46,7 +46,7 @@ def test_missing_statistics_are_gaps_not_zeros() -> None:
 def test_every_axis_says_what_it_counts_in() -> None:
     figure = layer_figure(a_vector(cohens_d=(1.0, 1.5, 2.0), split_half=(0.9, -0.2, 1.0), resid_norm=(9.0, 9.0, 9.0)))
     titles = [axis.title.text for axis in figure.select_yaxes()]
-    assert titles == ["norm (activation units)", "Cohen's d (standard deviations)", "cosine (no unit)"]
+    assert titles == ["norm<br>(activation units)", "Cohen's d<br>(standard deviations)", "cosine<br>(no unit)"]
     assert len(figure.data) == 4
     assert figure.layout.yaxis3.range[0] == -0.2
 
