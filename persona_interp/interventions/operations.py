@@ -6,9 +6,10 @@ so each row may carry its own direction and coefficient.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -20,32 +21,32 @@ from persona_interp.shapes import Direction, Residual
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 
 
-@runtime_checkable
-class Operation(Protocol):
-    """One kind of writing. A new kind is a frozen dataclass with these members, passed to `register_operation`."""
+class Operation(ABC):
+    """One kind of writing. A new kind is a frozen dataclass derived from this one, passed to `register_operation`.
+
+    Attributes:
+        kind: its name in JSON.
+        direction: the vector it works along, ``[d_model]``.
+    """
 
     kind: ClassVar[str]
-
-    @property
-    def direction(self) -> Direction:
-        """The vector the operation works along, ``[d_model]``."""
-        ...
+    direction: Direction
 
     @staticmethod
+    @abstractmethod
     def transform(
         resid: Residual, direction: Float[Tensor, "#batch 1 d_model"], coefficient: Float[Tensor, "#batch 1 1"]
     ) -> Residual:
         """The new residual stream; broadcasts over rows and positions, changes nothing in place, keeps the dtype of `resid`."""
-        ...
 
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """The operation as JSON values, `kind` among them; exact."""
-        ...
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str) -> Operation:
+    @abstractmethod
+    def from_json(cls, data: Mapping[str, Any], *, source: str = "operation") -> Operation:
         """The operation back from `to_json`."""
-        ...
 
 
 OPERATIONS: dict[str, type[Operation]] = {}
@@ -81,7 +82,7 @@ def operation_from_json(data: Mapping[str, Any], *, source: str = "operation") -
 
 
 @dataclass(frozen=True, eq=False)
-class Add:
+class Add(Operation):
     """Add ``coefficient * direction`` to the residual stream (activation addition, the paper's steering, section 3.2).
 
     Attributes:

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, UnknownNameError
+from persona_interp.interventions.graph import Capture, InterventionGraph, Write
+from persona_interp.interventions.operations import OPERATIONS, Add, register_operation
+
+
+def vector(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_graph_comes_back_from_json_to_the_last_bit(dtype: torch.dtype) -> None:
+    direction = (torch.randn(64, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e-3).to(dtype)
+    graph = InterventionGraph(
+        (
+            Write(3, Add(direction), 0.1 + 0.2, "response", (0, 4)),
+            Write(0, Add(-direction), -1),
+            Capture("answer"),
+            Capture("all", "none", (1, 3)),
+        )
+    )
+    back = InterventionGraph.from_json(json.loads(json.dumps(graph.to_json())))
+    assert back == graph
+    assert back.fingerprint() == graph.fingerprint()
+    first = back.writes[0]
+    assert first.operation.direction.dtype == dtype
+    assert torch.equal(first.operation.direction, direction)
+    assert first.coefficient == 0.1 + 0.2
+
+
+def test_fingerprint_tells_small_differences() -> None:
+    graph = InterventionGraph((Write(1, Add(vector(1, 2))),))
+    others = (
+        Write(1, Add(vector(1, 2 + 2**-20))),
+        Write(2, Add(vector(1, 2))),
+        Write(1, Add(vector(1, 2)), 1 + 1e-15),
+        Write(1, Add(vector(1, 2)), positions="prompt"),
+        Write(1, Add(vector(1, 2)), rows=(0,)),
+        Write(1, Add(vector(1, 2).double())),
+    )
+    prints = {InterventionGraph((other,)).fingerprint() for other in others} | {graph.fingerprint()}
+    assert len(prints) == len(others) + 1
+
+
+def test_sub_batch_keeps_each_row_its_writes() -> None:
+    every, some, other = Write(0, Add(vector(1))), Write(1, Add(vector(1)), rows=(0, 2)), Write(2, Add(vector(1)), rows=(1,))
+    part = InterventionGraph((every, some, other, Capture("all"))).for_rows([2, 3])
+    assert part == InterventionGraph((every, Write(1, Add(vector(1)), rows=(0,)), Capture("all")))
+
+
+def test_graphs_join_and_equal_captures_are_read_once() -> None:
+    left, right = (
+        InterventionGraph((Capture("all"), Write(0, Add(vector(1))))),
+        InterventionGraph((Capture("all"), Capture("answer"))),
+    )
+    joined = left + right
+    assert joined.nodes == left.nodes + right.nodes
+    assert joined.captures == (Capture("all"), Capture("answer"))
+    assert joined.writes == left.writes
+
+
+def test_graph_that_fits_passes() -> None:
+    graph = InterventionGraph((Write(3, Add(torch.ones(8)), rows=(0, 1)), Capture("all", layers=(0, 3))))
+    graph.check(n_layers=4, d_model=8, n_rows=2, model_name="m")
+
+
+@pytest.mark.parametrize(
+    ("node", "error", "message"),
+    [
+        (Write(4, Add(torch.ones(8))), IncompatibleError, r"layer 4 is out of range: tiny has 4 layers, 0 to 3"),
+        (Write(-1, Add(torch.ones(8))), IncompatibleError, r"layer -1 is out of range"),
+        (Capture("all", layers=(0, 7)), IncompatibleError, r"layer 7 is out of range"),
+        (Write(0, Add(torch.ones(9))), IncompatibleError, r"width 9, but tiny has d_model 8.*transfer"),
+        (Write(0, Add(torch.full((8,), torch.nan))), InvalidInputError, r"NaN or infinite values and cannot steer tiny: extract"),
+        (Write(0, Add(torch.full((8,), torch.inf))), InvalidInputError, r"NaN or infinite"),
+        (Write(0, Add(torch.ones(8)), float("nan")), InvalidInputError, r"coefficient nan at layer 0 .*finite number"),
+        (
+            Write(0, Add(torch.ones(8)), rows=(0, 3)),
+            InvalidInputError,
+            r"names row 3, but this call of tiny has 3 rows \(0 to 2\)",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused_with_model_and_remedy(node: Write | Capture, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        InterventionGraph((node,)).check(n_layers=4, d_model=8, n_rows=3, model_name="tiny")
+
+
+def test_nodes_refuse_nonsense() -> None:
+    with pytest.raises(InvalidInputError, match="rows of a Write is empty"):
+        Write(0, Add(vector(1)), rows=())
+    with pytest.raises(InvalidInputError, match="different indices from 0 on"):
+        Write(0, Add(vector(1)), rows=(1, 1))
+    with pytest.raises(InvalidInputError, match="ascending order"):
+        Capture("all", layers=(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 99}, "format_version 99 is not 1"),
+        ({"nodes": None}, "'nodes' must be a list"),
+        ({"nodes": [{"node": "write", "layer": 1}]}, "node 0: field 'rows' is missing"),
+        ({"nodes": [{"node": "spell"}]}, "node 0: 'node' is 'spell'"),
+        ({"nodes": [3]}, "node 0: not a node"),
+    ],
+)
+def test_malformed_json_names_the_field(change: dict[str, object], message: str) -> None:
+    with pytest.raises(FileFormatError, match=message):
+        InterventionGraph.from_json({**InterventionGraph().to_json(), **change})
+
+
+@pytest.mark.parametrize(
+    ("direction", "message"),
+    [
+        (None, "field 'direction' must be an object"),
+        ({"dtype": "int7", "values": [1.0]}, "dtype 'int7' is not one of"),
+        ({"dtype": "float32", "values": []}, "non-empty list of numbers"),
+        ({"dtype": "float32", "values": ["1"]}, "non-empty list of numbers"),
+    ],
+)
+def test_malformed_direction_is_refused(direction: object, message: str) -> None:
+    data = InterventionGraph((Write(0, Add(vector(1))),)).to_json()
+    data["nodes"][0]["operation"]["direction"] = direction
+    with pytest.raises(FileFormatError, match=message):
+        InterventionGraph.from_json(data, source="a file")
+
+
+def test_unknown_operation_lists_the_known_ones() -> None:
+    data = InterventionGraph((Write(0, Add(vector(1))),)).to_json()
+    data["nodes"][0]["operation"]["kind"] = "ad"
+    with pytest.raises(UnknownNameError, match="unknown operation kind 'ad'. Did you mean 'add'"):
+        InterventionGraph.from_json(data)
+
+
+def test_operation_kinds_are_unique() -> None:
+    class Other(Add):
+        kind = "add"
+
+    with pytest.raises(InvalidInputError, match="'add' is already registered by Add"):
+        register_operation(Other)
+    assert OPERATIONS["add"] is register_operation(Add)
+
+
+def test_add_is_pure_and_keeps_the_dtype() -> None:
+    resid = torch.ones(2, 3, 4, dtype=torch.bfloat16)
+    result = Add.transform(resid, torch.arange(4.0).view(1, 1, 4), torch.tensor([[[2.0]], [[0.0]]]))
+    assert result.dtype == torch.bfloat16
+    assert torch.equal(result[0, 1].float(), torch.tensor([1.0, 3.0, 5.0, 7.0]))
+    assert torch.equal(result[1], resid[1])
+    assert torch.equal(resid, torch.ones_like(resid))
