@@ -200,14 +200,14 @@ def dose_response(
         InvalidInputError: no coefficient or question, one given twice or not finite, or `samples` below 1.
         IncompatibleError: the vector does not fit the model.
     """
-    vector.check_fits(model.identity)
+    chosen = vector if layers is None else vector.select(layers)
+    chosen.check_fits(model.identity)
     doses = _checked(coefficients, samples)
     asked = tuple(trait.evaluation_questions if questions is None else questions)
     if not asked:
         raise InvalidInputError(f"trait {trait.name!r} has no evaluation questions: pass questions=[...]")
     scorer = load_judge("auto" if judge is None else judge, model)
     sampling = Sampling() if sampling is None else sampling
-    steered_layers = vector.layers if layers is None else tuple(dict.fromkeys(layers))
 
     exchanges = [question for question in asked for _ in range(samples)]
     conversations = [Conversation.ask(question, system=system) for question in exchanges]
@@ -215,13 +215,13 @@ def dose_response(
     graph = InterventionGraph()
     for place, dose in enumerate(doses):
         if dose != 0:  # an unsteered row stays exactly that, whatever the operation does at zero
-            graph += vector.graph(dose, steered_layers, positions, rows=range(place * width, (place + 1) * width))
+            graph += chosen.graph(dose, positions=positions, rows=range(place * width, (place + 1) * width))
     seeds = row_seeds(seed, width) * len(doses)
     generations = model.generate(conversations * len(doses), graph=graph, sampling=sampling, seed=seeds, batch_size=batch_size)
     texts = [generation.text for generation in generations]
     judgements = scorer.judge(trait, list(zip(exchanges * len(doses), texts, strict=True)))
     points = [
-        _point(dose, judgements[start : start + width], texts[start : start + width], vector, steered_layers)
+        _point(dose, judgements[start : start + width], texts[start : start + width], chosen)
         for dose, start in zip(doses, range(0, len(texts), width), strict=True)
     ]
     return DoseResponse(
@@ -229,7 +229,7 @@ def dose_response(
         vector=vector.trait,
         model=model.name,
         judge=scorer.name,
-        layers=steered_layers,
+        layers=chosen.layers,
         positions=positions,
         points=tuple(points),
         provenance=provenance(
@@ -252,10 +252,8 @@ def _checked(coefficients: Sequence[float], samples: int) -> tuple[float, ...]:
     return doses
 
 
-def _point(
-    dose: float, judgements: Sequence[Judgement], texts: Sequence[str], vector: PersonaVector, layers: tuple[int, ...]
-) -> DosePoint:
-    ratios = [vector.norm_ratios[vector.layers.index(layer)] for layer in layers]
+def _point(dose: float, judgements: Sequence[Judgement], texts: Sequence[str], steered: PersonaVector) -> DosePoint:
+    ratios = steered.norm_ratios
     known = [ratio for ratio in ratios if ratio is not None]
     return DosePoint(
         coefficient=dose,
