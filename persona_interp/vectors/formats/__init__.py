@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, unknown_name
 from persona_interp.models.identity import ModelIdentity
@@ -14,6 +14,7 @@ from persona_interp.vectors.formats.safetensors import SafetensorsFormat
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
+@runtime_checkable
 class VectorFormat(Protocol):
     """How vectors are written to one kind of file."""
 

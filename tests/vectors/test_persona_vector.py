@@ -1,0 +1,184 @@
+"""Persona vectors as values: algebra, layers, bases, and graphs made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from persona_interp.errors import IncompatibleError, InvalidInputError
+from persona_interp.interventions.graph import Write
+from persona_interp.models.identity import ModelIdentity
+from persona_interp.vectors.massive import MassiveDimension
+from persona_interp.vectors.persona_vector import PersonaVector
+
+MODEL = ModelIdentity("org/Model-A", None, "aaaa", n_layers=4, d_model=3)
+OTHER = ModelIdentity("org/Model-B", None, "bbbb", n_layers=4, d_model=3)
+
+
+def make(seed: int = 0, *, layers: tuple[int, ...] = (0, 1, 2, 3), model: ModelIdentity = MODEL, trait: str = "silly") -> PersonaVector:
+    directions = torch.randn(len(layers), 3, generator=torch.Generator().manual_seed(seed))
+    statistics = {
+        "resid_norm": tuple(2.0 + layer for layer in layers),
+        "auroc": (0.9,) * len(layers),
+        "cohens_d": (None, *(1.5,) * (len(layers) - 1)),
+    }
+    return PersonaVector(directions, layers, trait, model, statistics=statistics, counts={"rollouts": 8})
+
+
+def test_the_algebra_is_that_of_the_directions() -> None:
+    a, b = make(0), make(1)
+    assert torch.equal((a + b).directions, a.directions + b.directions)
+    assert torch.equal((a - b).directions, a.directions - b.directions)
+    assert torch.equal((2 * a).directions, a.directions * 2)
+    assert torch.equal((a * 0.3).directions, a.directions * 0.3)
+    assert torch.equal((a / 3).directions, a.directions / 3)
+    assert torch.equal((-a).directions, -a.directions)
+    torch.testing.assert_close(PersonaVector.mean([a, b, a]).directions, (2 * a.directions + b.directions) / 3)
+    torch.testing.assert_close(torch.tensor(a.normalised().norms), torch.ones(4))
+
+
+def test_nothing_is_changed_in_place_and_nothing_is_shared() -> None:
+    given = torch.ones(1, 3)
+    vector = PersonaVector(given, (2,), "silly", MODEL)
+    given[:] = 7
+    vector.at(2)[:] = 7
+    _ = vector * 5
+    assert torch.equal(vector.directions, torch.ones(1, 3))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        vector.trait = "evil"  # type: ignore[misc]
+
+
+def test_half_precision_becomes_float32() -> None:
+    assert PersonaVector(torch.ones(1, 3, dtype=torch.bfloat16), (0,), "silly", MODEL).directions.dtype == torch.float32
+
+
+def test_scaling_keeps_what_is_known_and_turning_round_turns_it() -> None:
+    vector = make()
+    assert (3 * vector).statistics == vector.statistics
+    assert (3 * vector).norm_ratios[0] == pytest.approx(3 * vector.norms[0] / 2.0)
+    turned = (-vector).statistics
+    assert turned["auroc"][0] == pytest.approx(0.1)
+    assert turned["cohens_d"][:2] == (None, -1.5)
+    assert turned["resid_norm"] == vector.statistics["resid_norm"]
+    assert (2 * -vector).provenance["derived"] == [{"operation": "negated"}, {"operation": "* 2"}]
+
+
+def test_a_sum_forgets_what_was_measured_on_its_parts() -> None:
+    total = make(0) + make(1, trait="polite")
+    assert set(total.statistics) == {"resid_norm"}
+    assert total.trait == "silly+polite"
+    assert not total.counts
+    assert [part["trait"] for part in total.provenance["derived"][0]["operands"]] == ["silly", "polite"]
+
+
+def test_vectors_of_two_models_do_not_mix() -> None:
+    with pytest.raises(IncompatibleError, match=r"Model-A \(aaaa\).*Model-B \(bbbb\).*Transfer"):
+        _ = make() + make(model=OTHER)
+    with pytest.raises(IncompatibleError, match=r"Model-A.*Model-B"):
+        PersonaVector.mean([make(), make(model=OTHER)])
+
+
+def test_one_name_with_two_fingerprints_is_two_models() -> None:
+    with pytest.raises(IncompatibleError):
+        _ = make() - make(model=dataclasses.replace(MODEL, fingerprint="cccc"))
+
+
+@pytest.mark.parametrize("name", ["model-a", "elsewhere/Model-A", "./models/MODEL-A/"])
+def test_a_file_without_fingerprint_goes_by_the_models_name(name: str) -> None:
+    unsigned = make(1, model=ModelIdentity(name, None, "", 4, 3))
+    assert (make() + unsigned).model == MODEL
+    assert (unsigned + make()).model == MODEL
+    with pytest.raises(IncompatibleError):
+        _ = unsigned + make(model=OTHER)
+
+
+def test_vectors_at_other_layers_do_not_mix() -> None:
+    with pytest.raises(IncompatibleError, match=r"org/Model-A at layers 0-3.*at layers 0, 2-3.*select"):
+        _ = make() + make(layers=(0, 2, 3))
+
+
+def test_a_missing_layer_is_neither_zero_nor_nan() -> None:
+    vector = make(layers=(0, 3))
+    assert vector.directions.shape == (2, 3)
+    assert torch.equal(vector.at(3), vector.directions[1])
+    with pytest.raises(InvalidInputError, match=r"no layer 1.*has layers 0, 3"):
+        vector.at(1)
+    assert vector.select([3]).statistics["resid_norm"] == (5.0,)
+    with pytest.raises(InvalidInputError, match="no layer 2"):
+        vector.select([2])
+
+
+def test_select_keeps_the_massive_dimensions_of_its_layers() -> None:
+    found = tuple(MassiveDimension(layer, 1, 9.0, 200.0, 0.5) for layer in (0, 3))
+    assert dataclasses.replace(make(), massive=found).select([3]).massive == found[1:]
+
+
+@pytest.mark.parametrize("layers", [(1, 0), (0, 0), (-1, 0), (0, 4)])
+def test_impossible_layers_are_refused(layers: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidInputError, match="layers"):
+        make(layers=layers)
+
+
+def test_directions_must_match_layers_and_model() -> None:
+    with pytest.raises(InvalidInputError, match="2 directions were given for 3 layers"):
+        PersonaVector(torch.ones(2, 3), (0, 1, 2), "silly", MODEL)
+    with pytest.raises(InvalidInputError, match="width 5.*Model-A.*width 3"):
+        PersonaVector(torch.ones(1, 5), (0,), "silly", MODEL)
+    with pytest.raises(InvalidInputError, match="'auroc' has 1 values for 2 layers"):
+        PersonaVector(torch.ones(2, 3), (0, 1), "silly", MODEL, statistics={"auroc": (0.5,)})
+
+
+def test_nan_and_infinity_are_refused_by_layer_and_count() -> None:
+    directions = torch.ones(3, 3)
+    directions[1, :2] = float("nan")
+    directions[2, 0] = float("inf")
+    with pytest.raises(InvalidInputError, match="layer 2: 2, layer 3: 1"):
+        PersonaVector(directions, (0, 2, 3), "silly", MODEL)
+
+
+def test_a_zero_direction_cannot_be_normalised() -> None:
+    with pytest.raises(InvalidInputError, match=r"zero at layers \[1\]"):
+        PersonaVector(torch.tensor([[1.0, 0, 0], [0, 0, 0]]), (0, 1), "silly", MODEL).normalised()
+    with pytest.raises(InvalidInputError, match="divided by 0"):
+        _ = make() / 0
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), True])
+def test_a_coefficient_must_be_a_finite_number(wrong: float) -> None:
+    with pytest.raises(InvalidInputError, match="finite number"):
+        make().graph(wrong)
+    with pytest.raises(InvalidInputError, match="finite number"):
+        _ = make() * wrong
+
+
+def test_a_graph_adds_the_directions_as_they_are() -> None:
+    vector = make(layers=(0, 2, 3))
+    graph = vector.graph(-1.5, layers=[3, 0], positions="response", rows=[1, 4])
+    assert [(write.layer, write.coefficient, write.positions, write.rows) for write in graph.writes] == [
+        (3, -1.5, "response", (1, 4)),
+        (0, -1.5, "response", (1, 4)),
+    ]
+    assert all(torch.equal(write.operation.direction, vector.at(write.layer)) for write in graph.writes)
+    everywhere = vector.graph()
+    assert [write.layer for write in everywhere.writes] == [0, 2, 3]
+    assert isinstance(everywhere.nodes[0], Write)
+    with pytest.raises(InvalidInputError, match="no layer 1"):
+        vector.graph(layers=[1])
+    with pytest.raises(InvalidInputError, match="no layer was given"):
+        vector.graph(layers=[])
+
+
+def test_a_model_of_another_shape_is_refused_by_both_names() -> None:
+    make().check_fits(MODEL)
+    make().check_fits(OTHER)
+    assert not make().same_basis(OTHER)
+    with pytest.raises(IncompatibleError, match=r"org/Model-A \(width 3\) and does not fit big \(width 8\). Extract 'silly' from big"):
+        make().check_fits(ModelIdentity("big", None, "", 4, 8))
+    with pytest.raises(IncompatibleError, match=r"org/Model-A has layers 2-3, which short does not have.*0 to 1.*transfer"):
+        make().check_fits(ModelIdentity("short", None, "", 2, 3))
+
+
+def test_its_repr_says_what_it_is_of() -> None:
+    assert repr(make(layers=(0, 1, 3))) == "PersonaVector('silly' of org/Model-A, layers 0-1, 3, width 3, unknown, unknown)"
