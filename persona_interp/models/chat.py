@@ -12,7 +12,8 @@ The rules, in the order they are applied:
 5. Text of a user or of an answer that only looks like a special token (``<|im_end|>``) stays text (a SentencePiece tokenizer
    puts a space before it).
 
-The template decides about a beginning-of-sequence token, as in `tokenizer.apply_chat_template`; nothing is added to it.
+The template decides about a beginning-of-sequence token, as in `tokenizer.apply_chat_template`; nothing is added to it. Templates
+that write today's date (Llama 3.2) are given `DATE` instead: the same question must be the same prompt tomorrow.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ PLAIN_TEMPLATE = (
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+DATE = "26 Jul 2024"  # what Llama 3.1 and 3.2 templates fall back to
 _PROBE = "PersonaProbe7391"
 _PRIVATE_USE = range(0xE000, 0xF8FF)
 
@@ -158,7 +160,8 @@ class ChatFormat:
     # -- rendering -------------------------------------------------------------------------------------------------
 
     def _render(self, messages: list[dict[str, str]], *, generation_prompt: bool) -> str:
-        extra: dict[str, Any] = {"chat_template": PLAIN_TEMPLATE, "start": self._start} if self.plain else {}
+        plain = {"chat_template": PLAIN_TEMPLATE, "start": self._start}
+        extra: dict[str, Any] = plain if self.plain else {"date_string": DATE}
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_prompt, **extra)
 
     def _learn_layout(self) -> _Layout:

@@ -132,6 +132,14 @@ def load_tokenizer(location: str, options: LoadOptions, *, shipped: Iterable[str
         return AutoTokenizer.from_pretrained(location, **_access(options, local=local))
 
 
+def cached_commit(hub_id: str, options: LoadOptions) -> str | None:
+    """The commit that the cached files of `hub_id` at the wanted revision belong to; None where nothing is cached."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub_id, "config.json", cache_dir=options.cache_dir, revision=options.revision)
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
 def check_remote_key() -> None:
     """Raise UnsupportedError where no NDIF key is configured."""
     from nnsight import CONFIG

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from persona_interp.errors import FileFormatError, InvalidInputError, unknown_name
-from persona_interp.models.loading import LoadOptions, check_remote_key, load_hf_model, load_tokenizer
+from persona_interp.models.loading import LoadOptions, cached_commit, check_remote_key, load_hf_model, load_tokenizer
 from persona_interp.models.steerable import SteerableModel
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -145,7 +145,7 @@ def load_model(
     hf_model = load_hf_model(source.location, options, local=source.local, weights=not remote, shipped=shipped_models())
     if tokenizer is None or isinstance(tokenizer, str | Path):
         tokenizer = load_tokenizer(source.location if tokenizer is None else str(tokenizer), options, shipped=shipped_models())
-    commit = getattr(hf_model.config, "_commit_hash", None)
+    commit = None if source.local else cached_commit(source.location, options)
     return SteerableModel(hf_model, tokenizer, name=source.name, revision=commit or revision, remote=remote)
 
 

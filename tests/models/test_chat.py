@@ -140,6 +140,14 @@ def test_template_without_generation_prompt_still_opens_the_answer() -> None:
     assert chat.prompt_text(Conversation.ask("a")).endswith("<|im_end|>\n<|im_start|>assistant\n")
 
 
+def test_prompts_do_not_change_with_the_calendar() -> None:
+    template = (
+        "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+        "Today: {{ date_string }}. {{ messages[0]['content'] }}"
+    )
+    assert ChatFormat(with_template(template)).prompt_text(Conversation.ask("a")) == "Today: 26 Jul 2024. a"
+
+
 def test_template_that_trims_answers_does_not_move_the_span(question: Conversation) -> None:
     template = tiny_tokenizer("qwen2").chat_template.replace("message['content']", "message['content'] | trim")
     chat = ChatFormat(with_template(template))

@@ -205,6 +205,18 @@ def test_without_hub_and_cache_the_remedies_are_named(tmp_path: Path) -> None:
         load_model("qwen2.5-0.5b-instruct", cache_dir=tmp_path)
 
 
+def test_cached_hub_model_loads_offline_with_its_commit(tiny_model_path: Callable[[str], Path], tmp_path: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--somebody--tiny"
+    shutil.copytree(tiny_model_path("gpt2"), repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    model = load_model("somebody/tiny", cache_dir=tmp_path)
+    assert (model.name, model.revision) == ("somebody/tiny", commit)
+    with pytest.raises(PersonaInterpError, match="not in the local cache"):
+        load_model("somebody/tiny", cache_dir=tmp_path, revision="other")
+
+
 def test_remote_run_without_a_key_or_from_a_folder(folder: Path, no_key: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnsupportedError, match="set NDIF_API_KEY"):
         load_model("gpt2", remote=True)
