@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from persona_interp.models.sampling import Sampling
@@ -83,9 +84,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 def load_model(args: argparse.Namespace) -> SteerableModel:
     """The model that `add_model_options` describes."""
-    from persona_interp.models.registry import load_model as load
-
-    return load(
+    return loaded(
         args.model,
         dtype=args.dtype,
         device=args.device,
@@ -94,6 +93,17 @@ def load_model(args: argparse.Namespace) -> SteerableModel:
         remote=args.remote,
         trust_remote_code=args.trust_remote_code,
     )
+
+
+def loaded(name: str, **options: Any) -> SteerableModel:
+    """A model, loaded without transformers' own progress bars where there is no terminal to draw them on."""
+    from transformers.utils import logging
+
+    from persona_interp.models.registry import load_model as load
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    return load(name, **options)
 
 
 def sampling(args: argparse.Namespace) -> Sampling:

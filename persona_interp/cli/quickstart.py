@@ -37,7 +37,6 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.cli.tables import console, layer_table
     from persona_interp.evaluation.dose import dose_response
     from persona_interp.judges.registry import load_judge
-    from persona_interp.models.registry import load_model
     from persona_interp.models.sampling import Sampling
     from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.plotting import dose_figure, layer_figure, save_html
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
     vector_path = ensure_writable(arguments.vector_file(args.output / f"{MODEL}_{TRAIT}.json", MODEL, TRAIT))
     page_path = ensure_writable(args.output / "quickstart.html")
-    model = load_model(MODEL)
+    model = arguments.loaded(MODEL)
     trait = resolve_trait(model, TRAIT)
     sampling = Sampling(max_new_tokens=TOKENS)
     n_pairs, n_questions = len(trait.instructions), len(trait.extraction_questions)

@@ -1,0 +1,33 @@
+"""`quickstart` does the whole method on the model that ships with the package."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from persona_interp.vectors.persona_vector import PersonaVector
+
+
+@pytest.mark.slow
+def test_quickstart_shows_layers_texts_and_scores_and_writes_vector_and_figure(run: Callable, tmp_path: Path) -> None:
+    started = time.monotonic()
+    ran = run("quickstart", "--output", tmp_path / "quick")
+    assert ran.code == 0, ran.err
+    assert time.monotonic() - started < 120
+    vector = PersonaVector.load(tmp_path / "quick" / "organism-qwen2_silly.json")
+    assert vector.model.name == "organism-qwen2"
+    page = (tmp_path / "quick" / "quickstart.html").read_text(encoding="utf-8")
+    assert "not claims about" in page
+    for text in ("AUROC", "baseline", "coherence", "silly", "geometry, not behaviour"):
+        assert text in " ".join(ran.out.split())
+    assert max(map(len, ran.out.splitlines())) <= 100
+
+
+def test_nothing_is_extracted_where_nothing_can_be_written(run: Callable, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    ran = run("quickstart", "--output", tmp_path / "file")
+    assert ran.code == 2
+    assert "cannot write" in ran.err
