@@ -1,4 +1,4 @@
-"""What the package must agree with: one unpadded text at a time, without a cache, with bare hooks, and none of the package's code."""
+"""What the package must agree with: one unpadded text at a time, without a cache, with bare hooks and no code of the package."""
 
 from __future__ import annotations
 
