@@ -136,12 +136,12 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of every line, one in memory at a time."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8", newline="\n") as handle:
+    with path.open("rb") as handle:
         for number, line in enumerate(handle, start=1):
             try:
                 value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise _damaged(path, number, error.msg) from error
+            except ValueError as error:  # not JSON, or not UTF-8
+                raise _damaged(path, number, str(error)) from error
             if not isinstance(value, dict):
                 raise _damaged(path, number, f"a {type(value).__name__}, expected an object")
             yield number, value

@@ -13,7 +13,10 @@ from persona_interp.residuals.cache import ResidualCache, residual_key
 
 def entry(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {"response_avg": torch.randn(4, 8, generator=generator).to(dtype), "prompt_last": torch.randn(4, 8, generator=generator)}
+    return {
+        "response_avg": torch.randn(4, 8, generator=generator).to(dtype),
+        "prompt_last": torch.randn(4, 8, generator=generator),
+    }
 
 
 def test_a_second_run_reads_what_the_first_wrote(tmp_path: Path) -> None:
@@ -70,5 +73,10 @@ def test_a_truncated_shard_is_named_with_its_remedy(tmp_path: Path) -> None:
 def test_the_key_depends_on_everything_that_was_read() -> None:
     base = residual_key("model", [1, 2, 3], 2, "graph")
     assert base == residual_key("model", (1, 2, 3), 2, "graph")
-    others = [("m", [1, 2, 3], 2, "graph"), ("model", [1, 2, 4], 2, "graph"), ("model", [1, 2, 3], 1, "graph"), ("model", [1, 2, 3], 2, "g")]
+    others = [
+        ("m", [1, 2, 3], 2, "graph"),
+        ("model", [1, 2, 4], 2, "graph"),
+        ("model", [1, 2, 3], 1, "graph"),
+        ("model", [1, 2, 3], 2, "g"),
+    ]
     assert base not in {residual_key(*other) for other in others}

@@ -20,7 +20,7 @@ from persona_interp.traits.trait import InstructionPair, Trait
 from persona_interp.vectors.estimators import ESTIMATORS
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.persona_vector import PersonaVector
-from persona_interp.vectors.rollouts import read_rollouts
+from persona_interp.vectors.rollouts import Rollout, RolloutKey, read_rollouts
 
 TRAIT = Trait(
     name="silly",
@@ -91,7 +91,10 @@ def block_outputs(model: SteerableModel, ids: Sequence[int]) -> torch.Tensor:
     """[layer pos d_model] by plain forward hooks, one text at a time."""
     seen: list[torch.Tensor] = []
     blocks = model.hf_model.get_submodule(model.layout.blocks)
-    hooks = [block.register_forward_hook(lambda _m, _i, out: seen.append(out if isinstance(out, torch.Tensor) else out[0])) for block in blocks]
+    hooks = [
+        block.register_forward_hook(lambda _m, _i, out: seen.append(out if isinstance(out, torch.Tensor) else out[0]))
+        for block in blocks
+    ]
     try:
         with torch.no_grad():
             model.hf_model(torch.tensor([list(ids)], device=model.device))
@@ -101,30 +104,36 @@ def block_outputs(model: SteerableModel, ids: Sequence[int]) -> torch.Tensor:
     return torch.stack([out[0] for out in seen])
 
 
-@pytest.mark.parametrize("positions", POOLINGS)
+def pooled_by_hooks(model: SteerableModel, rollout: Rollout) -> dict[str, torch.Tensor]:
+    n_prompt = len(rollout.prompt_ids)
+    resid = block_outputs(model, (*rollout.prompt_ids, *rollout.answer_ids[:-1])).double()
+    spans = {
+        "response_avg": resid[:, n_prompt:],
+        "prompt_avg": resid[:, :n_prompt],
+        "prompt_last": resid[:, n_prompt - 1 : n_prompt],
+    }
+    return {name: span.mean(1) for name, span in spans.items()} | {"norm": resid[:, n_prompt:].norm(dim=2).mean(1)}
+
+
 def test_the_vector_is_the_difference_of_means_read_by_plain_hooks(
-    tiny_model: Callable[[str], SteerableModel], architecture: str, positions: str, tmp_path: Path
+    tiny_model: Callable[[str], SteerableModel], architecture: str, tmp_path: Path
 ) -> None:
     model = tiny_model(architecture)
-    vector = run(model, positions=positions, folder=tmp_path)
-    pooled: dict[str, list[torch.Tensor]] = {"positive": [], "negative": []}
-    norms: list[torch.Tensor] = []
-    kept = [rollout for rollout in read_rollouts(tmp_path / "rollouts.jsonl") if rollout.readable]
-    partners = {rollout.key.slot for rollout in kept if rollout.key.sign == "positive"} & {
-        rollout.key.slot for rollout in kept if rollout.key.sign == "negative"
-    }
-    for rollout in kept:
-        n_prompt = len(rollout.prompt_ids)
-        resid = block_outputs(model, (*rollout.prompt_ids, *rollout.answer_ids[:-1])).double()
-        spans = {"response_avg": resid[:, n_prompt:], "prompt_avg": resid[:, :n_prompt], "prompt_last": resid[:, n_prompt - 1 : n_prompt]}
-        norms.append(resid[:, n_prompt:].norm(dim=2).mean(1))
-        if rollout.key.slot in partners:
-            pooled[rollout.key.sign].append(spans[positions].mean(1))
-    expected = torch.stack(pooled["positive"]).mean(0) - torch.stack(pooled["negative"]).mean(0)
-    torch.testing.assert_close(vector.directions, expected.float(), rtol=1e-3, atol=1e-3)
-    assert vector.statistics["resid_norm"] == pytest.approx(torch.stack(norms).mean(0).tolist(), rel=0.15)  # of the first texts only
-    assert vector.layers == tuple(range(model.n_layers))
-    assert vector.model == model.identity
+    vectors = {positions: run(model, positions=positions, folder=tmp_path) for positions in POOLINGS}
+    rollouts = {r.key: r for r in read_rollouts(tmp_path / "rollouts.jsonl") if r.readable}
+    pairs = [
+        (pooled_by_hooks(model, rollout), pooled_by_hooks(model, rollouts[RolloutKey("negative", key.slot)]))
+        for key, rollout in rollouts.items()
+        if key.sign == "positive" and RolloutKey("negative", key.slot) in rollouts
+    ]
+    assert len(pairs) == vectors["response_avg"].counts["kept_pairs"] >= 8
+    for positions, vector in vectors.items():
+        expected = torch.stack([positive[positions] - negative[positions] for positive, negative in pairs]).mean(0)
+        torch.testing.assert_close(vector.directions, expected.float(), rtol=1e-3, atol=1e-3)
+        assert vector.layers == tuple(range(model.n_layers))
+        assert vector.model == model.identity
+    norms = torch.stack([side["norm"] for pair in pairs for side in pair]).mean(0)
+    assert vectors["response_avg"].statistics["resid_norm"] == pytest.approx(norms.tolist(), rel=0.15)  # taken on the first texts
 
 
 def test_reading_while_generating_equals_reading_the_ids_afterwards(model: SteerableModel, tmp_path: Path, calls: Calls) -> None:
@@ -167,9 +176,20 @@ def test_batching_does_not_show(model: SteerableModel) -> None:
     torch.testing.assert_close(run(model, batch_size=3).directions, run(model, batch_size=40).directions, rtol=1e-4, atol=1e-4)
 
 
+def test_the_model_is_asked_for_a_bounded_number_of_rollouts_at_a_time(model: SteerableModel, calls: Calls) -> None:
+    assert run(model, samples=4, minimum_pairs=1).counts["rollouts"] == 160
+    assert calls.generated == [16, 128, 16]  # the first few also give the norms of single positions
+
+
+def test_a_trait_may_be_named_by_its_file(model: SteerableModel, tmp_path: Path) -> None:
+    vector = extract(model, TRAIT.save(tmp_path / "silly.json"), samples=1, sampling=SHORT)
+    assert same(vector, run(model))
+
+
 def test_another_seed_gives_other_answers(model: SteerableModel) -> None:
-    assert torch.equal(run(model, seed=1).directions, run(model, seed=1).directions)
-    assert not torch.allclose(run(model, seed=1).directions, run(model, seed=2).directions, atol=1e-2)
+    first = run(model, seed=1)
+    assert torch.equal(first.directions, run(model, seed=1).directions)
+    assert not torch.allclose(first.directions, run(model, seed=2).directions, atol=1e-2)
 
 
 # -- what is never done twice --------------------------------------------------------------------------------------------
@@ -179,12 +199,13 @@ def test_a_second_estimator_or_position_needs_no_forward_pass(model: SteerableMo
     run(model, folder=tmp_path)
     made = list(calls.generated)
     assert sum(made) == 40
+    norms: dict[str, tuple[float, ...]] = {}
     for positions in POOLINGS:
         for estimator in ESTIMATORS:
             vector = run(model, folder=tmp_path, positions=positions, estimator=estimator)
             assert (vector.positions, vector.estimator) == (positions, estimator)
-            plain = run(model, folder=tmp_path, positions=positions)
-            assert vector.norms == pytest.approx(plain.norms, rel=1e-4)
+            norms.setdefault(positions, vector.norms)
+            assert vector.norms == pytest.approx(norms[positions], rel=1e-4)  # one dose, whichever estimator
     assert calls.generated == made
     assert calls.captured == []
 
@@ -253,8 +274,8 @@ def test_a_folder_made_with_other_settings_is_refused(model: SteerableModel, tmp
     }.items():
         with pytest.raises(InvalidInputError, match=rf"other settings \({name}: .*another folder"):
             run(model, folder=tmp_path, minimum_pairs=1, **options)
+    changed = replace(TRAIT, instructions=(InstructionPair("Be odd.", "Be plain."), *TRAIT.instructions[1:]))
     with pytest.raises(InvalidInputError, match="instructions"):
-        changed = replace(TRAIT, instructions=(InstructionPair("Be odd.", "Be plain."), *TRAIT.instructions[1:]))
         extract(model, changed, samples=1, sampling=SHORT, folder=tmp_path)
 
 
@@ -277,8 +298,8 @@ def test_the_vector_is_made_of_the_pairs_the_judge_leaves(model: SteerableModel,
     judge = EvenJudge(score)
     filtered = run(model, folder=tmp_path / "all", judge=judge)
     assert filtered.counts["dropped"]["positive answer scored below 50"] == 5
-    rest = [line for line in (tmp_path / "all" / "rollouts.jsonl").read_text().splitlines() if "bees" not in line]
-    (tmp_path / "rest.jsonl").write_text("\n".join(rest))
+    rest = [r for r in read_rollouts(tmp_path / "all" / "rollouts.jsonl") if "bees" not in r.conversation.question]
+    (tmp_path / "rest.jsonl").write_text("\n".join(json.dumps(r.to_json()) for r in rest))
     torch.testing.assert_close(filtered.directions, run(model, rollouts=tmp_path / "rest.jsonl").directions, rtol=1e-4, atol=1e-4)
     assert filtered.provenance["filter"]["judge"] == "even"
     assert filtered.provenance["filter"]["coherence"] == "judged"
@@ -376,6 +397,15 @@ def test_wrong_arguments_are_refused_before_anything_runs(
         run(model, folder=tmp_path / "run", **options)
     assert calls.generated == []
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_before_anything_runs(
+    model: SteerableModel, tmp_path: Path, calls: Calls
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PersonaInterpError, match="cannot write"):
+        run(model, folder=tmp_path / "file")
+    assert calls.generated == []
 
 
 def test_a_disk_that_is_full_says_what_was_kept(model: SteerableModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

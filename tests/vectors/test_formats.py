@@ -80,7 +80,10 @@ def foreign() -> dict[str, Any]:
         "vectors": {f"layer_{layer}": [layer + 0.25, -1, 1e-3] for layer in range(11)},
         "effectiveness_scores": {f"layer_{layer}": 0.3 + layer / 100 for layer in range(11)},
         "metadata": {"num_prompt_pairs": 5},
-        "responses": {"positive": [{"question": "q", "prompt_pair_idx": 0, "response": "r", "elapsed_time": 1.0}], "negative": []},
+        "responses": {
+            "positive": [{"question": "q", "prompt_pair_idx": 0, "response": "r", "elapsed_time": 1.0}],
+            "negative": [],
+        },
     }
 
 
@@ -100,7 +103,9 @@ def test_a_file_of_other_programs_loads_and_survives_being_saved(tmp_path: Path)
     again = PersonaVector.load(vector.save(tmp_path / "again.json"))
     assert same(again, vector)
     saved = json.loads((tmp_path / "again.json").read_text())
-    assert all(saved[name] == foreign()[name] for name in ("generated_at", "generation_time", "effectiveness_scores", "responses"))
+    assert all(
+        saved[name] == foreign()[name] for name in ("generated_at", "generation_time", "effectiveness_scores", "responses")
+    )
     assert saved["metadata"].items() >= foreign()["metadata"].items()
 
 
@@ -132,6 +137,7 @@ def _with(row: object, layer: str = "layer_2") -> Callable[[dict[str, Any]], Non
         (_with({"a": 1}), "layer_2 holds no list"),
         (_with([1.0, 2.0, 3.0], "Layer-3"), "key 'Layer-3'"),
         (_with([1.0, 1e39, 3.0]), "layer 2: 1"),
+        (_with([1.0, 10**400, 3.0]), "integer too large"),
         (lambda value: value.update(vectors={}), "at least one 'layer_0'"),
         (lambda value: value.update(vectors=[1]), "must be an object"),
         (lambda value: value.update(responses=[1]), "'responses' is a list"),
@@ -245,7 +251,9 @@ def test_a_pt_file_cannot_leave_layers_out(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("value", [torch.ones(3), {"layer_0": torch.ones(3)}, torch.ones(1, 3), torch.ones(3, 3, dtype=torch.long)])
+@pytest.mark.parametrize(
+    "value", [torch.ones(3), {"layer_0": torch.ones(3)}, torch.ones(1, 3), torch.ones(3, 3, dtype=torch.long)]
+)
 def test_a_pt_file_of_anything_else_is_refused(tmp_path: Path, value: object) -> None:
     torch.save(value, tmp_path / "v.pt")
     with pytest.raises(FileFormatError, match=r"expected one tensor \[n_layers \+ 1, d_model\]"):

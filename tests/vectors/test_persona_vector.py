@@ -17,7 +17,9 @@ MODEL = ModelIdentity("org/Model-A", None, "aaaa", n_layers=4, d_model=3)
 OTHER = ModelIdentity("org/Model-B", None, "bbbb", n_layers=4, d_model=3)
 
 
-def make(seed: int = 0, *, layers: tuple[int, ...] = (0, 1, 2, 3), model: ModelIdentity = MODEL, trait: str = "silly") -> PersonaVector:
+def make(
+    seed: int = 0, *, layers: tuple[int, ...] = (0, 1, 2, 3), model: ModelIdentity = MODEL, trait: str = "silly"
+) -> PersonaVector:
     directions = torch.randn(len(layers), 3, generator=torch.Generator().manual_seed(seed))
     statistics = {
         "resid_norm": tuple(2.0 + layer for layer in layers),
@@ -174,7 +176,9 @@ def test_a_model_of_another_shape_is_refused_by_both_names() -> None:
     make().check_fits(MODEL)
     make().check_fits(OTHER)
     assert not make().same_basis(OTHER)
-    with pytest.raises(IncompatibleError, match=r"org/Model-A \(width 3\) and does not fit big \(width 8\). Extract 'silly' from big"):
+    with pytest.raises(
+        IncompatibleError, match=r"org/Model-A \(width 3\) and does not fit big \(width 8\). Extract 'silly' from big"
+    ):
         make().check_fits(ModelIdentity("big", None, "", 4, 8))
     with pytest.raises(IncompatibleError, match=r"org/Model-A has layers 2-3, which short does not have.*0 to 1.*transfer"):
         make().check_fits(ModelIdentity("short", None, "", 2, 3))

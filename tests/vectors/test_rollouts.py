@@ -19,7 +19,9 @@ from persona_interp.vectors.rollouts import Rollout, RolloutKey, Slot, read_roll
 SETTINGS = {"model": "aaaa", "seed": 0, "sampling": {"temperature": 1.0}}
 
 
-def rollout(question: int = 0, sign: Any = "positive", answer: str = "Hé\u2028ho\n", judgement: Judgement | None = None) -> Rollout:
+def rollout(
+    question: int = 0, sign: Any = "positive", answer: str = "Hé\u2028ho\n", judgement: Judgement | None = None
+) -> Rollout:
     conversation = Conversation.ask(f"Question {question}?", "Be silly.")
     return Rollout(RolloutKey(sign, Slot(1, question, 2)), conversation, answer, (1, 2), (3, 4, 5), False, "aaaa", judgement)
 
@@ -60,12 +62,13 @@ def test_a_line_cut_off_by_a_crash_is_dropped_and_writing_goes_on(tmp_path: Path
     assert [entry.key.slot.question for entry in RolloutLog(tmp_path, SETTINGS).scan()] == [0, 1]
 
 
-def test_damage_in_the_middle_is_named_by_its_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [b"{broken\n", b"[]\n", b"\xff\xfe\n", b'{"sign": "positive"}\n'])
+def test_damage_in_the_middle_is_named_by_its_line(tmp_path: Path, damage: bytes) -> None:
     log = RolloutLog(tmp_path, SETTINGS)
     log.append(rollout(0))
     log.close()
-    log.rollouts_path.write_text("{broken\n" + log.rollouts_path.read_text())
-    with pytest.raises(FileFormatError, match=r"rollouts\.jsonl, line 1, is damaged.*delete that line"):
+    log.rollouts_path.write_bytes(damage + log.rollouts_path.read_bytes())
+    with pytest.raises(FileFormatError, match=r"rollouts\.jsonl, line 1"):
         RolloutLog(tmp_path, SETTINGS)
 
 
@@ -90,7 +93,9 @@ def test_each_judge_has_its_own_scores(tmp_path: Path) -> None:
 
 
 def test_each_rollout_draws_from_its_own_stream() -> None:
-    keys = [RolloutKey(sign, Slot(i, q, s)) for sign in ("positive", "negative") for i in range(3) for q in range(3) for s in range(3)]
+    keys = [
+        RolloutKey(sign, Slot(i, q, s)) for sign in ("positive", "negative") for i in range(3) for q in range(3) for s in range(3)
+    ]
     assert len({key.seed(0) for key in keys} | {key.seed(1) for key in keys}) == 2 * len(keys)
     assert keys[0].seed(0) == RolloutKey("positive", Slot(0, 0, 0)).seed(0)
 

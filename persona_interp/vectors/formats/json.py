@@ -94,7 +94,10 @@ def _directions(vectors: object, source: str) -> tuple[tuple[int, ...], Float[Te
     if len(widths) > 1 or 0 in widths:
         said = ", ".join(f"layer {layer}: {len(rows[layer])}" for layer in layers)
         raise FileFormatError(f"{source}: directions have unequal or no width ({said}): {_REMEDY}")
-    return layers, torch.tensor([rows[layer] for layer in layers], dtype=torch.float64).float()
+    try:
+        return layers, torch.tensor([rows[layer] for layer in layers], dtype=torch.float64).float()
+    except (OverflowError, RuntimeError) as error:
+        raise FileFormatError(f"{source} holds an integer too large for a direction: {_REMEDY}") from error
 
 
 def _wrong_entries(row: list[Any]) -> str:
