@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from persona_interp.errors import UnsupportedError
 from persona_interp.models.families import FamilyLayout
+from persona_interp.models.inference import inference_only
 
 
 def verified_blocks(hf_model: nn.Module, layout: FamilyLayout, model_name: str) -> list[nn.Module]:
@@ -68,7 +69,7 @@ def _block_outputs(hf_model: nn.Module, blocks: list[nn.Module]) -> list[Any]:
 
         return hook
 
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack, inference_only(hf_model):
         for layer, block in enumerate(blocks):
             stack.callback(block.register_forward_hook(keep(layer)).remove)
         ids = torch.zeros(1, 2, dtype=torch.long, device=_input_device(hf_model))

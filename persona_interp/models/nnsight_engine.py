@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import nnsight
-import torch
 from jaxtyping import Float
 from nnsight import TransformersModel
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from persona_interp.interventions.compile.stacked import stack_writes
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.families import FamilyLayout
+from persona_interp.models.inference import inference_only
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.shapes import TokenIds
 
@@ -101,21 +101,15 @@ class NnsightEngine:
     @contextmanager
     def _running(self, settings: GenerationConfig | None = None) -> Iterator[None]:
         """The model to ourselves: locked, in evaluation mode, without gradients; everything is put back."""
-        with self._lock:
-            training = [module for module in self._hf_model.modules() if module.training]
+        with self._lock, inference_only(self._hf_model):
             before = self._hf_model.generation_config
             try:
-                for module in training:
-                    module.training = False
                 if settings is not None:
                     # transformers fills every setting left open from the checkpoint's own, which may hold penalties and bans
                     self._hf_model.generation_config = settings
-                with torch.no_grad():
-                    yield
+                yield
             finally:
                 self._hf_model.generation_config = before
-                for module in training:
-                    module.training = True
 
 
 def _plain_settings(max_new_tokens: int, end_ids: Collection[int], pad_id: int) -> GenerationConfig:
