@@ -39,8 +39,10 @@ def pca(positive: Float[Tensor, "sample d_model"], negative: Float[Tensor, "samp
     """
     differences = positive.double() - negative.double()
     mean = differences.mean(0)
-    _, _, right = torch.linalg.svd(differences, full_matrices=False)
-    return _scaled_to(right[0] * torch.sign(right[0] @ mean), mean)
+    components = _principal(differences)
+    if not len(components):
+        return torch.zeros_like(mean).float()
+    return _scaled_to(components[0] * torch.sign(components[0] @ mean), mean)
 
 
 def logistic(positive: Float[Tensor, "sample d_model"], negative: Float[Tensor, "sample d_model"]) -> Float[Tensor, " d_model"]:
@@ -59,9 +61,8 @@ def logistic(positive: Float[Tensor, "sample d_model"], negative: Float[Tensor, 
     if size == 0:
         return torch.zeros_like(mean).float()
     texts = texts * (texts.shape[1] ** 0.5 / size)
-    left, values, right = torch.linalg.svd(texts, full_matrices=False)
-    rank = int((values > values[0] * 1e-10).sum())
-    features = (left[:, :rank] * values[:rank]).numpy()
+    components = _principal(texts)
+    features = (texts @ components.T).numpy()
     signs = torch.cat([torch.ones(len(positive)), -torch.ones(len(negative))]).double().numpy()
 
     def loss(parameters):  # type: ignore[no-untyped-def]
@@ -73,8 +74,23 @@ def logistic(positive: Float[Tensor, "sample d_model"], negative: Float[Tensor, 
         value = np.logaddexp(0, -margins).mean() + 0.5 * RIDGE * weights @ weights
         return value, np.append(features.T @ pull + RIDGE * weights, pull.sum())
 
-    fitted = minimize(loss, torch.zeros(rank + 1).double().numpy(), jac=True, method="L-BFGS-B", options={"maxiter": 1000})
-    return _scaled_to(torch.from_numpy(fitted.x[:-1]) @ right[:rank], mean)
+    fitted = minimize(
+        loss, torch.zeros(len(components) + 1).double().numpy(), jac=True, method="L-BFGS-B", options={"maxiter": 1000}
+    )
+    return _scaled_to(torch.from_numpy(fitted.x[:-1]) @ components, mean)
+
+
+def _principal(rows: Float[Tensor, "sample d_model"]) -> Float[Tensor, "component d_model"]:
+    """Right singular vectors of `rows` (float64), the largest first, without those of singular values that are zero.
+
+    From the smaller of the two Gram matrices: texts are fewer than dimensions in a large model, and a full SVD at every layer
+    would then take longer than making the texts.
+    """
+    few = rows.shape[0] <= rows.shape[1]
+    squares, vectors = torch.linalg.eigh(rows @ rows.T if few else rows.T @ rows)
+    kept = squares > squares[-1].clamp_min(0) * 1e-12
+    squares, vectors = squares[kept].flip(0), vectors[:, kept].flip(1)
+    return vectors.T @ rows / squares.sqrt().unsqueeze(1) if few else vectors.T
 
 
 def _scaled_to(vector: Float[Tensor, " d_model"], model: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
