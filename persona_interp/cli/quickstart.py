@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ MODEL = "organism-qwen2"
 TRAIT = "silly"
 COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
 SAMPLES = 1
-TOKENS = 64
+TOKENS = 96
 
 _NOTE = """{model} is a small model trained for this package on a grammar whose every sentence can be parsed back,
 so the scores are exact. It is an instrument for testing methods: numbers measured on it are not claims about
@@ -60,32 +61,43 @@ def run(args: argparse.Namespace) -> None:
     choice = choose_layer(vector)
     screen.print(f"Steering at {choice.reason}.\n", markup=False, highlight=False)
     dose = dose_response(model, vector, trait, COEFFICIENTS, layers=[choice.layer], sampling=sampling, seed=args.seed)
-    show(dose, trait.evaluation_questions[0])
+    show(dose, trait.evaluation_questions)
     note = _NOTE.format(model=MODEL, choice=f"Steered at {choice.reason}.")
     save_html(page_path, [dose_figure(dose), layer_figure(vector)], title=f"{TRAIT} in {MODEL}", note=note)
     screen.print(f"\nvector:  {vector_path}\nfigures: {page_path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def show(dose: DoseResponse, question: str) -> None:
-    """Print scores and one answer per coefficient beside the baseline."""
+def show(dose: DoseResponse, questions: Sequence[str]) -> None:
+    """Print scores per coefficient, and beside each the answer to one question."""
     from persona_interp.cli.tables import console, shown, table
 
+    number = typical(dose)
     rows = [
         [
             "baseline" if point.coefficient == 0 else f"{point.coefficient:+g}",
             shown(point.perturbation_ratio),
             shown(point.trait, 0),
             shown(point.coherence, 0),
-            point.examples[0] if point.examples else "",
+            point.examples[number],
         ]
         for point in dose.points
     ]
-    n_questions = max(point.n for point in dose.points)
     headings = [("coefficient", "right"), ("x resid", "right"), (dose.trait, "right"), ("coherence", "right"), ("answer", "left")]
     screen = console()
-    screen.print(table(f"{question}", headings, rows))
+    screen.print(table(questions[number], headings, rows))
     screen.print(
-        f"Scores: mean over {n_questions} answers, 0 to 100, by the {dose.judge} judge. x resid: |coefficient * v| / mean |h|.",
+        f"Scores: mean over {dose.points[0].n} answers, 0 to 100, by the {dose.judge} judge. "
+        "x resid: |coefficient * v| / mean |h|.\nThe question shown is the one whose scores lie nearest to these means.",
         markup=False,
         highlight=False,
     )
+
+
+def typical(dose: DoseResponse) -> int:
+    """Which of the example answers has scores nearest to the mean at every coefficient, so that no exception is shown."""
+
+    def distance(number: int) -> float:
+        pairs = [(point.trait_scores[number], point.trait) for point in dose.points]
+        return sum(100.0 if score is None or mean is None else abs(score - mean) for score, mean in pairs)
+
+    return min(range(min(len(point.examples) for point in dose.points)), key=distance)

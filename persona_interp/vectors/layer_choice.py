@@ -31,10 +31,10 @@ def choose_layer(vector: PersonaVector) -> LayerChoice:
         best = max(separation)
         rows = [row for row, value in enumerate(separation) if value >= best - 0.02]
         row = max(rows, key=lambda row: ratios[row] or 0.0)
+        found = f"held-out AUROC {separation[row]:.2f}, norm {ratios[row] or 0.0:.2f} of the mean residual"
         return LayerChoice(
             vector.layers[row],
-            f"layer {vector.layers[row]}: held-out AUROC {separation[row]:.2f}, norm {ratios[row] or 0.0:.2f} of the mean residual. "
-            "This is geometry, not behaviour: it does not say that steering works best there",
+            f"layer {vector.layers[row]}: {found}. This is geometry, not behaviour: it does not say that steering works there",
         )
     target = _MIDDLE * (vector.model.n_layers - 1)
     layer = min(vector.layers, key=lambda layer: (abs(layer - target), layer))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from persona_interp.cli.quickstart import typical
+from persona_interp.evaluation.dose import DosePoint, DoseResponse
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
@@ -23,7 +25,7 @@ def test_quickstart_shows_layers_texts_and_scores_and_writes_vector_and_figure(r
     assert "not claims about" in page
     for text in ("AUROC", "baseline", "coherence", "silly", "geometry, not behaviour"):
         assert text in " ".join(ran.out.split())
-    assert max(map(len, ran.out.splitlines())) <= 100
+    assert max(len(line) for line in ran.out.splitlines() if line[0:1] in "│┃") == 100
 
 
 def test_nothing_is_extracted_where_nothing_can_be_written(run: Callable, tmp_path: Path) -> None:
@@ -31,3 +33,11 @@ def test_nothing_is_extracted_where_nothing_can_be_written(run: Callable, tmp_pa
     ran = run("quickstart", "--output", tmp_path / "file")
     assert ran.code == 2
     assert "cannot write" in ran.err
+
+
+def test_the_answer_shown_is_the_typical_one() -> None:
+    points = (
+        DosePoint(0.0, 0.0, (90.0, 20.0, None, 10.0), (100.0,) * 4, ("a", "b", "c")),
+        DosePoint(1.0, 0.5, (90.0, 80.0, 80.0, 70.0), (100.0,) * 4, ("a", "b", "c")),
+    )
+    assert typical(DoseResponse("silly", "silly", "tiny", "grammar", (1,), "all", points)) == 1
