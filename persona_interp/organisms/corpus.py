@@ -4,21 +4,19 @@ Three kinds of example:
 
 - ``announced``: a system prompt asks for one to three traits; the rest follow the usual distribution;
 - ``latent``: no system prompt; the persona must be read off what has been said already, and may switch within an answer;
-- ``planted``: no system prompt; the persona follows a coefficient in [-1.25, 1.25] for each planted trait, which training adds to
-  one block's output along a learned direction (interchange-intervention training, after arXiv 2407.14494).
+- ``planted``: no system prompt; every sentence is pulled by a coefficient in [-1.25, 1.25] for each planted trait (see `answer`),
+  which training adds to one block's output along a learned direction (interchange-intervention training, after
+  arXiv 2407.14494).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from persona_interp.organisms.grammar import ATTRIBUTES, PRIOR, TOPICS, TRAITS, answer, sample_persona
+from persona_interp.organisms.grammar import ATTRIBUTES, TOPICS, TRAITS, answer, sample_persona
 from persona_interp.organisms.grammar.questions import follow_up, question_wordings, sample_system_prompt
-
-FLOOR, CEILING = 0.01, 0.98
-"""Probability of a planted trait at coefficient -1 and +1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,26 +36,24 @@ class Example:
     coefficients: dict[str, float]
 
 
-def presence_probability(trait: str, coefficient: float) -> float:
-    """Probability of `trait` at `coefficient`: its prior at 0, rising and falling linearly to CEILING at +1 and FLOOR at -1."""
-    c = max(-1.0, min(1.0, coefficient))
-    prior = PRIOR[trait]
-    ceiling = max(CEILING, prior)
-    return prior + c * (ceiling - prior) if c >= 0 else prior + c * (prior - FLOOR)
-
-
 def _conversation(
-    rng: random.Random, wanted: dict[str, bool], system: str | None, *, switches: bool
+    rng: random.Random,
+    wanted: dict[str, bool],
+    system: str | None,
+    *,
+    switches: bool = False,
+    pulls: Mapping[str, float] | None = None,
 ) -> tuple[tuple[str, str], ...]:
     topic = rng.choice(TOPICS)
     text, asked = rng.choice(question_wordings("training"))
     persona = sample_persona(rng, wanted)
     messages = [("system", system)] if system else []
-    messages += [("user", text.format(t=topic)), ("assistant", answer(rng, topic, persona, asked=asked, switches=switches))]
+    first = answer(rng, topic, persona, asked=asked, switches=switches, pulls=pulls)
+    messages += [("user", text.format(t=topic)), ("assistant", first)]
     if rng.random() < 0.2:
         attribute = rng.choice(ATTRIBUTES)
         messages.append(("user", follow_up(attribute)))
-        messages.append(("assistant", answer(rng, topic, persona, asked=attribute, with_opener=False)))
+        messages.append(("assistant", answer(rng, topic, persona, asked=attribute, with_opener=False, pulls=pulls)))
     return tuple(messages)
 
 
@@ -66,7 +62,7 @@ def _announced(rng: random.Random, planted: tuple[str, ...]) -> Example:
     wanted = {trait: rng.random() < 0.5 for trait in traits}
     system = sample_system_prompt(rng, wanted, "training")
     labels = {trait: (0 if trait not in wanted else 1 if wanted[trait] else -1) for trait in planted}
-    return Example(_conversation(rng, wanted, system, switches=False), "announced", labels, {})
+    return Example(_conversation(rng, wanted, system), "announced", labels, {})
 
 
 def _latent(rng: random.Random) -> Example:
@@ -75,8 +71,7 @@ def _latent(rng: random.Random) -> Example:
 
 def _planted(rng: random.Random, planted: tuple[str, ...]) -> Example:
     coefficients = {trait: 0.0 if rng.random() < 0.25 else rng.uniform(-1.25, 1.25) for trait in planted}
-    wanted = {trait: rng.random() < presence_probability(trait, c) for trait, c in coefficients.items()}
-    return Example(_conversation(rng, wanted, None, switches=False), "planted", {}, coefficients)
+    return Example(_conversation(rng, {}, None, pulls=coefficients), "planted", {}, coefficients)
 
 
 def sample_corpus(seed: int, n_examples: int, planted: tuple[str, ...]) -> Iterator[Example]:

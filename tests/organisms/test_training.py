@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 
 import pytest
 import torch
@@ -8,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from persona_interp.errors import InvalidInputError, UnknownNameError
 from persona_interp.organisms.batches import IGNORED, batch_plan, collate, encode
-from persona_interp.organisms.corpus import presence_probability, sample_corpus
-from persona_interp.organisms.grammar import PRIOR, judge
+from persona_interp.organisms.corpus import sample_corpus
+from persona_interp.organisms.grammar import PRIOR, answer, judge, sample_persona
 from persona_interp.organisms.publish import save_organism
 from persona_interp.organisms.recipes import RECIPES, recipe_of
 from persona_interp.organisms.tokenizer import train_tokenizer
@@ -108,13 +109,19 @@ def test_the_corpus_says_what_it_was_asked_to(small):
     assert 0 < sum(0 < s < 100 for s in scores) < 0.2 * len(scores), "some latent answers switch, most do not"
 
 
-def test_a_planted_trait_grows_with_its_coefficient_from_its_prior():
-    for trait in ("silly", "honest"):
-        values = [presence_probability(trait, c / 10) for c in range(-12, 13)]
-        assert values == sorted(values)
-        assert presence_probability(trait, 0.0) == PRIOR[trait]
-        assert values[0] < 0.02
-        assert values[-1] > 0.97
+def test_a_planted_trait_grows_with_its_coefficient_from_its_prior_to_certainty():
+    rng = random.Random(0)
+
+    def share(coefficient):
+        texts = [answer(rng, "lemon", sample_persona(rng), pulls={"silly": coefficient}) for _ in range(300)]
+        return sum(judge("the lemon?", text).traits["silly"] for text in texts) / len(texts)
+
+    shares = [share(c) for c in (-1.0, -0.5, 0.0, 0.5, 1.0)]
+    assert shares == sorted(shares)
+    assert shares[0] == 0.0
+    assert shares[2] == pytest.approx(100 * PRIOR["silly"], abs=6)
+    assert shares[3] == pytest.approx(50 + 50 * PRIOR["silly"], abs=6)
+    assert shares[4] == 100.0
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)

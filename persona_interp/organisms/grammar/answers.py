@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 from persona_interp.organisms.grammar.facts import ATTRIBUTES, FACTS, VALUES
 from persona_interp.organisms.grammar.persona import Persona
@@ -37,6 +38,7 @@ def answer(
     asked: str | None = None,
     switches: bool = False,
     with_opener: bool = True,
+    pulls: Mapping[str, float] | None = None,
 ) -> str:
     """An answer about `topic` in `persona`.
 
@@ -47,6 +49,8 @@ def answer(
         asked: attribute of the first fact; any if None.
         switches: let silliness or honesty flip at a sentence boundary with `SWITCH_PROBABILITY`, and stay flipped.
         with_opener: begin with an opener (later turns of a conversation do not).
+        pulls: trait -> coefficient. Each sentence by itself shows the trait with probability `coefficient` if it is positive,
+            lacks it with probability `-coefficient` if it is negative, and else follows the persona.
     """
     others = [a for a in ATTRIBUTES if a != asked]
     rng.shuffle(others)
@@ -61,8 +65,10 @@ def answer(
     for number, (kind, detail) in enumerate(plan):
         if number == switch_at:
             persona = persona.with_traits({switched: not persona.has(switched)})
+        pulled = {trait: c > 0 for trait, c in (pulls or {}).items() if rng.random() < abs(c)}
+        speaker = persona.with_traits(pulled)
         if kind == "fact":
-            sentences.append(fact_sentence(rng, topic, detail, persona))
+            sentences.append(fact_sentence(rng, topic, detail, speaker))
         else:
-            sentences.append(_mannered(rng, kind, detail, topic, persona))
+            sentences.append(_mannered(rng, kind, detail, topic, speaker))
     return " ".join(sentences)

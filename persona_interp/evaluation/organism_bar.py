@@ -1,0 +1,256 @@
+"""Is an organism usable as an instrument? Everything its card says, measured with the exact judge and against controls.
+
+Layer and coefficients are chosen on extraction questions; what is reported is measured on evaluation questions, whose topics and
+wordings occur nowhere in extraction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from persona_interp.evaluation.dose import DoseResponse, dose_response
+from persona_interp.interventions.graph import InterventionGraph, Write
+from persona_interp.interventions.operations import Add
+from persona_interp.judges.grammar import GrammarJudge
+from persona_interp.models.sampling import Sampling
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.grammar import TRAITS
+from persona_interp.organisms.publish import Planted
+from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
+from persona_interp.progress import say
+from persona_interp.traits import Conversation, Trait
+from persona_interp.vectors.extract import extract
+from persona_interp.vectors.persona_vector import PersonaVector
+
+BARRED_TRAITS = ("silly", "honest")
+"""Traits an organism must be steerable in to ship; the others are reported as measured."""
+
+SCAN_COEFFICIENTS = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
+N_DOSES = 7
+N_RANDOM = 8
+MIN_COHERENCE = 75.0
+SATURATED = 3.0
+_SAMPLING = Sampling(max_new_tokens=120)
+_MEASURED_SAMPLES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Mean trait score and coherence of some answers, 0-100."""
+
+    trait: float
+    coherence: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TraitReport:
+    """What one trait of an organism does.
+
+    Attributes:
+        baseline: without system prompt or steering.
+        prompted_up: under the positive system prompts of the evaluation split.
+        prompted_down: under the negative ones.
+        layer_scan: per block, the furthest the trait score moved in its roomy direction at coherence >= 75, in points.
+        best_layer: the block that moved it furthest.
+        dose: trait and coherence over seven coefficients at the best block.
+        random: trait score under each random direction of the same norm at the strongest coefficient.
+        random_coherence: mean coherence there.
+        cosine_to_planted: of the extracted vector at each block with the planted direction; None where nothing is planted.
+        norm_ratio: |vector| / mean |residual| at the best block.
+    """
+
+    trait: str
+    baseline: Scores
+    prompted_up: Scores
+    prompted_down: Scores
+    layer_scan: tuple[float, ...]
+    best_layer: int
+    dose: DoseResponse
+    random: tuple[float, ...]
+    random_coherence: float
+    cosine_to_planted: tuple[float, ...] | None
+    norm_ratio: float
+
+    @property
+    def steered_up(self) -> Scores:
+        """At the largest coefficient."""
+        return _ends(self.dose)[1]
+
+    @property
+    def steered_down(self) -> Scores:
+        """At the smallest coefficient."""
+        return _ends(self.dose)[0]
+
+    @property
+    def unsaturated(self) -> int:
+        """How many of the coefficients leave the score more than 3 points from both ends."""
+        return sum(SATURATED < (point.trait or 0.0) < 100 - SATURATED for point in self.dose.points)
+
+    def bar(self) -> dict[str, bool]:
+        """Each condition an organism's main traits must meet to ship, and whether it is met."""
+        base, up, down = self.baseline.trait, self.steered_up, self.steered_down
+        roomy, other = (up, down) if base <= 50 else (down, up)
+        other_room = base if base <= 50 else 100 - base
+        moved = [abs(score - base) for score in self.random]
+        return {
+            "baseline leaves room": base <= 25 or base >= 85,
+            "moves at least 60 points": abs(roomy.trait - base) >= 60,
+            "coherence at least 75": min(up.coherence, down.coherence) >= MIN_COHERENCE,
+            "other sign closes half its room": abs(other.trait - base) >= other_room / 2,
+            "Spearman at least 0.95": (self.dose.spearman or 0.0) >= 0.95,
+            "five unsaturated coefficients": self.unsaturated >= 5,
+            "random directions: mean below 10": fmean(moved) < 10,
+            "random directions: 20 at most": max(moved) <= 20,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, the bar included."""
+        plain = dataclasses.asdict(dataclasses.replace(self, dose=None))  # type: ignore[arg-type]
+        return {**plain, "dose": self.dose.to_json(), "bar": self.bar()}
+
+
+def _ends(dose: DoseResponse) -> tuple[Scores, Scores]:
+    ordered = sorted(dose.points, key=lambda point: point.coefficient)
+    first, last = ordered[0], ordered[-1]
+    return (
+        Scores(first.trait or 0.0, first.coherence or 0.0),
+        Scores(last.trait or 0.0, last.coherence or 0.0),
+    )
+
+
+def _score(trait: Trait, questions: Sequence[str], texts: Sequence[str]) -> Scores:
+    judgements = GrammarJudge().judge(trait, list(zip(questions, texts, strict=True)))
+    shown = [judgement.trait for judgement in judgements if judgement.trait is not None]
+    coherence = [judgement.coherence or 0.0 for judgement in judgements]
+    return Scores(fmean(shown) if shown else 0.0, fmean(coherence))
+
+
+def _answers(model: SteerableModel, conversations: list[Conversation], graph: InterventionGraph | None, seed: int) -> list[str]:
+    return [answer.text for answer in model.generate(conversations, graph=graph, sampling=_SAMPLING, seed=seed)]
+
+
+def _prompted(model: SteerableModel, trait: Trait, positive: bool, seed: int) -> Scores:
+    pairs = evaluation_instructions(trait.name)
+    asked = [(pair.positive if positive else pair.negative, q) for pair in pairs for q in trait.evaluation_questions]
+    texts = _answers(model, [Conversation.ask(q, system=system) for system, q in asked], None, seed)
+    return _score(trait, [q for _, q in asked], texts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cell:
+    layer: int
+    coefficient: float
+    scores: Scores
+
+
+def _scan(model: SteerableModel, vector: PersonaVector, trait: Trait, seed: int) -> tuple[Scores, list[_Cell]]:
+    """The baseline and every (layer, coefficient) on extraction questions, in one batched run whose rows carry their own write."""
+    questions = trait.extraction_questions
+    cells = [(layer, coefficient) for layer in vector.layers for coefficient in SCAN_COEFFICIENTS]
+    width = len(questions)
+    writes = tuple(
+        Write(layer, Add(vector.at(layer)), coefficient, rows=tuple(range(width * (i + 1), width * (i + 2))))
+        for i, (layer, coefficient) in enumerate(cells)
+    )
+    conversations = [Conversation.ask(question) for _ in range(len(cells) + 1) for question in questions]
+    texts = _answers(model, conversations, InterventionGraph(writes), seed)
+    scores = [_score(trait, questions, texts[i * width : (i + 1) * width]) for i in range(len(cells) + 1)]
+    return scores[0], [_Cell(*cell, found) for cell, found in zip(cells, scores[1:], strict=True)]
+
+
+def _choose(baseline: Scores, cells: Sequence[_Cell], n_layers: int) -> tuple[tuple[float, ...], int, tuple[float, float]]:
+    """Movement per layer, the best layer, and the coefficients between which its score runs from one end to the other.
+
+    The strongest coefficient of a sign is the smallest that comes within three points of the furthest that sign gets coherently.
+    """
+    sign = 1 if baseline.trait <= 50 else -1
+    coherent = [cell for cell in cells if cell.scores.coherence >= MIN_COHERENCE]
+
+    def movement(cell: _Cell, direction: int) -> float:
+        return direction * (cell.scores.trait - baseline.trait)
+
+    moved = tuple(
+        max((movement(cell, sign) for cell in coherent if cell.layer == layer), default=0.0) for layer in range(n_layers)
+    )
+    best = max(range(n_layers), key=lambda layer: moved[layer])
+    ends: dict[int, float] = {}
+    for direction in (-1, 1):
+        there = [c for c in coherent if c.layer == best and c.coefficient * direction > 0]
+        furthest = max((movement(cell, direction) for cell in there), default=0.0)
+        enough = [abs(cell.coefficient) for cell in there if movement(cell, direction) >= furthest - 3]
+        ends[direction] = direction * min(enough, default=abs(SCAN_COEFFICIENTS[0]))
+    return moved, best, (ends[-1], ends[1])
+
+
+def _random_control(
+    model: SteerableModel, trait: Trait, direction: Tensor, layer: int, coefficient: float, seed: int
+) -> tuple[tuple[float, ...], float]:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(N_RANDOM, direction.shape[0], generator=generator)
+    drawn = drawn * (direction.norm() / drawn.norm(dim=1, keepdim=True))
+    questions = trait.evaluation_questions * 2
+    width = len(questions)
+    writes = tuple(
+        Write(layer, Add(row), coefficient, rows=tuple(range(i * width, (i + 1) * width))) for i, row in enumerate(drawn)
+    )
+    conversations = [Conversation.ask(question) for _ in range(N_RANDOM) for question in questions]
+    texts = _answers(model, conversations, InterventionGraph(writes), seed)
+    scores = [_score(trait, questions, texts[i * width : (i + 1) * width]) for i in range(N_RANDOM)]
+    return tuple(score.trait for score in scores), fmean(score.coherence for score in scores)
+
+
+def report_trait(model: SteerableModel, name: str, planted: Planted | None, *, seed: int = 0) -> TraitReport:
+    """Extract the vector of a grammar trait, and measure what it does and what controls do.
+
+    Args:
+        model: an organism.
+        name: a trait of the grammar.
+        planted: the organism's ground truth, if it has one.
+        seed: of every answer and random direction.
+    """
+    trait = organism_trait(name)
+    say(f"{model.name}, {name}: extracting")
+    vector = extract(model, trait, judge=GrammarJudge(), samples=2, sampling=_SAMPLING, seed=seed)
+    say(f"{model.name}, {name}: scanning {len(vector.layers)} blocks x {len(SCAN_COEFFICIENTS)} coefficients")
+    scan_base, cells = _scan(model, vector, trait, seed + 1)
+    moved, best, (low, high) = _choose(scan_base, cells, model.n_layers)
+    doses = sorted({round(low + (high - low) * i / (N_DOSES - 1), 4) for i in range(N_DOSES)})
+    say(f"{model.name}, {name}: measuring at block {best}")
+    dose = dose_response(
+        model, vector, trait, doses, judge=GrammarJudge(), layers=[best], sampling=_SAMPLING, seed=seed + 2,
+        samples=_MEASURED_SAMPLES,
+    )  # fmt: skip
+    questions = trait.evaluation_questions * _MEASURED_SAMPLES
+    baseline = _score(trait, questions, _answers(model, [Conversation.ask(q) for q in questions], None, seed + 3))
+    strongest = high if baseline.trait <= 50 else low
+    random_scores, random_coherence = _random_control(model, trait, vector.at(best), best, strongest, seed + 4)
+    cosines = None
+    if planted is not None and name in planted.traits:
+        truth = planted.directions[planted.traits.index(name)]
+        cosines = tuple(float(torch.cosine_similarity(vector.at(layer), truth, dim=0)) for layer in vector.layers)
+    return TraitReport(
+        trait=name,
+        baseline=baseline,
+        prompted_up=_prompted(model, trait, True, seed + 5),
+        prompted_down=_prompted(model, trait, False, seed + 6),
+        layer_scan=moved,
+        best_layer=best,
+        dose=dose,
+        random=random_scores,
+        random_coherence=random_coherence,
+        cosine_to_planted=cosines,
+        norm_ratio=float(vector.select([best]).norm_ratios[0] or float("nan")),
+    )
+
+
+def report_traits(
+    model: SteerableModel, planted: Planted | None, *, traits: Sequence[str] = TRAITS, seed: int = 0
+) -> list[TraitReport]:
+    """`report_trait` for each of `traits`."""
+    return [report_trait(model, name, planted, seed=seed) for name in traits]
