@@ -39,10 +39,10 @@ class NnsightEngine:
         hf_model: a causal language model.
         tokenizer: copied, because nnsight changes its padding side.
         layout: where the blocks and the embedding are.
-        remote: handed to nnsight: True runs on NDIF.
+        remote: handed to nnsight: True runs on NDIF, "local" takes the same way of serialising on this machine.
     """
 
-    def __init__(self, hf_model: Any, tokenizer: Any, layout: FamilyLayout, *, remote: bool = False) -> None:
+    def __init__(self, hf_model: Any, tokenizer: Any, layout: FamilyLayout, *, remote: bool | str = False) -> None:
         self._hf_model = hf_model
         self._remote = remote
         self._lock = _LOCKS.setdefault(hf_model, threading.RLock())
@@ -59,16 +59,18 @@ class NnsightEngine:
         """One forward; see `Engine.forward`."""
         traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding)
         inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
-        logits = None
+        logits, read = None, readouts
         with (
             self._running(),
             self._traced.trace(**inputs, use_cache=False, logits_to_keep=max(1, n_logits), remote=self._remote) as tracer,
         ):
             traced.forward(batch.spans)
+            read = nnsight.save(traced.readouts)
             if n_logits == 0:
                 tracer.stop()
             logits = nnsight.save(tracer.result.logits)
-        return logits  # noqa: RET504 (nnsight hands saved values back by assigning to this name)
+        readouts.take(read)
+        return logits
 
     def generate(
         self,
@@ -83,17 +85,21 @@ class NnsightEngine:
         """Answer ids; see `Engine.generate`."""
         traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding, end_ids)
         settings = _plain_settings(max_new_tokens, end_ids, pad_id=int(min(end_ids, default=0)))
+        if self._remote:
+            sampler.on_step = None  # a progress bar cannot travel
         options = {"generation_config": settings, "logits_processor": LogitsProcessorList([sampler]), "streamer": None}
-        ids = batch.ids
+        ids, read, calls = batch.ids, readouts, [0]
         with self._running(settings), self._traced.generate(**options, remote=self._remote) as tracer:
             with tracer.invoke(input_ids=batch.ids, attention_mask=batch.attention_mask):
                 traced.generate(tracer, batch.spans, max_new_tokens)
+                read, calls = nnsight.save(traced.readouts), nnsight.save([traced.calls])
             with tracer.invoke():  # apart: a block whose steps ran out when every row had ended does not come back
                 ids = nnsight.save(tracer.result)
         answers = ids[:, batch.ids.shape[1] :]
-        if readouts.layers(generating=True) and traced.calls != answers.shape[1]:
+        readouts.take(read)
+        if readouts.layers(generating=True) and calls[0] != answers.shape[1]:
             raise PersonaInterpError(
-                f"{answers.shape[1]} tokens were generated but {traced.calls} calls of the model were seen: the captures would "
+                f"{answers.shape[1]} tokens were generated but {calls[0]} calls of the model were seen: the captures would "
                 "be wrong; this version of nnsight or transformers runs generation differently"
             )
         return answers

@@ -27,7 +27,7 @@ class RowSampler(LogitsProcessor):
     """
 
     def __init__(self, sampling: Sampling, seeds: Sequence[int], on_step: Callable[[int], None] | None = None) -> None:
-        self._on_step = on_step
+        self.on_step = on_step
         self._step = 0
         self._warpers: list[LogitsProcessor] = []
         self._uniform: Float[Tensor, "batch step"] | None = None
@@ -51,8 +51,8 @@ class RowSampler(LogitsProcessor):
             chosen = draw(warped, self._uniform[:, self._step].to(_uniform_dtype(scores.device), copy=False).to(scores.device))
             scores = torch.full_like(scores, -torch.inf).scatter(1, chosen.unsqueeze(1), 0.0)
         self._step += 1
-        if self._on_step is not None:
-            self._on_step(scores.shape[0])
+        if self.on_step is not None:
+            self.on_step(scores.shape[0])
         return scores
 
 

@@ -46,14 +46,14 @@ class SteerableModel:
         tokenizer: its tokenizer; not changed.
         name: how results call it.
         revision: of the hub repository it came from.
-        remote: handed through to nnsight.
+        remote: handed through to nnsight: True runs on NDIF.
 
     Raises:
         UnsupportedError: the architecture is not known or does not fit its layout.
     """
 
     def __init__(
-        self, hf_model: nn.Module, tokenizer: Any, *, name: str, revision: str | None = None, remote: bool = False
+        self, hf_model: nn.Module, tokenizer: Any, *, name: str, revision: str | None = None, remote: bool | str = False
     ) -> None:
         self.hf_model: Any = hf_model
         self.tokenizer = tokenizer
@@ -74,8 +74,9 @@ class SteerableModel:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go."""
-        return self.hf_model.get_input_embeddings().weight.device
+        """Where token ids go: to the embedding, or the CPU if the weights are elsewhere (remote)."""
+        device = self.hf_model.get_input_embeddings().weight.device
+        return torch.device("cpu") if device.type == "meta" else device
 
     @property
     def dtype(self) -> torch.dtype:

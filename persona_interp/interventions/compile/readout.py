@@ -121,6 +121,10 @@ class Readouts:
         for readout in self._readouts:
             readout.end()
 
+    def take(self, other: Readouts) -> None:
+        """Take over what `other` has read: after a remote run the results come back in a copy."""
+        self._readouts = other._readouts
+
     def result(self, row: int) -> dict[Capture, Tensor]:
         """What each capture read of `row`; captures that found nothing to read are absent."""
         results = ((readout.capture, readout.result(row)) for readout in self._readouts)
