@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,3 +168,30 @@ def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert storage.home() == tmp_path
     monkeypatch.setenv("PERSONA_INTERP_HOME", "")
     assert storage.home() == Path.home() / ".persona_interp"
+
+
+@pytest.mark.parametrize("suffix", ["json", "safetensors", "pt"])
+def test_a_write_the_system_cuts_short_is_one_error_in_every_format(tmp_path: Path, suffix: str) -> None:
+    code = f"""
+import resource, sys, torch
+from pathlib import Path
+from persona_interp.errors import PersonaInterpError
+from persona_interp.models.identity import ModelIdentity
+from persona_interp.vectors.persona_vector import PersonaVector
+vector = PersonaVector(torch.ones(2, 4096), (0, 1), "silly", ModelIdentity("m", None, "f", 2, 4096))
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # no file may grow beyond, as on a disk that is full
+try:
+    vector.save(Path(sys.argv[1]) / "vector.{suffix}")
+except PersonaInterpError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "cannot write" in done.stdout
+    assert "Choose a folder" in done.stdout
+    assert entries(tmp_path) == []
+
+
+def test_json_lines_may_hold_any_character_json_allows(tmp_path):
+    path = tmp_path / "chat.jsonl"
+    path.write_text('{"text": "one\u2028two\u0085three"}\n{"text": "four"}\n', encoding="utf-8")
+    assert [row["text"] for row in read_jsonl(path)] == ["one\u2028two\u0085three", "four"]

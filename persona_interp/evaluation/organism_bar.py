@@ -150,7 +150,7 @@ class _Cell:
 
 
 def _scan(model: SteerableModel, vector: PersonaVector, trait: Trait, seed: int) -> tuple[Scores, list[_Cell]]:
-    """The baseline and every (layer, coefficient) on extraction questions, in one batched run whose rows carry their own write."""
+    """The baseline and every (layer, coefficient) on extraction questions, in one batched run; rows carry their own write."""
     questions = trait.extraction_questions
     cells = [(layer, coefficient) for layer in vector.layers for coefficient in SCAN_COEFFICIENTS]
     width = len(questions)

@@ -1,0 +1,77 @@
+"""``persona-interp validate-organisms``: measure the bundled organisms and make their cards."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona_interp.cli import arguments
+
+if TYPE_CHECKING:
+    from persona_interp.evaluation.organism_bar import TraitReport
+
+
+def register(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "validate-organisms",
+        help="measure the bundled model organisms with the exact judge and write their cards",
+        allow_abbrev=False,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: every organism that ships")
+    parser.add_argument("--traits", nargs="+", metavar="T", help="default: all of the grammar's")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where NAME/card.json and NAME/CARD.md go (default: cards)")
+    parser.add_argument("--seed", type=arguments.whole, default=0, help="same seed, same numbers (default: %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure each organism, print the table, write the cards."""
+    from persona_interp.cli.tables import console, table
+    from persona_interp.evaluation.organism_card import make_card, save_card
+    from persona_interp.models.registry import shipped_models
+    from persona_interp.organisms.grammar import TRAITS
+    from persona_interp.organisms.grammar.questions import check_trait
+    from persona_interp.organisms.recipes import recipe_of
+    from persona_interp.storage import ensure_writable
+
+    names = [recipe_of(name).name for name in args.names] or sorted(shipped_models())
+    traits = tuple(check_trait(trait) for trait in args.traits or TRAITS)
+    folder = args.output or Path("cards")
+    for name in names:
+        ensure_writable(folder / name / "card.json")
+    rows: list[list[str]] = []
+    failures: list[str] = []
+    for name in names:
+        card = make_card(name, traits=traits, seed=args.seed)
+        paths = save_card(card, folder / name)
+        print("wrote " + " and ".join(map(str, paths)))
+        rows += [_row(name, card.n_parameters, card.recipe.planted_layer, report) for report in card.reports]
+        failures += [f"{name}: {failure}" for failure in card.failures]
+    console().print(table("Model organisms, scores 0-100 by the exact judge (coherence)", _HEADINGS, rows))
+    print("the bar is met" if not failures else "the bar is NOT met: " + "; ".join(failures))
+
+
+_HEADINGS = [
+    ("model", "left"), ("M par.", "right"), ("trait", "left"), ("base", "right"), ("asked for/against", "right"),
+    ("up", "right"), ("down", "right"), ("random moves", "right"), ("planted", "right"), ("best", "right"), ("bar", "left"),
+]  # fmt: skip
+
+
+def _row(name: str, n_parameters: int, planted_layer: int | None, report: TraitReport) -> list[str]:
+    moved = [abs(score - report.baseline.trait) for score in report.random]
+    met = report.bar()
+    return [
+        name.removeprefix("organism-"),
+        f"{n_parameters / 1e6:.2f}",
+        report.trait,
+        f"{report.baseline.trait:.0f}",
+        f"{report.prompted_up.trait:.0f}/{report.prompted_down.trait:.0f}",
+        f"{report.steered_up.trait:.0f} ({report.steered_up.coherence:.0f})",
+        f"{report.steered_down.trait:.0f} ({report.steered_down.coherence:.0f})",
+        f"{sum(moved) / len(moved):.0f}, at most {max(moved):.0f}",
+        "-" if planted_layer is None else str(planted_layer),
+        str(report.best_layer),
+        "met" if all(met.values()) else f"{sum(met.values())} of {len(met)}",
+    ]
