@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.errors import FileFormatError, InvalidInputError
-from persona_interp.storage import write_atomically
+from persona_interp.storage import write_bytes
 
 FORMAT_VERSION = 1
 _SEPARATOR = "/"
@@ -100,7 +100,7 @@ class ResidualCache:
         Raises:
             PersonaInterpError: the folder cannot be written, or the disk is full. Nothing half-written is left.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         new = {key: tensors for key, tensors in entries.items() if key not in self._places}
         if not new:
@@ -118,7 +118,7 @@ class ResidualCache:
         digest = hashlib.sha256("".join(sorted(new)).encode()).hexdigest()[:12]
         path = self.folder / f"{len(list(self.folder.glob('*.safetensors'))):05d}-{digest}.safetensors"
         metadata = {"format_version": str(FORMAT_VERSION)}
-        write_atomically(path, lambda temporary: save_file(flat, str(temporary), metadata))
+        write_bytes(path, save(flat, metadata))
         self._index(path)
 
     def close(self) -> None:

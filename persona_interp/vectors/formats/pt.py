@@ -6,6 +6,7 @@ only: row 0 is dropped on reading and written as zeros. Such a file cannot say t
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.storage import write_atomically
+from persona_interp.storage import write_bytes
 from persona_interp.vectors.formats.record import check_finite
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.validation import layer_spans
@@ -38,7 +39,9 @@ class PtFormat:
                 "cannot leave layers out. Save it as .json or .safetensors"
             )
         rows = torch.cat([torch.zeros(1, vector.d_model), vector.directions])
-        write_atomically(path, lambda temporary: torch.save(rows, temporary))
+        content = BytesIO()
+        torch.save(rows, content)
+        write_bytes(path, content.getvalue())
 
     def read(self, path: Path, *, model: str | ModelIdentity | None = None, trait: str | None = None) -> PersonaVector:
         """Read a tensor; `model` and `trait` say whose it is, and are ``unknown`` if not given.

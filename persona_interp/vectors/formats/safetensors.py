@@ -8,7 +8,7 @@ from typing import Any
 
 from persona_interp.errors import FileFormatError
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.storage import write_atomically
+from persona_interp.storage import write_bytes
 from persona_interp.vectors.formats.record import describe, rebuild
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -25,11 +25,11 @@ class SafetensorsFormat:
 
     def write(self, vector: PersonaVector, path: Path) -> None:
         """Write atomically."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         about = {**describe(vector), "trait": vector.trait, "responses": dict(vector.responses)}
         header = {_HEADER: json.dumps(about, allow_nan=False)}
-        write_atomically(path, lambda temporary: save_file({_TENSOR: vector.directions}, str(temporary), header))
+        write_bytes(path, save({_TENSOR: vector.directions}, header))
 
     def read(self, path: Path, *, model: str | ModelIdentity | None = None, trait: str | None = None) -> PersonaVector:
         """Read a file of ours.
