@@ -191,7 +191,7 @@ except PersonaInterpError as error:
     assert entries(tmp_path) == []
 
 
-def test_json_lines_may_hold_any_character_json_allows(tmp_path):
+def test_json_lines_may_hold_any_character_json_allows(tmp_path: Path) -> None:
     path = tmp_path / "chat.jsonl"
     path.write_text('{"text": "one\u2028two\u0085three"}\n{"text": "four"}\n', encoding="utf-8")
-    assert [row["text"] for row in read_jsonl(path)] == ["one\u2028two\u0085three", "four"]
+    assert [row["text"] for row in storage.read_jsonl(path)] == ["one\u2028two\u0085three", "four"]
