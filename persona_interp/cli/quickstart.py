@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 MODEL = "organism-qwen2"
 TRAIT = "silly"
-COEFFICIENTS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+COEFFICIENTS = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
+SCANNED = (0.25, 0.5)
 SAMPLES = 1
 TOKENS = 96
 
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
     """Extract, show the layers, steer, show texts and scores, write vector and figures."""
     from persona_interp.cli.tables import console, layer_table
     from persona_interp.evaluation.dose import dose_response
+    from persona_interp.evaluation.layer_scan import scan_layers
     from persona_interp.judges.registry import load_judge
     from persona_interp.models.sampling import Sampling
     from persona_interp.organisms.trait_texts import resolve_trait
@@ -44,7 +46,6 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable
     from persona_interp.vectors.extract import extract
-    from persona_interp.vectors.layer_choice import choose_layer
 
     vector_path = ensure_writable(arguments.vector_file(args.output / f"{MODEL}_{TRAIT}.json", MODEL, TRAIT))
     page_path = ensure_writable(args.output / "quickstart.html")
@@ -58,11 +59,15 @@ def run(args: argparse.Namespace) -> None:
     screen = console()
     screen.print(layer_table(vector))
 
-    choice = choose_layer(vector)
-    screen.print(f"Steering at {choice.reason}.\n", markup=False, highlight=False)
-    dose = dose_response(model, vector, trait, COEFFICIENTS, layers=[choice.layer], sampling=sampling, seed=args.seed)
+    say(f"trying {len(vector.layers)} layers on the extraction questions, at coefficients {SCANNED[0]:g} and {SCANNED[1]:g}")
+    scan = scan_layers(model, vector, trait, SCANNED, sampling=sampling, seed=args.seed)
+    best = scan.best_layer()
+    moved = ", ".join(f"{layer}: {scan.movement(layer):.0f}" for layer in scan.layers)
+    choice = f"Steered at layer {best}, which moved {TRAIT!r} furthest on the extraction questions (points by layer: {moved})."
+    screen.print(f"{choice}\n", markup=False, highlight=False)
+    dose = dose_response(model, vector, trait, COEFFICIENTS, layers=[best], sampling=sampling, seed=args.seed)
     show(dose, trait.evaluation_questions)
-    note = _NOTE.format(model=MODEL, choice=f"Steered at {choice.reason}.")
+    note = _NOTE.format(model=MODEL, choice=choice)
     save_html(page_path, [dose_figure(dose), layer_figure(vector)], title=f"{TRAIT} in {MODEL}", note=note)
     screen.print(f"\nvector:  {vector_path}\nfigures: {page_path}", markup=False, highlight=False, soft_wrap=True)
 

@@ -14,19 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from persona_interp.errors import PersonaInterpError
 from persona_interp.evaluation.dose import DoseResponse, dose_response
+from persona_interp.evaluation.layer_scan import MIN_COHERENCE, Scores, scan_layers
 from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.grammar import TRAITS
 from persona_interp.organisms.publish import Planted
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
 from persona_interp.progress import say
 from persona_interp.traits import Conversation, Trait
 from persona_interp.vectors.extract import extract
-from persona_interp.vectors.persona_vector import PersonaVector
 
 BARRED_TRAITS = ("silly", "honest")
 """Traits an organism must be steerable in to ship; the others are reported as measured."""
@@ -34,18 +34,24 @@ BARRED_TRAITS = ("silly", "honest")
 SCAN_COEFFICIENTS = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 N_DOSES = 7
 N_RANDOM = 8
-MIN_COHERENCE = 75.0
 SATURATED = 3.0
 _SAMPLING = Sampling(max_new_tokens=120)
 _MEASURED_SAMPLES = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Scores:
-    """Mean trait score and coherence of some answers, 0-100."""
+class Measured:
+    """Mean trait score and coherence, 0-100, of answers that were all scored."""
 
     trait: float
     coherence: float
+
+    @classmethod
+    def of(cls, scores: Scores, what: str) -> Measured:
+        """The scores, or an error if nothing could be scored: an organism that says no whole sentence is no instrument."""
+        if scores.trait is None or scores.coherence is None:
+            raise PersonaInterpError(f"no answer of {what} has a complete sentence to score: the organism is not usable")
+        return cls(scores.trait, scores.coherence)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +72,9 @@ class TraitReport:
     """
 
     trait: str
-    baseline: Scores
-    prompted_up: Scores
-    prompted_down: Scores
+    baseline: Measured
+    prompted_up: Measured
+    prompted_down: Measured
     layer_scan: tuple[float, ...]
     best_layer: int
     dose: DoseResponse
@@ -78,12 +84,12 @@ class TraitReport:
     norm_ratio: float
 
     @property
-    def steered_up(self) -> Scores:
+    def steered_up(self) -> Measured:
         """At the largest coefficient."""
         return _ends(self.dose)[1]
 
     @property
-    def steered_down(self) -> Scores:
+    def steered_down(self) -> Measured:
         """At the smallest coefficient."""
         return _ends(self.dose)[0]
 
@@ -115,77 +121,25 @@ class TraitReport:
         return {**plain, "dose": self.dose.to_json(), "bar": self.bar()}
 
 
-def _ends(dose: DoseResponse) -> tuple[Scores, Scores]:
+def _ends(dose: DoseResponse) -> tuple[Measured, Measured]:
     ordered = sorted(dose.points, key=lambda point: point.coefficient)
-    first, last = ordered[0], ordered[-1]
-    return (
-        Scores(first.trait or 0.0, first.coherence or 0.0),
-        Scores(last.trait or 0.0, last.coherence or 0.0),
-    )
+    first, last = (Measured.of(Scores(point.trait, point.coherence), "a dose") for point in (ordered[0], ordered[-1]))
+    return first, last
 
 
-def _score(trait: Trait, questions: Sequence[str], texts: Sequence[str]) -> Scores:
-    judgements = GrammarJudge().judge(trait, list(zip(questions, texts, strict=True)))
-    shown = [judgement.trait for judgement in judgements if judgement.trait is not None]
-    coherence = [judgement.coherence or 0.0 for judgement in judgements]
-    return Scores(fmean(shown) if shown else 0.0, fmean(coherence))
+def _score(trait: Trait, questions: Sequence[str], texts: Sequence[str]) -> Measured:
+    return Measured.of(Scores.of(GrammarJudge().judge(trait, list(zip(questions, texts, strict=True)))), trait.name)
 
 
 def _answers(model: SteerableModel, conversations: list[Conversation], graph: InterventionGraph | None, seed: int) -> list[str]:
     return [answer.text for answer in model.generate(conversations, graph=graph, sampling=_SAMPLING, seed=seed)]
 
 
-def _prompted(model: SteerableModel, trait: Trait, positive: bool, seed: int) -> Scores:
+def _prompted(model: SteerableModel, trait: Trait, positive: bool, seed: int) -> Measured:
     pairs = evaluation_instructions(trait.name)
     asked = [(pair.positive if positive else pair.negative, q) for pair in pairs for q in trait.evaluation_questions]
     texts = _answers(model, [Conversation.ask(q, system=system) for system, q in asked], None, seed)
     return _score(trait, [q for _, q in asked], texts)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Cell:
-    layer: int
-    coefficient: float
-    scores: Scores
-
-
-def _scan(model: SteerableModel, vector: PersonaVector, trait: Trait, seed: int) -> tuple[Scores, list[_Cell]]:
-    """The baseline and every (layer, coefficient) on extraction questions, in one batched run; rows carry their own write."""
-    questions = trait.extraction_questions
-    cells = [(layer, coefficient) for layer in vector.layers for coefficient in SCAN_COEFFICIENTS]
-    width = len(questions)
-    writes = tuple(
-        Write(layer, Add(vector.at(layer)), coefficient, rows=tuple(range(width * (i + 1), width * (i + 2))))
-        for i, (layer, coefficient) in enumerate(cells)
-    )
-    conversations = [Conversation.ask(question) for _ in range(len(cells) + 1) for question in questions]
-    texts = _answers(model, conversations, InterventionGraph(writes), seed)
-    scores = [_score(trait, questions, texts[i * width : (i + 1) * width]) for i in range(len(cells) + 1)]
-    return scores[0], [_Cell(*cell, found) for cell, found in zip(cells, scores[1:], strict=True)]
-
-
-def _choose(baseline: Scores, cells: Sequence[_Cell], n_layers: int) -> tuple[tuple[float, ...], int, tuple[float, float]]:
-    """Movement per layer, the best layer, and the coefficients between which its score runs from one end to the other.
-
-    The strongest coefficient of a sign is the smallest that comes within three points of the furthest that sign gets coherently.
-    """
-    sign = 1 if baseline.trait <= 50 else -1
-    coherent = [cell for cell in cells if cell.scores.coherence >= MIN_COHERENCE]
-
-    def movement(cell: _Cell, direction: int) -> float:
-        return direction * (cell.scores.trait - baseline.trait)
-
-    moved = tuple(
-        max((movement(cell, sign) for cell in coherent if cell.layer == layer), default=0.0) for layer in range(n_layers)
-    )
-    best = max(range(n_layers), key=lambda layer: moved[layer])
-    ends: dict[int, float] = {}
-    for direction in (-1, 1):
-        there = [c for c in coherent if c.layer == best and c.coefficient * direction > 0]
-        furthest = max((movement(cell, direction) for cell in there), default=0.0)
-        enough = [abs(cell.coefficient) for cell in there if movement(cell, direction) >= furthest - 3]
-        ends[direction] = direction * min(enough, default=abs(SCAN_COEFFICIENTS[0]))
-    return moved, best, (ends[-1], ends[1])
 
 
 def _random_control(
@@ -218,8 +172,9 @@ def report_trait(model: SteerableModel, name: str, planted: Planted | None, *, s
     say(f"{model.name}, {name}: extracting")
     vector = extract(model, trait, judge=GrammarJudge(), samples=2, sampling=_SAMPLING, seed=seed)
     say(f"{model.name}, {name}: scanning {len(vector.layers)} blocks x {len(SCAN_COEFFICIENTS)} coefficients")
-    scan_base, cells = _scan(model, vector, trait, seed + 1)
-    moved, best, (low, high) = _choose(scan_base, cells, model.n_layers)
+    scan = scan_layers(model, vector, trait, SCAN_COEFFICIENTS, judge=GrammarJudge(), sampling=_SAMPLING, seed=seed + 1)
+    best = scan.best_layer()
+    low, high = scan.strongest(best, -1), scan.strongest(best, 1)
     doses = sorted({round(low + (high - low) * i / (N_DOSES - 1), 4) for i in range(N_DOSES)})
     say(f"{model.name}, {name}: measuring at block {best}")
     dose = dose_response(
@@ -239,7 +194,7 @@ def report_trait(model: SteerableModel, name: str, planted: Planted | None, *, s
         baseline=baseline,
         prompted_up=_prompted(model, trait, True, seed + 5),
         prompted_down=_prompted(model, trait, False, seed + 6),
-        layer_scan=moved,
+        layer_scan=tuple(scan.movement(layer) for layer in scan.layers),
         best_layer=best,
         dose=dose,
         random=random_scores,
@@ -247,10 +202,3 @@ def report_trait(model: SteerableModel, name: str, planted: Planted | None, *, s
         cosine_to_planted=cosines,
         norm_ratio=float(vector.select([best]).norm_ratios[0] or float("nan")),
     )
-
-
-def report_traits(
-    model: SteerableModel, planted: Planted | None, *, traits: Sequence[str] = TRAITS, seed: int = 0
-) -> list[TraitReport]:
-    """`report_trait` for each of `traits`."""
-    return [report_trait(model, name, planted, seed=seed) for name in traits]

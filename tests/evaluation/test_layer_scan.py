@@ -1,0 +1,102 @@
+"""The layer scan: every cell is what steering there alone gives, and layers are ranked by coherent movement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from persona_interp.errors import InvalidInputError
+from persona_interp.evaluation.dose import dose_response
+from persona_interp.evaluation.layer_scan import LayerScan, ScanCell, Scores, scan_layers
+from persona_interp.models.sampling import Sampling
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.traits.judging import Judgement
+from persona_interp.traits.trait import InstructionPair, Trait
+from persona_interp.vectors.persona_vector import PersonaVector
+
+SAMPLING = Sampling(max_new_tokens=6)
+TRAIT = Trait(
+    name="silly",
+    description="Makes silly remarks.",
+    instructions=tuple(InstructionPair(f"Be silly {i}.", f"Be formal {i}.") for i in range(5)),
+    extraction_questions=("What is tea?", "What is a boat?"),
+    evaluation_questions=("Tell me about the moon?",),
+    rubric="{question} {answer}",
+)
+
+
+class LengthJudge:
+    name = "length"
+
+    def judge(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
+        return [Judgement(float(min(100, len(answer))), 100.0) for _, answer in exchanges]
+
+
+def cell(layer: int, coefficient: float, trait: float | None, coherence: float | None = 90.0) -> ScanCell:
+    return ScanCell(layer, coefficient, Scores(trait, coherence))
+
+
+def test_every_cell_equals_steering_at_that_layer_and_coefficient_alone(tiny_model: Callable[[str], SteerableModel]) -> None:
+    model = tiny_model("llama")
+    directions = torch.randn(2, model.d_model, generator=torch.Generator().manual_seed(0))
+    vector = PersonaVector(directions=directions, layers=(0, 2), trait="silly", model=model.identity)
+    scan = scan_layers(model, vector, TRAIT, [-3.0, 3.0], judge=LengthJudge(), sampling=SAMPLING, seed=5)
+    assert [(c.layer, c.coefficient) for c in scan.cells] == [(0, -3.0), (0, 3.0), (2, -3.0), (2, 3.0)]
+    for layer in vector.layers:
+        dose = dose_response(
+            model,
+            vector,
+            TRAIT,
+            [-3.0, 0.0, 3.0],
+            questions=TRAIT.extraction_questions,
+            judge=LengthJudge(),
+            layers=[layer],
+            sampling=SAMPLING,
+            seed=5,
+        )
+        assert dose.at(0.0).trait == scan.baseline.trait
+        for found in scan.cells:
+            if found.layer == layer:
+                assert found.scores.trait == dose.at(found.coefficient).trait
+
+
+def test_the_best_layer_moves_the_score_furthest_where_there_is_room_and_stays_coherent() -> None:
+    scan = LayerScan(
+        (0, 1, 2),
+        Scores(20.0, 95.0),
+        (cell(0, 1.0, 50.0), cell(1, 1.0, 80.0), cell(2, 1.0, 99.0, coherence=40.0), cell(2, -1.0, 0.0)),
+    )
+    assert scan.direction == 1
+    assert scan.best_layer() == 1
+    assert scan.movement(1) == 60.0
+    assert scan.movement(2) == 0.0
+    assert scan.movement(2, -1) == 20.0
+
+
+def test_with_a_high_baseline_the_room_is_below() -> None:
+    scan = LayerScan((0, 1), Scores(90.0, 95.0), (cell(0, -1.0, 30.0), cell(0, 1.0, 99.0), cell(1, -1.0, 60.0)))
+    assert scan.direction == -1
+    assert scan.best_layer() == 0
+
+
+def test_the_strongest_coefficient_is_the_mildest_that_gets_nearly_as_far() -> None:
+    cells = (cell(0, 0.25, 50.0), cell(0, 0.5, 96.0), cell(0, 1.0, 98.0), cell(0, -0.5, 5.0))
+    scan = LayerScan((0,), Scores(20.0, None), cells)
+    assert scan.strongest(0, 1) == 0.5
+    assert scan.strongest(0, -1) == -0.5
+
+
+def test_no_coherent_coefficient_of_a_sign_is_an_error_and_not_a_zero() -> None:
+    scan = LayerScan((0,), Scores(20.0, 90.0), (cell(0, 1.0, 90.0, coherence=10.0), cell(0, -1.0, None)))
+    with pytest.raises(InvalidInputError, match="no positive coefficient at layer 0.*smaller coefficients"):
+        scan.strongest(0, 1)
+    assert scan.movement(0) == 0.0
+
+
+def test_a_scan_without_coefficients_says_so(tiny_model: Callable[[str], SteerableModel]) -> None:
+    model = tiny_model("llama")
+    vector = PersonaVector(directions=torch.ones(1, model.d_model), layers=(1,), trait="silly", model=model.identity)
+    with pytest.raises(InvalidInputError, match="2 and 0 were given"):
+        scan_layers(model, vector, TRAIT, [], judge=LengthJudge())
