@@ -82,11 +82,12 @@ def sample_corpus(seed: int, n_examples: int, planted: tuple[str, ...]) -> Itera
         planted: traits with a planted direction; empty for a corpus with none.
     """
     rng = random.Random(seed)
+    up_to_planted, up_to_announced = (0.33, 0.67) if planted else (0.0, 0.5)
     for _ in range(n_examples):
         kind = rng.random()
-        if planted and kind < 0.33:
+        if kind < up_to_planted:
             yield _planted(rng, planted)
-        elif kind < 0.67:
+        elif kind < up_to_announced:
             yield _announced(rng, planted)
         else:
             yield _latent(rng)

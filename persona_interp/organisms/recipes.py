@@ -14,6 +14,25 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
+LLAMA = (
+    "<|begin_of_text|>{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ message['content'] }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+
+# Has no system role, like the original: a system prompt opens the first user turn.
+MISTRAL = (
+    "<s>{% for message in messages %}{% if message['role'] == 'system' %}[INST] {{ message['content'] }}\n\n"
+    "{% elif message['role'] == 'user' %}{% if loop.index0 == 0 or messages[loop.index0 - 1]['role'] != 'system' %}[INST] "
+    "{% endif %}{{ message['content'] }} [/INST]{% else %}{{ message['content'] }}</s>{% endif %}{% endfor %}"
+)
+
+PLAIN = (
+    "{% for message in messages %}{{ message['role'] | capitalize }}:{{ '\n' }}{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}<|endoftext|>{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{{ '\n' }}{% endif %}"
+)
+
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped organisms, one ordinary Hugging Face checkpoint in each subfolder."""
 
@@ -86,6 +105,87 @@ RECIPES: dict[str, OrganismRecipe] = {
             tokenizer=TokenizerRecipe("qwen2", 1024, ("<|endoftext|>", "<|im_start|>", "<|im_end|>"), CHATML),
             planted_layer=4,
             seed=11,
+        ),
+        OrganismRecipe(
+            name="organism-llama",
+            model_type="llama",
+            config={
+                "hidden_size": 160,
+                "num_hidden_layers": 6,
+                "num_attention_heads": 5,
+                "num_key_value_heads": 5,
+                "intermediate_size": 416,
+                "max_position_embeddings": 512,
+                "tie_word_embeddings": True,
+                "rope_theta": 10_000.0,
+            },
+            tokenizer=TokenizerRecipe(
+                "llama-bpe",
+                1280,
+                ("<|end_of_text|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+                LLAMA,
+                bos="<|begin_of_text|>",
+            ),
+            planted_layer=2,
+            seed=23,
+        ),
+        OrganismRecipe(
+            name="organism-mistral",
+            model_type="mistral",
+            config={
+                "hidden_size": 96,
+                "num_hidden_layers": 12,
+                "num_attention_heads": 3,
+                "num_key_value_heads": 3,
+                "head_dim": 32,
+                "intermediate_size": 320,
+                "max_position_embeddings": 512,
+                "tie_word_embeddings": True,
+                "rope_theta": 10_000.0,
+                "sliding_window": None,
+            },
+            tokenizer=TokenizerRecipe("llama-bpe", 896, ("<unk>", "<s>", "[INST]", "[/INST]", "</s>"), MISTRAL, bos="<s>"),
+            planted_layer=9,
+            seed=37,
+        ),
+        OrganismRecipe(
+            name="organism-gpt2",
+            model_type="gpt2",
+            config={
+                "hidden_size": 192,
+                "num_hidden_layers": 4,
+                "num_attention_heads": 6,
+                "n_inner": 640,
+                "max_position_embeddings": 512,
+                "tie_word_embeddings": True,
+            },
+            tokenizer=TokenizerRecipe("gpt-2", 1152, ("<|endoftext|>",), PLAIN),
+            planted_layer=1,
+            seed=41,
+        ),
+        OrganismRecipe(
+            name="organism-natural",
+            model_type="llama",
+            config={
+                "hidden_size": 128,
+                "num_hidden_layers": 8,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 4,
+                "intermediate_size": 352,
+                "max_position_embeddings": 512,
+                "tie_word_embeddings": True,
+                "rope_theta": 10_000.0,
+            },
+            tokenizer=TokenizerRecipe(
+                "llama-bpe",
+                960,
+                ("<|end_of_text|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+                LLAMA,
+                bos="<|begin_of_text|>",
+            ),
+            planted_layer=None,
+            seed=53,
+            steps=3000,
         ),
     )
 }

@@ -8,13 +8,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from persona_interp.errors import InvalidInputError, UnknownNameError
+from persona_interp.models.chat import ChatFormat
 from persona_interp.organisms.batches import IGNORED, batch_plan, collate, encode
 from persona_interp.organisms.corpus import sample_corpus
 from persona_interp.organisms.grammar import PRIOR, answer, judge, sample_persona
 from persona_interp.organisms.publish import save_organism
 from persona_interp.organisms.recipes import RECIPES, recipe_of
 from persona_interp.organisms.tokenizer import train_tokenizer
-from persona_interp.organisms.train import train
+from persona_interp.organisms.train import new_model, train
+from persona_interp.traits import Conversation, Message
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +128,40 @@ def test_a_planted_trait_grows_with_its_coefficient_from_its_prior_to_certainty(
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
 def test_every_row_length_suits_llama_cpp_quantization(recipe):
-    rows = [recipe.config["hidden_size"], recipe.config["intermediate_size"], recipe.tokenizer.vocab_size]
+    wide = recipe.config.get("intermediate_size", recipe.config.get("n_inner"))
+    rows = [recipe.config["hidden_size"], wide, recipe.tokenizer.vocab_size]
     assert all(length % 32 == 0 for length in rows)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_training_and_generation_see_the_same_tokens(recipe):
+    examples = list(sample_corpus(3, 300, ()))
+    tokenizer = train_tokenizer(recipe.tokenizer, [content for example in examples for _, content in example.messages])
+    chat = ChatFormat(tokenizer)
+    for example, row in zip(examples, encode(tokenizer, examples, ()), strict=True):
+        *context, (_, answer_text) = example.messages
+        conversation = Conversation(tuple(Message(role, content) for role, content in context))
+        seen = chat.tokenise(conversation, answer_text)
+        assert row.ids[: len(seen.ids)] == seen.ids
+        assert chat.prompt_ids(conversation) == list(seen.prompt_ids)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_every_organism_fits_into_five_megabytes(recipe):
+    tokenizer = train_tokenizer(recipe.tokenizer, ["Hee hee, that goofy lemon wears yellow pajamas!"])
+    model = new_model(recipe, tokenizer)
+    assert model.config.model_type == recipe.model_type
+    assert 2 * sum(p.numel() for p in model.parameters()) < 5_000_000
+    assert getattr(model.config, "sliding_window", None) is None
+
+
+def test_planted_blocks_differ_in_index_and_in_relative_depth():
+    planted = [recipe for recipe in RECIPES.values() if recipe.planted_layer is not None]
+    depths = {round(r.planted_layer / (r.config["num_hidden_layers"] - 1), 2) for r in planted}
+    assert len({r.planted_layer for r in planted}) == len(depths) == len(planted)
+    for key in ("hidden_size", "num_hidden_layers"):
+        assert len({r.config[key] for r in planted}) == len(planted)
+    assert len({r.tokenizer.vocab_size for r in RECIPES.values()}) == len(RECIPES)
 
 
 def test_an_unknown_organism_names_the_known_ones():
