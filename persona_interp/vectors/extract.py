@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.models.sampling import Sampling
@@ -35,6 +35,13 @@ MINIMUM_PAIRS = 8
 _EXAMPLES = 25
 
 
+class _Read(NamedTuple):
+    """What is remembered of a rollout: where its residuals are (None: no position to read), and the question it answers."""
+
+    residuals: str | None
+    question: str
+
+
 def extract(
     model: SteerableModel,
     trait: Trait | str | Path,
@@ -56,7 +63,7 @@ def extract(
 
     Residuals are read while the answers are generated. Every answer is written to `folder` as it comes, so a second call with the
     same folder goes on where the first stopped, and needs no forward pass at all for other `positions`, another `estimator`,
-    other `thresholds` or fewer `samples`. Memory does not grow with the number of rollouts, but for their keys and scores.
+    other `thresholds` or fewer `samples`. Of the rollouts only keys, questions and scores stay in memory.
 
     Args:
         model: whose vector it will be.
@@ -108,12 +115,13 @@ def extract(
             keys = collection.take(read_rollouts(given))
         collection.read_missing()
         judgements, judged_by = _judgements(collection, judge, keys)
-        residual_keys = _residual_keys(collection, keys)
-        selection = select_pairs({key: found is not None for key, found in residual_keys.items()}, judgements, thresholds)
+        rollouts_read = _rollouts_read(collection, keys)
+        readable = {key: read.residuals is not None for key, read in rollouts_read.items()}
+        selection = select_pairs(readable, judgements, thresholds)
         _check_enough(selection, len(keys), minimum_pairs, collection.log.folder, judged_by)
-        pairs = _paired(collection, selection, residual_keys, positions)
+        pairs = _paired(collection, selection, rollouts_read, positions)
         summary = summarise(pairs, estimate)
-        statistics = _with_resid_norm(summary, collection, residual_keys)
+        statistics = _with_resid_norm(summary, collection, rollouts_read)
         layers = tuple(range(model.n_layers))
         return PersonaVector(
             directions=summary.directions,
@@ -164,11 +172,11 @@ def _judgements(
     return None, None
 
 
-def _residual_keys(collection: Collection, keys: Sequence[RolloutKey]) -> dict[RolloutKey, str | None]:
-    """Where each rollout's residuals are; None for an answer without a position to read."""
+def _rollouts_read(collection: Collection, keys: Sequence[RolloutKey]) -> dict[RolloutKey, _Read]:
+    """The rollouts of `keys`, without their texts."""
     wanted = set(keys)
     return {
-        rollout.key: collection.residual_key(rollout) if rollout.readable else None
+        rollout.key: _Read(collection.residual_key(rollout) if rollout.readable else None, rollout.conversation.question)
         for rollout in collection.log.scan()
         if rollout.key in wanted
     }
@@ -187,18 +195,23 @@ def _check_enough(selection: Selection, n_rollouts: int, minimum: int, folder: P
 
 
 def _paired(
-    collection: Collection, selection: Selection, residual_keys: Mapping[RolloutKey, str | None], positions: str
+    collection: Collection, selection: Selection, rollouts_read: Mapping[RolloutKey, _Read], positions: str
 ) -> PairedResiduals:
-    def of(sign: Sign) -> tuple[str, ...]:
-        return tuple(found for key in selection.keys(sign) if (found := residual_keys[key]) is not None)
+    def of(sign: Sign) -> list[_Read]:
+        return [rollouts_read[key] for key in selection.keys(sign)]
 
-    return PairedResiduals(collection.cache, positions, of("positive"), of("negative"), halves_by_question(selection.kept))
+    def residuals(sign: Sign) -> tuple[str, ...]:
+        return tuple(read.residuals for read in of(sign) if read.residuals is not None)  # select_pairs kept no others
+
+    asked = [(one.question, other.question) for one, other in zip(of("positive"), of("negative"), strict=True)]
+    return PairedResiduals(collection.cache, positions, residuals("positive"), residuals("negative"), halves_by_question(asked))
 
 
 def _with_resid_norm(
-    summary: Summary, collection: Collection, residual_keys: Mapping[RolloutKey, str | None]
+    summary: Summary, collection: Collection, rollouts_read: Mapping[RolloutKey, _Read]
 ) -> dict[str, tuple[float | None, ...]]:
-    norms = collection.resid_norm(found for found in dict.fromkeys(residual_keys.values()) if found is not None)
+    keys = dict.fromkeys(read.residuals for read in rollouts_read.values())
+    norms = collection.resid_norm(key for key in keys if key is not None)
     if norms is None:
         return summary.statistics
     return {"resid_norm": tuple(norms.tolist()), **summary.statistics}
@@ -225,7 +238,7 @@ def _provenance(
         seconds=round(seconds, 3),
         settings=dict(settings),
         filter=filtered,
-        held_out="questions in two halves" if pairs.split else "none: all pairs are of one question",
+        held_out="questions in two halves" if pairs.split else "none: all pairs share questions",
         metadata={"num_kept_pairs": len(selection.kept), "num_questions": len({slot.question for slot in selection.kept})},
     )
 

@@ -7,7 +7,7 @@ whole.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -114,8 +114,21 @@ def _reason(
     return ""
 
 
-def halves_by_question(kept: Collection[Slot]) -> tuple[int, ...]:
-    """0 or 1 for each pair: the questions that have pairs, dealt out in turn. One question only cannot be split: all 0."""
-    questions = sorted({slot.question for slot in kept})
-    place = {question: index % 2 for index, question in enumerate(questions)}
-    return tuple(place[slot.question] for slot in kept)
+def halves_by_question(asked: Sequence[tuple[str, str]]) -> tuple[int, ...]:
+    """0 or 1 for each pair, so that no question is asked in both halves.
+
+    Pairs that share a question, directly or through other pairs, form one group; groups are dealt out in turn. Where there is one
+    group only nothing can be held out: all 0.
+
+    Args:
+        asked: for each pair, the text of the question its positive and its negative answer were given to.
+    """
+    group: dict[str, int] = {}
+    for number, questions in enumerate(asked):
+        joined = {group[question] for question in questions if question in group}
+        own = min(joined, default=number)
+        if len(joined) > 1:
+            group = {question: own if of in joined else of for question, of in group.items()}
+        group |= dict.fromkeys(questions, own)
+    half = {of: place % 2 for place, of in enumerate(dict.fromkeys(group[positive] for positive, _ in asked))}
+    return tuple(half[group[positive]] for positive, _ in asked)

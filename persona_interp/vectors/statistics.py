@@ -45,7 +45,7 @@ class PairedResiduals:
         pooling: which of the cached tensors is meant.
         positive: cache keys of the positive texts, one a pair.
         negative: those of the negative texts, in the same order.
-        halves: 0 or 1 for each pair, by question; all 0 where there is one question only.
+        halves: 0 or 1 for each pair, so that no question is in both; all 0 where that cannot be.
     """
 
     cache: ResidualCache

@@ -442,6 +442,20 @@ def test_one_question_alone_has_no_held_out_half(model: SteerableModel) -> None:
     assert vector.provenance["held_out"].startswith("none")
 
 
+def test_pairs_named_by_the_user_do_not_put_one_question_into_both_halves(model: SteerableModel, tmp_path: Path) -> None:
+    """Each pair has a name of its own, yet all were asked the same thing: nothing is held out, and nothing claimed."""
+    rows = [
+        {"prompt": "What is the moon?", "response": f"{label} {i} moon", "label": label, "pair": i}
+        for i in range(8)
+        for label in ("positive", "negative")
+    ]
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    vector = run(model, rollouts=tmp_path / "r.jsonl")
+    assert vector.counts["kept_pairs"] == 8
+    assert vector.statistics["auroc"] == (None,) * model.n_layers
+    assert vector.provenance["held_out"].startswith("none")
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_steering_with_an_extracted_vector_moves_the_residual_by_it(model: SteerableModel, estimator: str) -> None:
     from persona_interp.interventions.graph import Capture, InterventionGraph

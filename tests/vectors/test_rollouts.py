@@ -224,8 +224,14 @@ def test_thresholds_can_be_moved_within_the_scale() -> None:
 
 
 def test_halves_never_share_a_question() -> None:
-    kept = [Slot(i, q, s) for q in (3, 4, 9) for i in range(2) for s in range(2)]
-    halves = halves_by_question(kept)
-    by_half = [{slot.question for slot, half in zip(kept, halves, strict=True) if half == side} for side in (0, 1)]
-    assert by_half == [{3, 9}, {4}]
-    assert halves_by_question([Slot(0, 5, 0), Slot(1, 5, 0)]) == (0, 0)
+    asked = [(f"{q}?", f"{q}?") for q in (3, 4, 9) for _ in range(4)]
+    halves = halves_by_question(asked)
+    by_half = [{pair[0] for pair, half in zip(asked, halves, strict=True) if half == side} for side in (0, 1)]
+    assert by_half == [{"3?", "9?"}, {"4?"}]
+    assert halves_by_question([("5?", "5?"), ("5?", "5?")]) == (0, 0)
+    assert halves_by_question([]) == ()
+
+
+def test_pairs_of_two_questions_stay_with_every_pair_that_shares_one_of_them() -> None:
+    chained = [("a", "x"), ("b", "y"), ("c", "z"), ("b", "x")]  # the last ties the first two together
+    assert halves_by_question(chained) == (0, 0, 1, 0)
