@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,9 +24,13 @@ FORMAT_VERSION = 1
 _SEPARATOR = "/"
 
 
-def residual_key(model_fingerprint: str, ids: Sequence[int], n_prompt: int, graph_fingerprint: str) -> str:
-    """The key of what one graph reads from one row of ids in one model: equal inputs, equal key."""
-    text = json.dumps([model_fingerprint, list(ids), n_prompt, graph_fingerprint])
+def residual_key(model_fingerprint: str, dtype: torch.dtype, ids: Sequence[int], n_prompt: int, graph_fingerprint: str) -> str:
+    """The key of what one graph reads from one row of ids in one model: equal inputs, equal key.
+
+    Args:
+        dtype: what the model computes in. One checkpoint has one fingerprint in bfloat16 and float32, but other residuals.
+    """
+    text = json.dumps([f"{model_fingerprint}:{dtype}", list(ids), n_prompt, graph_fingerprint])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -59,13 +59,13 @@ class Collection:
         self.cache = cache
         self.batch_size = batch_size
         self._graph = READING.fingerprint()
-        self._weights = f"{model.identity.fingerprint}:{model.dtype}"
         self._unsaved: dict[str, dict[str, Tensor]] = {}
         self._norms = False
 
     def residual_key(self, rollout: Rollout) -> str:
         """Where the residuals of a rollout are in the cache."""
-        return residual_key(self._weights, (*rollout.prompt_ids, *rollout.answer_ids), len(rollout.prompt_ids), self._graph)
+        ids = (*rollout.prompt_ids, *rollout.answer_ids)
+        return residual_key(self.model.identity.fingerprint, self.model.dtype, ids, len(rollout.prompt_ids), self._graph)
 
     # -- rollouts --------------------------------------------------------------------------------------------------
 

@@ -71,12 +71,13 @@ def test_a_truncated_shard_is_named_with_its_remedy(tmp_path: Path) -> None:
 
 
 def test_the_key_depends_on_everything_that_was_read() -> None:
-    base = residual_key("model", [1, 2, 3], 2, "graph")
-    assert base == residual_key("model", (1, 2, 3), 2, "graph")
+    base = residual_key("model", torch.float32, [1, 2, 3], 2, "graph")
+    assert base == residual_key("model", torch.float32, (1, 2, 3), 2, "graph")
     others = [
-        ("m", [1, 2, 3], 2, "graph"),
-        ("model", [1, 2, 4], 2, "graph"),
-        ("model", [1, 2, 3], 1, "graph"),
-        ("model", [1, 2, 3], 2, "g"),
+        ("m", torch.float32, [1, 2, 3], 2, "graph"),
+        ("model", torch.bfloat16, [1, 2, 3], 2, "graph"),
+        ("model", torch.float32, [1, 2, 4], 2, "graph"),
+        ("model", torch.float32, [1, 2, 3], 1, "graph"),
+        ("model", torch.float32, [1, 2, 3], 2, "g"),
     ]
     assert base not in {residual_key(*other) for other in others}
