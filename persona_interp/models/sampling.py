@@ -45,6 +45,11 @@ class Sampling:
         return asdict(self)
 
 
+def derived_seed(name: str) -> int:
+    """A seed (56 bits) that depends on `name` alone: equal names draw equal streams, on any machine."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
+
+
 def row_seeds(seed: int | Sequence[int], n_rows: int) -> list[int]:
     """One seed a row. An int gives each row a seed derived from it and the row's index; a sequence is taken as it is.
 
@@ -55,7 +60,7 @@ def row_seeds(seed: int | Sequence[int], n_rows: int) -> list[int]:
         InvalidInputError: a sequence of another length than the rows.
     """
     if isinstance(seed, int):
-        return [int.from_bytes(hashlib.sha256(f"{seed}:{row}".encode()).digest()[:7], "big") for row in range(n_rows)]
+        return [derived_seed(f"{seed}:{row}") for row in range(n_rows)]
     if len(seed) != n_rows:
         raise InvalidInputError(f"{len(seed)} seeds were given for {n_rows} conversations: give one each, or a single int")
     return list(seed)

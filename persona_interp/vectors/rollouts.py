@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.models.sampling import derived_seed
 from persona_interp.storage import read_jsonl
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judgement
@@ -33,8 +33,7 @@ class RolloutKey(NamedTuple):
 
     def seed(self, seed: int) -> int:
         """This rollout's own sampling seed: asking for more samples later changes none of those already made."""
-        text = f"{seed}/{self.sign}/{self.slot.instruction}/{self.slot.question}/{self.slot.sample}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+        return derived_seed(f"{seed}/{self.sign}/{self.slot.instruction}/{self.slot.question}/{self.slot.sample}")
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,7 @@ def read_rollouts(path: Path) -> Iterator[Rollout]:
     """Rollouts given by the user, one JSON object a line.
 
     Two kinds of line are read: those of our own logs, and
-    ``{"prompt": ..., "system": optional, "response": ..., "label": "positive" | "negative"}`` with, if wanted, ``trait_score``
-    and
+    ``{"prompt": ..., "system": optional, "response": ..., "label": "positive" | "negative"}`` with, if wanted, ``trait_score``,
     ``coherence_score`` (0 to 100) and ``pair``. The n-th positive and the n-th negative answer to the same prompt form a pair;
     where the prompts of the two kinds differ, lines with equal ``pair`` (any text or number) belong together instead.
 
