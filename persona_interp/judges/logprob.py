@@ -7,7 +7,6 @@ are read from the model itself, at temperature 1, over the whole vocabulary, and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from persona_interp.errors import InvalidInputError
@@ -15,6 +14,7 @@ from persona_interp.judges.numerals import NumberTree
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judgement
+from persona_interp.traits.rubric import check_rubric, fill_rubric
 from persona_interp.traits.trait import Trait
 
 COHERENCE_RUBRIC = """You will read a question and the answer an assistant gave. Rate only how coherent the answer is as a piece \
@@ -62,9 +62,8 @@ class LogprobJudge:
         tolerance: float = 1e-3,
         batch_size: int = 8,
     ) -> None:
-        for placeholder in ("{question}", "{answer}"):
-            if coherence_rubric is not None and placeholder not in coherence_rubric:
-                raise InvalidInputError(f"the coherence rubric does not contain {placeholder}; the judge would not see it")
+        if coherence_rubric is not None:
+            check_rubric(coherence_rubric, "the coherence rubric")
         if not 0 < min_mass <= 1:
             raise InvalidInputError(f"min_mass is {min_mass}: give a probability above 0, up to 1")
         self.model = model
@@ -79,7 +78,7 @@ class LogprobJudge:
         traits = self.scores([trait.rubric_for(question, answer) for question, answer in exchanges])
         coherences: list[float | None] = [None] * len(exchanges)
         if self.coherence_rubric is not None:
-            coherences = self.scores([_fill(self.coherence_rubric, question, answer) for question, answer in exchanges])
+            coherences = self.scores([fill_rubric(self.coherence_rubric, question, answer) for question, answer in exchanges])
         return [Judgement(trait=score, coherence=coherence) for score, coherence in zip(traits, coherences, strict=True)]
 
     def scores(self, rubrics: Sequence[str]) -> list[float | None]:
@@ -101,8 +100,3 @@ def expected_number(probabilities: Mapping[int, float], min_mass: float = 0.25) 
     if mass < min_mass:
         return None
     return min(100.0, max(0.0, sum(number * p for number, p in probabilities.items()) / mass))
-
-
-def _fill(rubric: str, question: str, answer: str) -> str:
-    values = {"{question}": question, "{answer}": answer}
-    return re.sub(r"\{question\}|\{answer\}", lambda match: values[match.group()], rubric)

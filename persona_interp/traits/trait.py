@@ -7,7 +7,6 @@ arXiv 2507.21509, section 2) with four fields of ours beside it: ``format_versio
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any, cast
 
 from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.storage import read_json, safe_name, write_json
+from persona_interp.traits.rubric import check_rubric, fill_rubric
 
 FORMAT_VERSION = 1
 N_PAIRS = 5
 _OUR_FIELDS = ("format_version", "name", "description", "n_extraction")
 _SHARED_FIELDS = ("instruction", "questions", "eval_prompt")
-_PLACEHOLDERS = ("{question}", "{answer}")
 # Files that only show the answer to their judge get the question in front, so that every rubric states both.
 _QUESTION_PREAMBLE = "The question the assistant was asked:\n{question}\n\n"
 
@@ -71,12 +70,11 @@ class Trait:
             [(f"extraction_questions[{i}]", q) for i, q in enumerate(self.extraction_questions)]
             + [(f"evaluation_questions[{i}]", q) for i, q in enumerate(self.evaluation_questions)]
         )
-        _check_rubric(self.rubric, "rubric")
+        check_rubric(_check_text(self.rubric, "rubric"), "field 'rubric'")
 
     def rubric_for(self, question: str, answer: str) -> str:
         """The rubric with both placeholders filled; other braces, also those in the texts put in, stay as they are."""
-        values = {"{question}": question, "{answer}": answer}
-        return re.sub("|".join(map(re.escape, values)), lambda match: values[match.group()], self.rubric)
+        return fill_rubric(self.rubric, question, answer)
 
     def to_json(self) -> dict[str, Any]:
         """The trait as the JSON object `save` writes."""
@@ -140,7 +138,7 @@ def _parse(value: Mapping[str, Any], default_name: str | None) -> Trait:
     rubric = _check_text(value["eval_prompt"], "eval_prompt")
     if not ours and "{question}" not in rubric:
         rubric = _QUESTION_PREAMBLE + rubric
-    _check_rubric(rubric, "eval_prompt")
+    check_rubric(rubric, "field 'eval_prompt'")
     return Trait(
         name=name,
         description=_check_text(value.get("description", f"The trait {name!r}; its file gives no description."), "description"),
@@ -233,10 +231,3 @@ def _check_pairs(labelled: Sequence[tuple[str, object, object]], sides: tuple[st
     flat = [(f"{label}.{side}", text) for label, *pair in labelled for side, text in zip(sides, pair, strict=True)]
     texts = _check_distinct(flat)
     return list(zip(texts[::2], texts[1::2], strict=True))
-
-
-def _check_rubric(value: object, field: str) -> None:
-    text = _check_text(value, field)
-    for placeholder in _PLACEHOLDERS:
-        if placeholder not in text:
-            raise InvalidInputError(f"field {field!r} does not contain {placeholder}; the judge would not see it")
