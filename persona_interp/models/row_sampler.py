@@ -57,10 +57,11 @@ class RowSampler(LogitsProcessor):
 
 
 def draw(scores: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-    """The token at which the cumulative probability of each row first exceeds its uniform number."""
+    """The token at which the cumulative probability of each row first exceeds its uniform number, never an impossible one."""
     cumulative = torch.softmax(scores, dim=-1, dtype=uniform.dtype).cumsum(dim=-1)
-    target = uniform.unsqueeze(1) * cumulative[:, -1:]  # the last value is 1 only up to rounding
-    return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=scores.shape[-1] - 1)
+    total = cumulative[:, -1:].contiguous()  # 1 only up to rounding
+    last = torch.searchsorted(cumulative, total)  # what follows has no probability; a number rounded to 1 would fall there
+    return torch.searchsorted(cumulative, uniform.unsqueeze(1) * total, right=True).minimum(last).squeeze(1)
 
 
 def _uniform_dtype(device: torch.device) -> torch.dtype:

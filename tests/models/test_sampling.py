@@ -50,6 +50,7 @@ def test_draw_takes_the_first_token_beyond_the_number_and_never_an_impossible_on
     scores = torch.tensor([0.0, 0.5, 0.5, 0.0]).log().expand(5, 4)
     uniform = torch.tensor([0.0, 0.4999, 0.5, 0.9999, 1.0 - 2**-53], dtype=torch.float64)
     assert draw(scores, uniform).tolist() == [1, 1, 2, 2, 2]
+    assert draw(scores, uniform.float()).tolist() == [1, 1, 2, 2, 2]  # in single precision the last number is 1
 
 
 def test_row_seeds_differ_by_row_and_seed_and_do_not_depend_on_the_number_of_rows() -> None:
