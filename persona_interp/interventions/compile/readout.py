@@ -39,8 +39,8 @@ class Readout:
         """Whether answer tokens are read."""
         return self.capture.positions in ("all", "answer")
 
-    def begin(self, mask: PositionMask) -> None:
-        """Open a call of which the positions in `mask` are read."""
+    def begin(self, mask: PositionMask | None) -> None:
+        """Open a call of which the positions in `mask` are read; None: nothing of it is."""
         self._mask, self._parts = mask, []
 
     def read(self, layer: int, resid: Residual) -> None:
@@ -101,9 +101,10 @@ class Readouts:
         return frozenset[int]().union(*(readout.layers for readout in active))
 
     def begin_prefill(self, spans: Spans) -> None:
-        """Open a call that holds whole rows or whole prompts."""
+        """Open a call that holds whole rows or whole prompts. Prompts without answers are not kept for those who read answers."""
         for readout in self._readouts:
-            readout.begin(spans.reading(readout.capture.positions))
+            mask = spans.reading(readout.capture.positions)
+            readout.begin(mask if bool(mask.any()) else None)
 
     def begin_token(self, mask: PositionMask) -> None:
         """Open a call that holds one answer token a row, read where `mask` ``[batch 1]`` says so."""
