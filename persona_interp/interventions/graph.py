@@ -201,17 +201,32 @@ class InterventionGraph:
 def _node_from_json(data: Any, source: str) -> Node:
     try:
         if data["node"] == "write":
-            rows = data["rows"]
+            layer, coefficient = _number(data, "layer", int), _number(data, "coefficient", int, float)
+            rows = _indices(data, "rows")
             operation = operation_from_json(data["operation"], source=source)
-            return Write(data["layer"], operation, data["coefficient"], data["positions"], None if rows is None else tuple(rows))
+            return Write(layer, operation, coefficient, data["positions"], rows)
         if data["node"] == "capture":
-            layers = data["layers"]
-            return Capture(data["positions"], data["reduction"], None if layers is None else tuple(layers))
+            return Capture(data["positions"], data["reduction"], _indices(data, "layers"))
     except KeyError as error:
         raise FileFormatError(f"{source}: field {error} is missing") from error
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, InvalidInputError) as error:
         raise FileFormatError(f"{source}: not a node ({error})") from error
     raise FileFormatError(f"{source}: 'node' is {data['node']!r}, expected 'write' or 'capture'")
+
+
+def _number(data: Any, field: str, *kinds: type) -> Any:
+    if type(data[field]) not in kinds:  # not isinstance: true is no number
+        raise InvalidInputError(f"field {field!r} is {data[field]!r}, expected {'a number' if float in kinds else 'an integer'}")
+    return data[field]
+
+
+def _indices(data: Any, field: str) -> tuple[int, ...] | None:
+    values = data[field]
+    if values is None:
+        return None
+    if not isinstance(values, list) or any(type(value) is not int for value in cast(list[Any], values)):
+        raise InvalidInputError(f"field {field!r} is {values!r}, expected a list of integers, or null")
+    return tuple(cast(list[int], values))
 
 
 def _check_choice(what: str, value: str, choices: Iterable[str]) -> None:

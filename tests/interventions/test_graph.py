@@ -106,7 +106,7 @@ def test_nodes_refuse_nonsense() -> None:
     [
         ({"format_version": 99}, "format_version 99 is not 1"),
         ({"nodes": None}, "'nodes' must be a list"),
-        ({"nodes": [{"node": "write", "layer": 1}]}, "node 0: field 'rows' is missing"),
+        ({"nodes": [{"node": "write", "layer": 1}]}, "node 0: field 'coefficient' is missing"),
         ({"nodes": [{"node": "spell"}]}, "node 0: 'node' is 'spell'"),
         ({"nodes": [3]}, "node 0: not a node"),
     ],
@@ -114,6 +114,23 @@ def test_nodes_refuse_nonsense() -> None:
 def test_malformed_json_names_the_field(change: dict[str, object], message: str) -> None:
     with pytest.raises(FileFormatError, match=message):
         InterventionGraph.from_json({**InterventionGraph().to_json(), **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layer": "1"}, "a file, node 0: .*'layer' is '1', expected an integer"),
+        ({"coefficient": True}, "a file, node 0: .*'coefficient' is True, expected a number"),
+        ({"rows": "01"}, "a file, node 0: .*'rows' is '01', expected a list of integers"),
+        ({"rows": [0, 0]}, "a file, node 0: .*different indices"),
+        ({"positions": "answer"}, r"a file, node 0: (.|\n)*positions"),
+    ],
+)
+def test_a_write_edited_into_nonsense_names_file_and_field(change: dict[str, object], message: str) -> None:
+    data = InterventionGraph((Write(0, Add(vector(1))),)).to_json()
+    data["nodes"][0].update(change)
+    with pytest.raises(FileFormatError, match=message):
+        InterventionGraph.from_json(data, source="a file")
 
 
 @pytest.mark.parametrize(
