@@ -20,6 +20,7 @@ from persona_interp.interventions.compile.nnsight import TracedGraph
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.compile.stacked import stack_writes
 from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.interventions.positions import decode_masks
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.families import FamilyLayout
 from persona_interp.models.inference import inference_only
@@ -97,9 +98,10 @@ class NnsightEngine:
                 ids = nnsight.save(tracer.result)
         answers = ids[:, batch.ids.shape[1] :]
         readouts.take(read)
-        if readouts.layers(generating=True) and calls[0] != answers.shape[1]:
+        followed = readouts.layers(generating=True) or traced.writes.layers(decode_masks)
+        if followed and calls[0] != answers.shape[1]:
             raise PersonaInterpError(
-                f"{answers.shape[1]} tokens were generated but {calls[0]} calls of the model were seen: the captures would "
+                f"{answers.shape[1]} tokens were generated but {calls[0]} calls of the model were seen: the result would "
                 "be wrong; this version of nnsight or transformers runs generation differently"
             )
         return answers

@@ -234,8 +234,7 @@ class SteerableModel:
     ) -> Generation:
         end = next((place for place, token in enumerate(ids) if token in self.chat.end_ids), None)
         answer = tuple(ids if end is None else ids[: end + 1])
-        text = self.chat.decode(answer if end is None else answer[:-1])
-        return Generation(conversation, prompt, answer, text, finished=end is not None, captured=captured)
+        return Generation(conversation, prompt, answer, self.chat.decode(answer), finished=end is not None, captured=captured)
 
     def _pad(self, rows: Sequence[Sequence[int]], n_prompt: Sequence[int] | None = None) -> PaddedBatch:
         pad_id = self.tokenizer.pad_token_id
