@@ -11,14 +11,13 @@ from statistics import stdev
 import plotly.graph_objects as go
 
 from persona_interp.evaluation.dose import DosePoint, DoseResponse
+from persona_interp.evaluation.layer_scan import MIN_COHERENCE
 from persona_interp.plotting.palette import BLUE, GREY, VERMILION, styled
-
-COHERENT = 75.0
-"""Published steering keeps coherence above this (arXiv 2507.21509); drawn as a line to read the usable range from."""
 
 
 def dose_figure(dose: DoseResponse) -> go.Figure:
-    """Mean trait score and coherence at each coefficient, bars of 1.96 standard errors over the answers, an example on hover.
+    """Mean trait score and coherence at each coefficient, bars of 1.96 standard errors over the answers (cut at 0 and
+    100, which no mean can pass), an example on hover.
 
     Answers without a score are left out of the means, and counted on hover. A coefficient without any score leaves a gap.
     """
@@ -31,9 +30,16 @@ def dose_figure(dose: DoseResponse) -> go.Figure:
     _curve(
         figure, points, "coherence", coherence, [point.coherence_scores for point in points], VERMILION, "diamond", "dash", None
     )
-    figure.add_hline(y=COHERENT, line={"color": GREY, "dash": "dot", "width": 1})
+    # the dose is usable where coherence stays above this line
+    figure.add_hline(y=MIN_COHERENCE, line={"color": GREY, "dash": "dot", "width": 1})
     figure.add_annotation(
-        x=0, xref="paper", y=COHERENT, text="coherence 75", showarrow=False, yshift=9, font={"color": GREY, "size": 12}
+        x=0,
+        xref="paper",
+        y=MIN_COHERENCE,
+        text=f"coherence {MIN_COHERENCE:g}",
+        showarrow=False,
+        yshift=9,
+        font={"color": GREY, "size": 12},
     )
     figure.update_xaxes(title_text="coefficient (multiples of the vector; 0 = unsteered)", zeroline=True)
     figure.update_yaxes(title_text="score (0 to 100)", range=[-4, 104])
@@ -60,7 +66,12 @@ def _curve(
             mode="lines+markers",
             line={"color": colour, "dash": dash},
             marker={"symbol": symbol, "size": 10},
-            error_y={"type": "data", "array": [_half_width(each) for each in scores], "thickness": 1.2},
+            error_y={
+                "type": "data",
+                "array": [_reach(each, mean, 100.0) for each, mean in zip(scores, means, strict=True)],
+                "arrayminus": [_reach(each, mean, 0.0) for each, mean in zip(scores, means, strict=True)],
+                "thickness": 1.2,
+            },
             connectgaps=False,
             customdata=None if hover is None else list(hover),
             hovertemplate="%{y:.1f}" if hover is None else "%{y:.1f}<br>%{customdata}",
@@ -68,9 +79,10 @@ def _curve(
     )
 
 
-def _half_width(scores: Sequence[float | None]) -> float | None:
+def _reach(scores: Sequence[float | None], mean: float | None, bound: float) -> float | None:
+    """How far the bar goes from the mean towards `bound`; None where fewer than two scores have no spread."""
     known = [score for score in scores if score is not None]
-    return 1.96 * stdev(known) / sqrt(len(known)) if len(known) > 1 else None
+    return min(1.96 * stdev(known) / sqrt(len(known)), abs(bound - mean)) if len(known) > 1 and mean is not None else None
 
 
 def _hover(point: DosePoint) -> str:

@@ -18,7 +18,7 @@ _PAGE = """<!DOCTYPE html>
 <title>{title}</title>
 <style>
 body {{ font-family: sans-serif; max-width: 1100px; margin: 1em auto; padding: 0 1em; }}
-pre {{ white-space: pre-wrap; }}
+p {{ max-width: 75ch; line-height: 1.4; }}
 </style>
 </head>
 <body>
@@ -36,13 +36,13 @@ def save_html(path: str | Path, figures: go.Figure | Sequence[go.Figure], *, tit
         path: an ``.html`` file.
         figures: one or several.
         title: heading of the page.
-        note: plain text above the figures, for example what was measured on what.
+        note: plain text above the figures, for example what was measured on what; an empty line begins a paragraph.
 
     Raises:
         PersonaInterpError: the file cannot be written; nothing is left behind.
     """
     listed = [figures] if isinstance(figures, go.Figure) else list(figures)
-    parts = [f"<pre>{html.escape(note)}</pre>"] if note else []
+    parts = [f"<p>{html.escape(part)}</p>" for part in note.split("\n\n") if part.strip()]
     parts += [
         figure.to_html(full_html=False, include_plotlyjs=number == 0, config={"displaylogo": False}, div_id=f"figure-{number}")
         for number, figure in enumerate(listed)
