@@ -21,11 +21,13 @@ class LayerChoice:
 def choose_layer(vector: PersonaVector) -> LayerChoice:
     """The layer of `vector` with the largest norm ratio among those that separate as well as the best one, on held-out rollouts.
 
+    A vector turned round, whose AUROC is one minus what it was, gets the same layer.
+
     This is geometry, not behaviour: how well a layer separates positives from negatives does not say how well steering there
     works. Measure a dose response at several layers before relying on it. Where no statistic is recorded, the layer nearest to
     60 % of the depth is taken.
     """
-    separation = [value if value is not None else 0.0 for value in vector.statistics.get("auroc", ())]
+    separation = [0.0 if value is None else max(value, 1 - value) for value in vector.statistics.get("auroc", ())]
     ratios = vector.norm_ratios
     if separation and any(ratio is not None for ratio in ratios):
         best = max(separation)
