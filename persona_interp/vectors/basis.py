@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from persona_interp.errors import IncompatibleError
 from persona_interp.models.identity import ModelIdentity
@@ -44,6 +44,29 @@ def same_basis(first: ModelIdentity, second: ModelIdentity) -> bool:
 def label(model: ModelIdentity) -> str:
     """A model's name, with the start of its fingerprint where that is known: two models may go by one name."""
     return f"{model.name} ({model.fingerprint[:12]})" if model.fingerprint else model.name
+
+
+Named: TypeAlias = tuple[str, ModelIdentity, Sequence[int]]
+"""A vector's trait, model and layers."""
+
+
+def check_combinable(one: Named, other: Named) -> None:
+    """Refuse to add or subtract vectors of different bases or at different layers.
+
+    Raises:
+        IncompatibleError: names both vectors, both models and the remedy.
+    """
+    (trait, model, layers), (other_trait, other_model, other_layers) = one, other
+    if not same_basis(model, other_model):
+        raise IncompatibleError(
+            f"cannot combine {trait!r} of {label(model)} with {other_trait!r} of {label(other_model)}: "
+            "their residual streams have different bases. Transfer one of them to the other's model first"
+        )
+    if tuple(layers) != tuple(other_layers):
+        raise IncompatibleError(
+            f"cannot combine {trait!r} of {model.name} at layers {layer_spans(layers)} with {other_trait!r} "
+            f"of {other_model.name} at layers {layer_spans(other_layers)}: bring both to the same layers with select() first"
+        )
 
 
 def check_fits(trait: str, own: ModelIdentity, layers: Sequence[int], other: ModelIdentity) -> None:

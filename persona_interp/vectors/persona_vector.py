@@ -11,16 +11,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.errors import IncompatibleError, InvalidInputError
+from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.vectors.basis import HasIdentity, check_fits, identity_of, label, same_basis
+from persona_interp.vectors.basis import HasIdentity, check_combinable, check_fits, identity_of, same_basis
 from persona_interp.vectors.massive import MassiveDimension
-from persona_interp.vectors.validation import finite_number, layer_spans, non_finite
+from persona_interp.vectors.table import html_table
+from persona_interp.vectors.validation import check_layers, finite_number, layer_spans, non_finite
 
-# What a statistic becomes when its direction is turned round; those not listed here or below lose their meaning in a sum.
+# What a statistic becomes when its direction is turned round; others stay, but for the effectiveness, which is then unknown.
 _WHEN_NEGATED: dict[str, Callable[[float], float]] = {"cohens_d": lambda d: -d, "auroc": lambda a: 1.0 - a}
+# What says nothing about directions, and so stays true of a sum.
 _OF_THE_MODEL = ("resid_norm",)
 
 
@@ -69,10 +71,7 @@ class PersonaVector:
             self, "directions", self.directions.detach().to(device="cpu", dtype=torch.float32).contiguous().clone()
         )
         rows, width = self.directions.shape
-        if rows != len(self.layers) or rows == 0:
-            raise InvalidInputError(f"{rows} directions were given for {len(self.layers)} layers: give one each, at least one")
-        if any(a >= b for a, b in zip(self.layers, self.layers[1:], strict=False)) or self.layers[0] < 0:
-            raise InvalidInputError(f"layers are {list(self.layers)}: give 0-based block indices, each once, in increasing order")
+        check_layers(self.layers, rows)
         if width != self.model.d_model or self.layers[-1] >= self.model.n_layers:
             raise InvalidInputError(
                 f"directions of width {width} at layers up to {self.layers[-1]} cannot be of {self.model.name}, "
@@ -133,10 +132,10 @@ class PersonaVector:
     # -- algebra ---------------------------------------------------------------------------------------------------
 
     def __add__(self, other: PersonaVector) -> PersonaVector:
-        return self._combined(other, "+", self.directions + self._matched(other).directions)
+        return self._combined(other, "+", torch.add)
 
     def __sub__(self, other: PersonaVector) -> PersonaVector:
-        return self._combined(other, "-", self.directions - self._matched(other).directions)
+        return self._combined(other, "-", torch.sub)
 
     def __mul__(self, factor: float) -> PersonaVector:
         number = finite_number(factor, "a factor")
@@ -179,23 +178,11 @@ class PersonaVector:
             total = total + vector
         return total / len(vectors)
 
-    def _matched(self, other: PersonaVector) -> PersonaVector:
-        if not same_basis(self.model, other.model):
-            raise IncompatibleError(
-                f"cannot combine {self.trait!r} of {label(self.model)} with {other.trait!r} of {label(other.model)}: "
-                "their residual streams have different bases. Transfer one of them to the other's model first"
-            )
-        if self.layers != other.layers or self.d_model != other.d_model:
-            raise IncompatibleError(
-                f"cannot combine {self.trait!r} of {self.model.name} at layers {layer_spans(self.layers)} with {other.trait!r} "
-                f"of {other.model.name} at layers {layer_spans(other.layers)}: bring both to the same layers with select() first"
-            )
-        return other
-
-    def _combined(self, other: PersonaVector, sign: str, directions: Float[Tensor, "layer d_model"]) -> PersonaVector:
+    def _combined(self, other: PersonaVector, sign: str, combine: Callable[[Tensor, Tensor], Tensor]) -> PersonaVector:
+        check_combinable((self.trait, self.model, self.layers), (other.trait, other.model, other.layers))
         return replace(
             self,
-            directions=directions,
+            directions=combine(self.directions, other.directions),
             trait=self.trait if self.trait == other.trait else f"{self.trait}{sign}{other.trait}",
             model=self.model if self.model.fingerprint else other.model,
             positions=self.positions if self.positions == other.positions else "mixed",
@@ -302,6 +289,11 @@ class PersonaVector:
         from persona_interp.vectors.formats import load
 
         return load(Path(path), model=model, trait=trait)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what it is, and a row for each layer."""
+        columns = {"layer": self.layers, "norm": self.norms, "norm / mean resid": self.norm_ratios, **self.statistics}
+        return html_table(repr(self), columns)
 
     def __repr__(self) -> str:
         return (

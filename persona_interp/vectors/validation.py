@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,18 @@ def non_finite(directions: Float[Tensor, "layer d_model"], layers: Sequence[int]
     """Which layers hold how many NaN or infinite values, in words; empty where there are none."""
     counts = (~torch.isfinite(directions)).sum(1).tolist()
     return ", ".join(f"layer {layer}: {count}" for layer, count in zip(layers, counts, strict=True) if count)
+
+
+def check_layers(layers: Sequence[int], n_directions: int) -> None:
+    """Refuse layers that are not 0-based block indices in increasing order, one for each direction.
+
+    Raises:
+        InvalidInputError: says what is wrong with them.
+    """
+    if n_directions != len(layers) or n_directions == 0:
+        raise InvalidInputError(f"{n_directions} directions were given for {len(layers)} layers: give one each, at least one")
+    if any(a >= b for a, b in pairwise(layers)) or layers[0] < 0:
+        raise InvalidInputError(f"layers are {list(layers)}: give 0-based block indices, each once, in increasing order")
 
 
 def layer_spans(layers: Sequence[int]) -> str:

@@ -184,5 +184,14 @@ def test_a_model_of_another_shape_is_refused_by_both_names() -> None:
         make().check_fits(ModelIdentity("short", None, "", 2, 3))
 
 
+def test_a_notebook_shows_a_row_a_layer_and_a_dash_for_what_is_not_known() -> None:
+    shown = make(layers=(0, 3), trait="a-b")._repr_html_()
+    assert "&#x27;a-b&#x27; of org/Model-A" in shown
+    assert shown.count("<tr>") == 3
+    assert "<th>cohens_d</th>" in shown
+    assert "<td>3</td>" in shown
+    assert shown.count("<td>–</td>") == 1  # Cohen's d of the first layer
+
+
 def test_its_repr_says_what_it_is_of() -> None:
     assert repr(make(layers=(0, 1, 3))) == "PersonaVector('silly' of org/Model-A, layers 0-1, 3, width 3, unknown, unknown)"
