@@ -16,10 +16,10 @@ from persona_interp.plotting.palette import BLUE, GREY, VERMILION, styled
 
 
 def dose_figure(dose: DoseResponse) -> go.Figure:
-    """Mean trait score and coherence at each coefficient, bars of 1.96 standard errors over the answers (cut at 0 and
-    100, which no mean can pass), an example on hover.
+    """Mean trait score and coherence at each coefficient, bars of 1.96 standard errors over the answers, an example on hover.
 
-    Answers without a score are left out of the means, and counted on hover. A coefficient without any score leaves a gap.
+    Bars end at 0 and 100, which no mean can pass. Answers without a score are left out of the means, and counted on hover. A
+    coefficient without any score leaves a gap.
     """
     points = sorted(dose.points, key=lambda point: point.coefficient)
     figure = go.Figure()

@@ -29,7 +29,7 @@ def layer_figure(vector: PersonaVector) -> go.Figure:
         ),
     )
     statistics = vector.statistics
-    lowest = min(0.0, *(value for value in statistics.get("split_half", ()) if value is not None), 0.0)
+    lowest = min([0.0, *(value for value in statistics.get("split_half", ()) if value is not None)])
     unknown = (None,) * len(vector.layers)
     _line(figure, 1, vector, "direction", vector.norms, BLUE, "circle")
     _line(figure, 1, vector, "mean residual", statistics.get("resid_norm", unknown), GREY, "square")

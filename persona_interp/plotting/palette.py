@@ -30,9 +30,3 @@ def styled(figure: go.Figure, title: str, **layout: Any) -> go.Figure:
         margin={"t": 100},
         **layout,
     )
-
-
-def band(colour: str, alpha: float = 0.18) -> str:
-    """A palette colour as a translucent fill."""
-    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{alpha})"
