@@ -62,11 +62,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
     return path
 
 
-def ensure_writable(path: Path, *, space: int = 0) -> Path:
+def ensure_writable(path: Path, *, space: int = 4096) -> Path:
     """Raise now if `path` could not be written later: what takes hours should not fail at its last line.
 
     Args:
-        space: bytes that must be free on the disk.
+        space: bytes that must be free on the disk; a small result needs a block of it.
 
     Raises:
         PersonaInterpError: the folder cannot be made or written, or has too little space.
@@ -78,14 +78,14 @@ def ensure_writable(path: Path, *, space: int = 0) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(prefix=f".{path.name}.", dir=path.parent):
-            free = shutil.disk_usage(path.parent).free
+            disk = shutil.disk_usage(path.parent)
     except OSError as error:
         raise PersonaInterpError(
             f"cannot write {path}: {error.strerror or error}. Choose a folder that exists, may be written and has space left"
         ) from error
-    if free < space:
+    if disk.total and disk.free < space:  # some network folders say nothing of their size
         raise PersonaInterpError(
-            f"cannot write {path}: {free} bytes free, about {space} needed. Free some space, or choose another disk"
+            f"cannot write {path}: {disk.free} bytes free, about {space} needed. Free some space, or choose another disk"
         )
     return path
 
@@ -131,9 +131,9 @@ def read_json(path: Path, what: str = "file") -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a byte order mark first
     except FileNotFoundError as error:
-        raise FileFormatError(f"{what} {path} does not exist") from error
+        raise FileFormatError(f"{what} {path} does not exist: check the path") from error
     except (OSError, UnicodeDecodeError) as error:
         raise FileFormatError(f"{what} {path} cannot be read: {error}") from error
     except json.JSONDecodeError as error:
@@ -141,6 +141,8 @@ def read_json(path: Path, what: str = "file") -> dict[str, Any]:
             f"{what} {path} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
             "it may be truncated or hand-edited"
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets nested too deep
+        raise FileFormatError(f"{what} {path} cannot be read: {error}; it may be hand-edited or no such file at all") from error
     if not isinstance(value, dict):
         raise FileFormatError(f"{what} {path} holds a {type(value).__name__}, expected a JSON object")
     return cast(dict[str, Any], value)
@@ -157,9 +159,9 @@ def read_jsonl(path: Path, what: str = "file", *, forgive_last: bool = False) ->
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines(): it breaks at U+2028, which JSON allows
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines(): it breaks at U+2028, which JSON allows
     except FileNotFoundError as error:
-        raise FileFormatError(f"{what} {path} does not exist") from error
+        raise FileFormatError(f"{what} {path} does not exist: check the path") from error
     except (OSError, UnicodeDecodeError) as error:
         raise FileFormatError(f"{what} {path} cannot be read: {error}") from error
     for number, line in enumerate(lines, start=1):
@@ -171,6 +173,8 @@ def read_jsonl(path: Path, what: str = "file", *, forgive_last: bool = False) ->
             if forgive_last and number == len(lines):
                 return
             raise FileFormatError(f"{what} {path}, line {number}, is not valid JSON: {error.msg}") from error
+        except (ValueError, RecursionError) as error:
+            raise FileFormatError(f"{what} {path}, line {number}, cannot be read: {error}") from error
         if not isinstance(value, dict):
             raise FileFormatError(f"{what} {path}, line {number}, holds a {type(value).__name__}, expected an object")
         yield cast(dict[str, Any], value)

@@ -108,6 +108,9 @@ def test_too_little_space_is_said_before_the_work(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage())
     with pytest.raises(PersonaInterpError, match="5 bytes free, about 6 needed"):
         storage.ensure_writable(tmp_path / "value.json", space=6)
+    with pytest.raises(PersonaInterpError, match="5 bytes free"):  # a result needs some room, whoever asks
+        storage.ensure_writable(tmp_path / "value.json")
+    storage.ensure_writable(tmp_path / "value.json", space=5)
 
 
 def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -154,6 +157,21 @@ def test_jsonl_forgives_a_broken_last_line_only_when_asked(tmp_path: Path) -> No
     path.write_text("[1]\n")
     with pytest.raises(FileFormatError, match="line 1, holds a list"):
         list(storage.read_jsonl(path))
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"n": ' + "9" * 5000 + "}"])
+def test_json_too_deep_or_too_long_to_read_is_an_error_like_any_other(tmp_path: Path, text: str) -> None:
+    (tmp_path / "value.json").write_text(text)
+    with pytest.raises(FileFormatError, match=r"value\.json cannot be read"):
+        storage.read_json(tmp_path / "value.json")
+    with pytest.raises(FileFormatError, match=r"value\.json, line 1, cannot be read"):
+        list(storage.read_jsonl(tmp_path / "value.json"))
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "value.json").write_text('{"a": 1}\n', encoding="utf-8-sig")
+    assert storage.read_json(tmp_path / "value.json") == {"a": 1}
+    assert list(storage.read_jsonl(tmp_path / "value.json")) == [{"a": 1}]
 
 
 def test_names_that_could_leave_the_folder_are_refused() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -90,7 +91,8 @@ class RolloutLog:
     def close(self) -> None:
         """Let go of the files."""
         for handle in self._handles.values():
-            handle.close()
+            with suppress(OSError):  # a line that did not fit on the disk is tried again here; its failure was told already
+                handle.close()
         self._handles.clear()
 
     def _read(self) -> Iterator[Rollout]:
@@ -140,7 +142,7 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(handle, start=1):
             try:
                 value = json.loads(line)
-            except ValueError as error:  # not JSON, or not UTF-8
+            except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
                 raise _damaged(path, number, str(error)) from error
             if not isinstance(value, dict):
                 raise _damaged(path, number, f"a {type(value).__name__}, expected an object")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,32 @@ def test_a_line_cut_off_by_a_crash_is_dropped_and_writing_goes_on(tmp_path: Path
     again.append(rollout(1))
     again.close()
     assert [entry.key.slot.question for entry in RolloutLog(tmp_path, SETTINGS).scan()] == [0, 1]
+
+
+def test_a_full_disk_is_one_error_and_the_log_closes_and_opens_again(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from persona_interp.errors import PersonaInterpError
+from persona_interp.traits.conversation import Conversation
+from persona_interp.vectors.rollout_log import RolloutLog
+from persona_interp.vectors.rollouts import Rollout, RolloutKey, Slot
+log = RolloutLog(Path(sys.argv[1]), {})
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # no file may grow beyond, as on a disk that is full
+try:
+    for number in range(100):
+        log.append(Rollout(RolloutKey("positive", Slot(0, number, 0)), Conversation.ask("Hm?"), "x" * 100))
+except PersonaInterpError as error:
+    print(error)
+log.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "What was made so far is kept" in done.stdout
+    again = RolloutLog(tmp_path, {})
+    assert 0 < len(again) < 100
+    again.append(rollout(99))
+    assert len(list(again.scan())) == len(again)
+    again.close()
 
 
 @pytest.mark.parametrize("damage", [b"{broken\n", b"[]\n", b"\xff\xfe\n", b'{"sign": "positive"}\n'])

@@ -69,6 +69,8 @@ def save(vector: PersonaVector, path: Path) -> Path:
 
 def load(path: Path, *, model: str | ModelIdentity | None = None, trait: str | None = None) -> PersonaVector:
     """Read a vector in the format of the suffix; see `PersonaVector.load`."""
+    if path.is_dir():
+        raise FileFormatError(f"vector file {path} is a folder: give a file, {', '.join(FORMATS)}")
     chosen = _format_of(path)
     if not path.is_file():
         raise FileFormatError(f"vector file {path} does not exist{' as a file' if path.exists() else ''}: check the path")

@@ -70,7 +70,10 @@ class JsonFormat:
             raise FileFormatError(
                 f"{source} says it has layers {value.get('layers')}, but its vectors are of {list(layers)}: {_REMEDY}"
             )
-        return rebuild(value, directions, layers, trait=str(value["trait_id"]), responses=responses, source=source)
+        vector = rebuild(value, directions, layers, trait=value["trait_id"], responses=responses, source=source)
+        if value["model_id"] != vector.model.name:
+            raise FileFormatError(f"{source} says model {value['model_id']!r} and also {vector.model.name!r}: {_REMEDY}")
+        return vector
 
 
 def _key(layer: int) -> str:

@@ -6,6 +6,7 @@ only: row 0 is dropped on reading and written as zeros. Such a file cannot say t
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,13 @@ class PtFormat:
         """
         source = f"vector file {path}"
         rows = _tensor(path, source)
-        if not isinstance(rows, torch.Tensor) or rows.ndim != 2 or rows.shape[0] < 2 or not rows.is_floating_point():
+        if (
+            not isinstance(rows, torch.Tensor)
+            or rows.ndim != 2
+            or rows.shape[0] < 2
+            or not rows.shape[1]
+            or not rows.is_floating_point()
+        ):
             said = f"a tensor of shape {list(rows.shape)}" if isinstance(rows, torch.Tensor) else f"a {type(rows).__name__}"
             raise FileFormatError(
                 f"{source} holds {said}, expected one tensor [n_layers + 1, d_model] with the embeddings in row 0"
@@ -81,8 +88,13 @@ def _tensor(path: Path, source: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises depends on where it is damaged
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # torch's own words advise to load the file without its guard, which is not what someone with a stranger's file should do
+        if type(error).__name__ == "UnpicklingError":
+            raise FileFormatError(
+                f"{source} holds something other than a tensor, which is not loaded because it could run code, or is damaged: "
+                "save it again as a bare tensor"
+            ) from error
+        reason = re.split(r"\. |\n", str(error).strip())[0] or type(error).__name__
         raise FileFormatError(
-            f"{source} cannot be read as a tensor ({first_line}); it may be truncated, or hold more than a tensor, "
-            "which is not loaded because it could run code. Save it again as a bare tensor"
+            f"{source} cannot be read as a tensor ({reason}); it may be truncated: restore the file or extract the vector again"
         ) from error

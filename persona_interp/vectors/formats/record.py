@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.errors import FileFormatError, PersonaInterpError
+from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.vectors.massive import MassiveDimension
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.validation import non_finite
 
 FORMAT_VERSION = 1
+_REMEDY = "It was hand-edited or damaged: restore it or extract the vector again"
 _DERIVED = ("norm", "norm_ratio")  # written for other programs to read; computed again from the directions here
 
 
@@ -40,7 +42,7 @@ def rebuild(
     directions: Float[Tensor, "layer d_model"],
     layers: Sequence[int],
     *,
-    trait: str,
+    trait: object,
     responses: Mapping[str, Any],
     source: str,
 ) -> PersonaVector:
@@ -53,17 +55,17 @@ def rebuild(
     check_finite(directions, layers, source)
     try:
         statistics = {
-            str(name): tuple(None if number is None else float(number) for number in values)
+            str(name): tuple(None if number is None else _number(number, name) for number in values)
             for name, values in value["statistics"].items()
             if name not in _DERIVED
         }
         return PersonaVector(
             directions=directions,
             layers=tuple(layers),
-            trait=trait,
+            trait=_text(trait, "trait"),
             model=ModelIdentity.from_json(value["model"]),
-            positions=str(value["positions"]),
-            estimator=str(value["estimator"]),
+            positions=_text(value["positions"], "positions"),
+            estimator=_text(value["estimator"], "estimator"),
             counts=dict(value["counts"]),
             statistics=statistics,
             massive=tuple(MassiveDimension.from_json(entry) for entry in value["massive"]),
@@ -75,9 +77,21 @@ def rebuild(
             f"{source} has no field {error}: it was hand-edited or cut short; restore it or extract again"
         ) from error
     except PersonaInterpError as error:
-        raise FileFormatError(f"{source} contradicts itself: {error}") from error
+        raise FileFormatError(f"{source} contradicts itself: {error}. {_REMEDY}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{source} has a field of the wrong type ({error}): restore it or extract again") from error
+
+
+def _text(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidInputError(f"field {field!r} is {value!r}, expected text")
+    return value
+
+
+def _number(value: object, statistic: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidInputError(f"statistic {statistic!r} holds {value!r}, expected finite numbers or null")
+    return float(value)
 
 
 def check_version(value: Mapping[str, Any], source: str) -> None:

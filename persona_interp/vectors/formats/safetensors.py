@@ -57,7 +57,7 @@ class SafetensorsFormat:
             about,
             tensor.float(),
             layers,
-            trait=str(about.get("trait", "unknown")),
+            trait=about.get("trait"),
             responses=about.get("responses") or {},
             source=source,
         )
@@ -68,8 +68,8 @@ def _parse(text: str | None, source: str) -> dict[str, Any]:
         raise FileFormatError(f"{source} is a safetensors file, but not of a persona vector (its header has no {_HEADER!r})")
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FileFormatError(f"{source} has a damaged header ({error.msg}): {_REMEDY}") from error
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{source} has a damaged header ({error}): {_REMEDY}") from error
     if not isinstance(value, dict):
         raise FileFormatError(f"{source} has a damaged header (a {type(value).__name__}): {_REMEDY}")
     return value
