@@ -77,6 +77,10 @@ class LayerScan:
         """The layer that moved the score furthest in the direction with room; the first of equals."""
         return max(self.layers, key=self.movement)
 
+    def is_coherent(self, layer: int, direction: int) -> bool:
+        """Whether any coefficient of that sign left the answers at `layer` coherent."""
+        return any(coefficient * direction > 0 for _, coefficient in self._moves(layer))
+
     def strongest(self, layer: int, direction: int) -> float:
         """The mildest coefficient within three points of the furthest that `layer` gets in `direction` while coherent.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from persona_interp.errors import PersonaInterpError
 from persona_interp.evaluation.dose import DoseResponse, dose_response
-from persona_interp.evaluation.layer_scan import MIN_COHERENCE, Scores, scan_layers
+from persona_interp.evaluation.layer_scan import MIN_COHERENCE, LayerScan, Scores, scan_layers
 from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add
 from persona_interp.judges.grammar import GrammarJudge
@@ -127,6 +127,13 @@ def _ends(dose: DoseResponse) -> tuple[Measured, Measured]:
     return first, last
 
 
+def _end(scan: LayerScan, layer: int, direction: int) -> float:
+    """How far the doses go in `direction`: to the strongest useful coefficient, or where none is coherent the mildest scanned."""
+    if not scan.is_coherent(layer, direction):
+        return direction * min(map(abs, SCAN_COEFFICIENTS))
+    return scan.strongest(layer, direction)
+
+
 def _score(trait: Trait, questions: Sequence[str], texts: Sequence[str]) -> Measured:
     return Measured.of(Scores.of(GrammarJudge().judge(trait, list(zip(questions, texts, strict=True)))), trait.name)
 
@@ -174,7 +181,7 @@ def report_trait(model: SteerableModel, name: str, planted: Planted | None, *, s
     say(f"{model.name}, {name}: scanning {len(vector.layers)} blocks x {len(SCAN_COEFFICIENTS)} coefficients")
     scan = scan_layers(model, vector, trait, SCAN_COEFFICIENTS, judge=GrammarJudge(), sampling=_SAMPLING, seed=seed + 1)
     best = scan.best_layer()
-    low, high = scan.strongest(best, -1), scan.strongest(best, 1)
+    low, high = _end(scan, best, -1), _end(scan, best, 1)
     doses = sorted({round(low + (high - low) * i / (N_DOSES - 1), 4) for i in range(N_DOSES)})
     say(f"{model.name}, {name}: measuring at block {best}")
     dose = dose_response(
