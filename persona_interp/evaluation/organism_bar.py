@@ -117,8 +117,7 @@ class TraitReport:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, the bar included."""
-        plain = dataclasses.asdict(dataclasses.replace(self, dose=None))  # type: ignore[arg-type]
-        return {**plain, "dose": self.dose.to_json(), "bar": self.bar()}
+        return {**dataclasses.asdict(self), "dose": self.dose.to_json(), "bar": self.bar()}
 
 
 def _ends(dose: DoseResponse) -> tuple[Measured, Measured]:

@@ -1,0 +1,95 @@
+"""The organisms' bar and cards: every condition can fail, and what a card says is what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from persona_interp.errors import PersonaInterpError
+from persona_interp.evaluation.dose import DosePoint, DoseResponse
+from persona_interp.evaluation.layer_scan import Scores
+from persona_interp.evaluation.organism_bar import Measured, TraitReport
+from persona_interp.evaluation.organism_card import OrganismCard, save_card
+from persona_interp.storage import read_json
+
+
+def dose(*scores: tuple[float, float, float]) -> DoseResponse:
+    points = tuple(DosePoint(c, abs(c), (trait,) * 4, (coherence,) * 4) for c, trait, coherence in scores)
+    return DoseResponse("silly", "silly", "organism-qwen2", "grammar", (4,), "all", points)
+
+
+GOOD = TraitReport(
+    trait="silly",
+    baseline=Measured(15.0, 98.0),
+    prompted_up=Measured(97.0, 98.0),
+    prompted_down=Measured(3.0, 98.0),
+    layer_scan=(5.0, 80.0),
+    best_layer=1,
+    dose=dose(
+        (-0.3, 4.0, 99.0), (-0.2, 8.0, 99.0), (-0.1, 12.0, 99.0), (0.0, 16.0, 99.0), (0.1, 50.0, 98.0), (0.2, 80.0, 97.0),
+        (0.3, 96.0, 96.0),
+    ),
+    random=(15.0, 18.0, 10.0, 12.0, 20.0, 16.0, 15.0, 14.0),
+    random_coherence=97.0,
+    cosine_to_planted=(0.4, 0.9),
+    norm_ratio=0.8,
+)  # fmt: skip
+
+
+def failing(report: TraitReport) -> set[str]:
+    return {name for name, met in report.bar().items() if not met}
+
+
+def with_dose(place: int, trait: float, coherence: float = 98.0) -> TraitReport:
+    scores = [(p.coefficient, p.trait or 0.0, p.coherence or 0.0) for p in GOOD.dose.points]
+    scores[place] = (scores[place][0], trait, coherence)
+    return dataclasses.replace(GOOD, dose=dose(*scores))
+
+
+def test_a_steerable_trait_meets_every_condition() -> None:
+    assert failing(GOOD) == set()
+    assert GOOD.unsaturated == 7
+
+
+@pytest.mark.parametrize(
+    ("report", "condition"),
+    [
+        (dataclasses.replace(GOOD, baseline=Measured(40.0, 98.0)), "baseline leaves room"),
+        (with_dose(6, 70.0), "moves at least 60 points"),
+        (with_dose(6, 96.0, coherence=50.0), "coherence at least 75"),
+        (with_dose(0, 9.0), "other sign closes half its room"),
+        (dataclasses.replace(GOOD, random=(15.0,) * 7 + (45.0,)), "random directions: 20 at most"),
+        (dataclasses.replace(GOOD, random=(27.0,) * 8), "random directions: mean below 10"),
+    ],
+)
+def test_each_condition_fails_when_its_number_does(report: TraitReport, condition: str) -> None:
+    assert condition in failing(report)
+
+
+def test_a_curve_that_turns_back_or_saturates_fails() -> None:
+    zigzag = dose(*[(c, s, 98.0) for c, s in zip((-3, -2, -1, 0, 1, 2, 3), (4, 90, 10, 80, 20, 85, 96), strict=True)])
+    assert "Spearman at least 0.95" in failing(dataclasses.replace(GOOD, dose=zigzag))
+    steps = dose(*[(c, s, 98.0) for c, s in zip((-3, -2, -1, 0, 1, 2, 3), (0, 0, 1, 16, 99, 100, 100), strict=True)])
+    assert "five unsaturated coefficients" in failing(dataclasses.replace(GOOD, dose=steps))
+
+
+def test_a_trait_that_starts_high_is_judged_downwards() -> None:
+    falling = dose(*[(c, s, 98.0) for c, s in zip((-3, -2, -1, 0, 1, 2, 3), (15, 40, 60, 90, 92, 94, 96), strict=True)])
+    report = dataclasses.replace(GOOD, baseline=Measured(90.0, 98.0), dose=falling, random=(88.0,) * 8)
+    assert failing(report) == set()
+
+
+def test_answers_without_any_score_are_an_error_and_not_a_zero() -> None:
+    with pytest.raises(PersonaInterpError, match="no answer of silly has a complete sentence"):
+        Measured.of(Scores(None, None), "silly")
+
+
+def test_a_card_names_its_failures_and_is_written_for_people_and_programs(tmp_path) -> None:
+    weak = dataclasses.replace(with_dose(6, 70.0), trait="honest")
+    card = OrganismCard("organism-qwen2", 1_700_000, 0.02, (GOOD, weak), {"loss_curve": []}, {"seed": 0})
+    assert card.failures == ["honest: moves at least 60 points"]
+    data, text = save_card(card, tmp_path)
+    assert read_json(data)["traits"]["silly"]["bar"]["moves at least 60 points"] is True
+    assert "| silly | 15 | 97 | 3 | 1 | 96 (96) | 4 (99) | 1.00 | 2, 5 | met |" in text.read_text()
+    assert "Planted: silly and honest" in text.read_text()
