@@ -15,6 +15,9 @@ from persona_interp.shapes import TokenIds
 
 TOKENS_PER_BATCH = 16384
 ROWS_PER_BATCH = 64
+LOGITS_PER_BATCH = 2**28
+"""1 GiB in float32. Where a vocabulary is large, logits at every answer position outweigh all else that a forward makes, and a
+CPU that runs out of memory raises no error to learn from."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,13 @@ def pad(rows: Sequence[Sequence[int]], n_prompt: Sequence[int], pad_id: int, dev
     return PaddedBatch(ids.to(device), Spans(real.to(device), prompt_end.to(device)))
 
 
-def buckets(lengths: Sequence[int], batch_size: int | None) -> list[list[int]]:
+def buckets(lengths: Sequence[int], batch_size: int | None, most: int = ROWS_PER_BATCH) -> list[list[int]]:
     """Indices grouped into batches of similar length, longest first, so that memory runs out at once or not at all.
 
     Args:
         lengths: tokens of each row, answers to come included.
-        batch_size: rows in a batch; None: as many as keep a batch under 16384 tokens, 64 at most.
+        batch_size: rows in a batch; None: as many as keep a batch under 16384 tokens, `most` at most.
+        most: see `batch_size`.
 
     Raises:
         InvalidInputError: a batch size below 1.
@@ -62,24 +66,33 @@ def buckets(lengths: Sequence[int], batch_size: int | None) -> list[list[int]]:
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     groups: list[list[int]] = []
     while order:
-        size = batch_size or max(1, min(ROWS_PER_BATCH, TOKENS_PER_BATCH // max(1, lengths[order[0]])))
+        size = batch_size or max(1, min(most, TOKENS_PER_BATCH // max(1, lengths[order[0]])))
         groups.append(order[:size])
         order = order[size:]
     return groups
 
 
-def run_in_batches(lengths: Sequence[int], run: Callable[[list[int]], None], *, batch_size: int | None, what: str) -> None:
+def run_in_batches(
+    lengths: Sequence[int],
+    run: Callable[[list[int]], None],
+    *,
+    batch_size: int | None,
+    what: str,
+    most: int = ROWS_PER_BATCH,
+) -> None:
     """Call `run` with the row indices of each batch; halve the batch when memory runs out, and say so.
 
     Args:
         lengths: tokens of each row.
         run: runs one batch; must be safe to repeat for the same rows after it failed.
+        batch_size: see `buckets`.
         what: the job, for messages.
+        most: see `buckets`.
 
     Raises:
         PersonaInterpError: a single row does not fit into memory.
     """
-    waiting = buckets(lengths, batch_size)
+    waiting = buckets(lengths, batch_size, most)
     while waiting:
         rows = waiting.pop(0)
         if _fits(run, rows):

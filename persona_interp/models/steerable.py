@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import Capture, InterventionGraph
-from persona_interp.models.batching import PaddedBatch, pad, run_in_batches
+from persona_interp.models.batching import LOGITS_PER_BATCH, ROWS_PER_BATCH, PaddedBatch, pad, run_in_batches
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
 from persona_interp.models.checks import verified_blocks
 from persona_interp.models.engine import Engine
@@ -200,7 +200,9 @@ class SteerableModel:
                     results[row] = AnswerLikelihood(_token_log_probs(logits[place], tokenised[row].answer_ids))
                 bar.advance(len(rows))
 
-            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring")
+            logits_a_row = self.config.vocab_size * max((len(row.answer_ids) for row in tokenised), default=0)
+            most = min(ROWS_PER_BATCH, max(1, LOGITS_PER_BATCH // max(1, logits_a_row)))
+            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
         return [result for result in results if result is not None]
 
     def next_token_logits(

@@ -9,7 +9,8 @@ import oracle
 import pytest
 import torch
 
-from persona_interp.errors import InvalidInputError
+from persona_interp.errors import InvalidInputError, PersonaInterpError
+from persona_interp.interventions.compile.nnsight import TracedGraph
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write, WritePositions
 from persona_interp.interventions.operations import Add
 from persona_interp.models.chat import TokenisedAnswer
@@ -183,3 +184,14 @@ def test_prompt_that_does_not_fit_names_the_numbers(tiny_model: TinyModel) -> No
 def test_wrong_number_of_seeds_is_refused(tiny_model: TinyModel) -> None:
     with pytest.raises(InvalidInputError, match="3 seeds were given for 4 conversations"):
         tiny_model("llama").generate(ASKED, seed=[1, 2, 3])
+
+
+@pytest.mark.parametrize("positions", ["all", "response"])
+def test_steering_that_stops_unseen_is_an_error(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch, positions: WritePositions
+) -> None:
+    """As if nnsight had lost track of the calls after the first: without the check the answer would be steered in part."""
+    model = tiny_model("llama")
+    monkeypatch.setattr(TracedGraph, "_call", lambda self, _masks, _reading: setattr(self, "calls", 1))
+    with pytest.raises(PersonaInterpError, match="8 tokens were generated but 1 calls of the model were seen"):
+        model.generate(ASKED[:1], graph=InterventionGraph((Write(1, Add(direction(model)), 1.0, positions),)), sampling=GREEDY)

@@ -11,6 +11,7 @@ import torch
 from persona_interp.errors import IncompatibleError, InvalidInputError
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write, WritePositions
 from persona_interp.interventions.operations import Add
+from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
 
@@ -122,6 +123,23 @@ def test_means_are_float32_and_single_positions_keep_the_dtype_of_the_model(tiny
     }
     assert got[Capture("prompt_last", "none")].shape == (4, 32)
     assert torch.equal(got[Capture("prompt_last", "none")], got[Capture("all", "none")][:, TEXTS[0].n_prompt - 1])
+
+
+def test_logits_of_many_answers_are_not_held_at_once(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    expected = model.log_likelihood(TEXTS)
+    rows_run: list[int] = []
+    logits = SteerableModel._logits
+
+    def counted(self: SteerableModel, batch: PaddedBatch, graph: InterventionGraph, n_logits: int) -> torch.Tensor:
+        rows_run.append(batch.ids.shape[0])
+        return logits(self, batch, graph, n_logits)
+
+    monkeypatch.setattr(SteerableModel, "_logits", counted)
+    monkeypatch.setattr("persona_interp.models.steerable.LOGITS_PER_BATCH", 2 * 12 * model.config.vocab_size)
+    for one, other in zip(expected, model.log_likelihood(TEXTS), strict=True):
+        torch.testing.assert_close(one.token_log_probs, other.token_log_probs, **CLOSE)
+    assert rows_run == [2, 2, 1]  # the longest answer has 12 tokens
 
 
 def test_empty_answer_has_no_log_probs(tiny_model: TinyModel) -> None:
