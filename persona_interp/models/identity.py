@@ -60,12 +60,19 @@ class ModelIdentity:
         Raises:
             FileFormatError: a field is missing or of the wrong type; names it.
         """
-        kinds = {"name": str, "revision": str | None, "fingerprint": str, "n_layers": int, "d_model": int}
-        for field, kind in kinds.items():
+        text, number = ("text", str), ("an integer", int)
+        kinds = {
+            "name": text,
+            "revision": ("text or null", str | None),
+            "fingerprint": text,
+            "n_layers": number,
+            "d_model": number,
+        }
+        for field, (expected, kind) in kinds.items():
             if field not in data:
                 raise FileFormatError(f"{source}: field {field!r} is missing")
-            if not isinstance(data[field], kind):
-                raise FileFormatError(f"{source}: field {field!r} is {data[field]!r}, expected {kind}")
+            if not isinstance(data[field], kind) or isinstance(data[field], bool):
+                raise FileFormatError(f"{source}: field {field!r} is {data[field]!r}, expected {expected}")
         return cls(**{field: data[field] for field in kinds})
 
 
