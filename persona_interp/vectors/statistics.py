@@ -77,9 +77,9 @@ class PairedResiduals:
                 )
             yield batch
 
-    def at_layer(self, sign: int, layer: int, half: int | None = None) -> Float[Tensor, "sample d_model"]:
-        """The residuals of all texts of one sign at one layer."""
-        return torch.stack([self.cache.read(key, self.pooling, layer=layer) for key in self.keys(sign, half)])
+    def at_layer(self, sign: int, layer: int) -> Float[Tensor, "sample d_model"]:
+        """The residuals of all texts of one sign at one layer, in the order of the pairs."""
+        return torch.stack([self.cache.read(key, self.pooling, layer=layer) for key in self.keys(sign)])
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,7 @@ def summarise(residuals: PairedResiduals, estimate: Estimator) -> Summary:
         directions = (means[1] - means[-1]).float()
         by_half = [(moments[1, half].mean - moments[-1, half].mean).float() for half in HALVES] if residuals.split else []
     else:
-        directions = _estimate(residuals, estimate, None)
-        by_half = [_estimate(residuals, estimate, half) for half in HALVES] if residuals.split else []
+        directions, *by_half = _estimates(residuals, estimate)
     n_layers = directions.shape[0]
     unknown: tuple[float | None, ...] = (None,) * n_layers
     statistics: dict[str, tuple[float | None, ...]] = {
@@ -136,11 +135,17 @@ def summarise(residuals: PairedResiduals, estimate: Estimator) -> Summary:
     return Summary(directions, absolute.mean.float(), statistics)
 
 
-def _estimate(residuals: PairedResiduals, estimate: Estimator, half: int | None) -> Float[Tensor, "layer d_model"]:
+def _estimates(residuals: PairedResiduals, estimate: Estimator) -> list[Float[Tensor, "layer d_model"]]:
+    """Directions of all pairs and, where there are two halves, of each half; every text is read once a layer."""
+    halves = torch.tensor(residuals.halves)
+    chosen = [torch.ones_like(halves, dtype=torch.bool), *((halves == half) for half in HALVES if residuals.split)]
     n_layers = residuals.cache.read(residuals.positive[0], residuals.pooling).shape[0]
-    return torch.stack(
-        [estimate(residuals.at_layer(1, layer, half), residuals.at_layer(-1, layer, half)) for layer in range(n_layers)]
-    )
+    found: list[list[Float[Tensor, " d_model"]]] = [[] for _ in chosen]
+    for layer in range(n_layers):
+        positive, negative = residuals.at_layer(1, layer), residuals.at_layer(-1, layer)
+        for pairs, directions in zip(chosen, found, strict=True):
+            directions.append(estimate(positive[pairs], negative[pairs]))
+    return [torch.stack(directions) for directions in found]
 
 
 def _held_out(
