@@ -11,7 +11,7 @@ import torch
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.plotting.html import save_html
 from persona_interp.plotting.layers import layer_figure
-from persona_interp.plotting.palette import COLOURS, band
+from persona_interp.plotting.palette import COLOURS
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
@@ -55,7 +55,6 @@ def test_lines_differ_in_more_than_colour() -> None:
     figure = layer_figure(a_vector(cohens_d=(1.0, 1.5, 2.0), split_half=(0.9, 1.0, 1.0), resid_norm=(9.0, 9.0, 9.0)))
     assert len({trace.marker.symbol for trace in figure.data}) == len(figure.data)
     assert {trace.line.color for trace in figure.data} <= {*COLOURS, "#767676"}
-    assert band("#0072B2") == "rgba(0,114,178,0.18)"
 
 
 def test_a_page_opens_offline_and_holds_plotly_once(tmp_path: Path) -> None:
