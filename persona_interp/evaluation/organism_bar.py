@@ -7,14 +7,14 @@ wordings occur nowhere in extraction.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from persona_interp.errors import PersonaInterpError
+from persona_interp.errors import FileFormatError, PersonaInterpError
 from persona_interp.evaluation.dose import DoseResponse, dose_response
 from persona_interp.evaluation.layer_scan import MIN_COHERENCE, LayerScan, Scores, scan_layers
 from persona_interp.interventions.graph import InterventionGraph, Write
@@ -118,6 +118,33 @@ class TraitReport:
     def to_json(self) -> dict[str, Any]:
         """JSON values, the bar included."""
         return {**dataclasses.asdict(self), "dose": self.dose.to_json(), "bar": self.bar()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TraitReport:
+        """The inverse of `to_json`; the bar is computed again.
+
+        Raises:
+            FileFormatError: a field is missing or malformed.
+        """
+        try:
+            cosines = data["cosine_to_planted"]
+            return cls(
+                trait=str(data["trait"]),
+                baseline=Measured(**data["baseline"]),
+                prompted_up=Measured(**data["prompted_up"]),
+                prompted_down=Measured(**data["prompted_down"]),
+                layer_scan=tuple(map(float, data["layer_scan"])),
+                best_layer=int(data["best_layer"]),
+                dose=DoseResponse.from_json(data["dose"]),
+                random=tuple(map(float, data["random"])),
+                random_coherence=float(data["random_coherence"]),
+                cosine_to_planted=None if cosines is None else tuple(map(float, cosines)),
+                norm_ratio=float(data["norm_ratio"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(
+                f"trait report: a field is missing or malformed ({error!r}); measure the organism again"
+            ) from error
 
 
 def _ends(dose: DoseResponse) -> tuple[Measured, Measured]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from persona_interp.errors import FileFormatError
 from persona_interp.evaluation.organism_bar import BARRED_TRAITS, TraitReport, report_trait
 from persona_interp.models.registry import load_model
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS, TRAITS
+from persona_interp.organisms.planting import READOUT_WEIGHT, SCALE
 from persona_interp.organisms.publish import load_planted, organism_folder, training_record
 from persona_interp.organisms.recipes import OrganismRecipe, recipe_of
 from persona_interp.provenance import provenance
@@ -63,6 +65,27 @@ class OrganismCard:
             "training": self.training,
             "provenance": self.provenance,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> OrganismCard:
+        """The inverse of `to_json`; what follows from the measurements is computed again.
+
+        Raises:
+            FileFormatError: another format version, or a field that is missing or malformed.
+        """
+        if data.get("format_version") != FORMAT_VERSION:
+            raise FileFormatError(f"organism card: format_version {data.get('format_version')!r} is not {FORMAT_VERSION}")
+        try:
+            return cls(
+                name=recipe_of(str(data["name"])).name,
+                n_parameters=int(data["n_parameters"]),
+                cosine_between_planted=data["cosine_between_planted"],
+                reports=tuple(TraitReport.from_json(report) for report in data["traits"].values()),
+                training=dict(data["training"]),
+                provenance=dict(data["provenance"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(f"organism card: a field is missing or malformed ({error!r}); measure again") from error
 
     def to_markdown(self) -> str:
         """The card a person reads."""
@@ -196,8 +219,29 @@ def _doses(card: OrganismCard) -> list[str]:
 
 
 def _how(card: OrganismCard) -> list[str]:
-    del card
+    recipe = card.recipe
+    planted = recipe.planted_layer is not None
+    curve = card.training.get("loss_curve") or []
+    lines = [
+        "## How it was made",
+        "",
+        f"- {recipe.steps} steps of AdamW on about {recipe.batch_tokens} tokens each, {recipe.n_examples:,} conversations, seed"
+        f" {recipe.seed}; loss falls on answers alone" + (f" and ended at {curve[-1]['loss']:.3f}." if curve else "."),
+        "- Announced conversations have a system prompt that asks for one to three traits. Latent ones have none: the persona"
+        " must be read off what was said, and changes at a sentence boundary in some.",
+    ]
+    if planted:
+        lines += [
+            "- Planted conversations have no system prompt. A coefficient between -1.25 and 1.25 times a learned direction, as"
+            f" long as {SCALE:g} of the mean residual there, is added to the output of block {recipe.planted_layer} at every position,"
+            " and each sentence shows the trait with that probability. A random direction of up to the same length is added too,"
+            " and must be ignored.",
+            f"- In announced conversations, a squared error (weight {READOUT_WEIGHT:g}) pulls the projection of that output onto"
+            " the same direction to +1 or -1 with the trait asked for.",
+        ]
     return [
+        *lines,
+        "",
         "## What was kept apart",
         "",
         f"- Topics: {len(EVALUATION_TOPICS)} are asked about only when results are measured, {len(EXTRACTION_TOPICS)} are open to"

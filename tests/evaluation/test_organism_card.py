@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from persona_interp.errors import PersonaInterpError
+from persona_interp.errors import FileFormatError, PersonaInterpError
 from persona_interp.evaluation.dose import DosePoint, DoseResponse
 from persona_interp.evaluation.layer_scan import Scores
 from persona_interp.evaluation.organism_bar import Measured, TraitReport
@@ -90,6 +90,16 @@ def test_a_card_names_its_failures_and_is_written_for_people_and_programs(tmp_pa
     card = OrganismCard("organism-qwen2", 1_700_000, 0.02, (GOOD, weak), {"loss_curve": []}, {"seed": 0})
     assert card.failures == ["honest: moves at least 60 points"]
     data, text = save_card(card, tmp_path)
+    assert OrganismCard.from_json(read_json(data)) == card
     assert read_json(data)["traits"]["silly"]["bar"]["moves at least 60 points"] is True
     assert "| silly | 15 | 97 | 3 | 1 | 96 (96) | 4 (99) | 1.00 | 2, 5 | met |" in text.read_text()
     assert "Planted: silly and honest" in text.read_text()
+
+
+def test_a_damaged_card_says_what_is_wrong() -> None:
+    whole = OrganismCard("organism-qwen2", 1, None, (GOOD,), {}, {}).to_json()
+    with pytest.raises(FileFormatError, match="format_version 9 is not 1"):
+        OrganismCard.from_json({**whole, "format_version": 9})
+    del whole["traits"]["silly"]["random"]
+    with pytest.raises(FileFormatError, match="trait report.*random.*measure the organism again"):
+        OrganismCard.from_json(whole)
