@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from persona_interp.vectors.persona_vector import PersonaVector
 
 FORMAT_VERSION = 1
+UNKNOWN = "unknown"  # what a .pt file is read as, which names no model
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ def run(args: argparse.Namespace) -> None:
     for item in chosen:
         item.vector.check_fits(model.identity)
         if not item.vector.same_basis(model.identity):
-            say(f"note: {item.file} was made in {item.vector.model.name}, not in these weights; it fits by shape only")
+            whose = item.vector.model.name
+            origin = "does not say whose it is" if whose == UNKNOWN else f"was made in {whose}, not in these weights"
+            say(f"note: {item.file} {origin}; it fits by shape only")
         if item.reason:
             say(f"{item.vector.trait}: {item.reason}")
 

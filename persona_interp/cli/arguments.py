@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Layers = Literal["auto"] | tuple[int, ...]
 
 VECTOR_SUFFIXES = (".json", ".safetensors", ".pt")
+LARGEST_SEED = 2**63 - 1
 
 
 def number(text: str) -> float:
@@ -33,6 +34,14 @@ def whole(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
+
+
+def seed(text: str) -> int:
+    """A whole number a random generator takes."""
+    value = whole(text)
+    if value > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is too large: give at most {LARGEST_SEED}")
+    return value
 
 
 def count(text: str) -> int:
@@ -79,7 +88,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--top-p", type=number, default=1.0, metavar="P", help="nucleus sampling (default: %(default)s)")
     group.add_argument("--top-k", type=count, metavar="K", help="draw from the K likeliest tokens (default: from all)")
-    group.add_argument("--seed", type=whole, default=0, metavar="N", help="same seed, same answers (default: %(default)s)")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="same seed, same answers (default: %(default)s)")
 
 
 def load_model(args: argparse.Namespace) -> SteerableModel:
@@ -115,7 +124,7 @@ def sampling(args: argparse.Namespace) -> Sampling:
 
 def vector_file(output: Path | None, model: str, trait: str) -> Path:
     """Where a vector goes: `output` itself if it names a file, else ``<model>_<trait>.json`` in it (default ``vectors/``)."""
-    if output is not None and output.suffix in VECTOR_SUFFIXES and not output.is_dir():
+    if output is not None and output.suffix.lower() in VECTOR_SUFFIXES and not output.is_dir():
         return output
     return (output or Path("vectors")) / f"{file_part(model)}_{file_part(Path(trait).stem)}.json"
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 ESTIMATORS = ("mean_difference", "pca", "logistic")
 NO_JUDGE = "none"
+ROLLOUTS = "rollouts.jsonl"
 ROLLOUT_BYTES = 50_000
 """Roughly what a rollout of a small model takes on disk, residuals included; large models take more, so this is a floor."""
 
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> None:
     model = arguments.load_model(args)
     trait = resolve_trait(model, args.trait)
     judge = judge_for(args, model)
+    if judge is not None:
+        judge.judge(trait, [])  # one that does not know the trait says so now, not after the answers are made
     try:
         vector = extract(
             model,
@@ -93,6 +96,8 @@ def run(args: argparse.Namespace) -> None:
             batch_size=args.batch_size,
         )
     except KeyboardInterrupt:
+        if not (folder / ROLLOUTS).exists():
+            raise  # nothing was made yet, so there is nothing to resume
         raise KeyboardInterrupt(f"To go on, give the same command with --resume; what was made is in {folder}") from None
     vector.save(path)
     console().print(layer_table(vector))
@@ -113,7 +118,7 @@ def check_before_loading(args: argparse.Namespace, path: Path, folder: Path) -> 
         raise InvalidInputError(f"unknown judge {args.judge!r}. Known: {', '.join([*JUDGES, NO_JUDGE])}")
     if args.rollouts is not None and not args.rollouts.exists():
         raise FileFormatError(f"rollout file {args.rollouts} does not exist")
-    if (folder / "rollouts.jsonl").exists():
+    if (folder / ROLLOUTS).exists():
         say(f"going on with the rollouts in {folder}")
     elif args.resume:
         raise InvalidInputError(

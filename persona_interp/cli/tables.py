@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 100
 """Columns where there is no terminal to ask, for example in a log."""
 
+_WIDE = 1e6
+"""From here on a number is shown by its order of magnitude: all its digits would leave no room for the texts beside it."""
+
 _COLUMNS = (
     ("auroc", "AUROC"),
     ("cohens_d", "Cohen's d"),
@@ -41,7 +44,9 @@ def table(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequenc
 
 def shown(value: float | None, digits: int = 2) -> str:
     """A number for a table; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if abs(value) < _WIDE else f"{value:.1e}"
 
 
 def layer_table(vector: PersonaVector) -> Table:

@@ -242,10 +242,14 @@ def _check_layer(layer: int, n_layers: int, model_name: str) -> None:
         )
 
 
+_LARGEST = 3.4e38  # of single precision, in which coefficients multiply
+
+
 def _check_coefficient(write: Write, model_name: str) -> None:
-    if not math.isfinite(write.coefficient):
+    if not math.isfinite(write.coefficient) or abs(write.coefficient) > _LARGEST:
         raise InvalidInputError(
-            f"the coefficient {write.coefficient} at layer {write.layer} cannot steer {model_name}: give a finite number"
+            f"the coefficient {write.coefficient} at layer {write.layer} cannot steer {model_name}: give a finite number "
+            "that fits into single precision"
         )
 
 

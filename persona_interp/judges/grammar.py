@@ -27,6 +27,11 @@ class GrammarJudge:
             UnknownNameError: the grammar has no trait of that name.
         """
         if trait.name not in TRAITS:
-            raise unknown_name("trait of the grammar judge", trait.name, TRAITS, "Use another judge for other traits.")
+            raise unknown_name(
+                "trait of the grammar judge",
+                trait.name,
+                TRAITS,
+                "Use another judge for other traits, for example contrast, or none.",
+            )
         scores = [judge_answer(question, answer) for question, answer in exchanges]
         return [Judgement(trait=score.traits.get(trait.name), coherence=score.coherence) for score in scores]

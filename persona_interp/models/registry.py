@@ -89,7 +89,7 @@ def find_model(name: str | Path) -> ModelSource:
     if folder.is_file():
         raise FileFormatError(f"model {text} is a file: give the folder that holds config.json, the tokenizer and *.safetensors")
     if isinstance(name, Path) or _PATH_LIKE.match(text):
-        raise FileFormatError(f"model folder {text} does not exist")
+        raise FileFormatError(f"model folder {text} does not exist: check the path, or give a hub id or one of the known names")
     if _HUB_ID.fullmatch(text):
         return ModelSource(text, text, local=False)
     raise unknown_name("model", text, [*MODELS, *shipped], "A hub id ('owner/name') or a local folder will do as well.")

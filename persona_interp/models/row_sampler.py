@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from persona_interp.errors import PersonaInterpError
 from persona_interp.models.sampling import Sampling
 
 
@@ -43,7 +44,16 @@ class RowSampler(LogitsProcessor):
         self._uniform = torch.stack(numbers)
 
     def __call__(self, input_ids: Int[Tensor, "batch pos"], scores: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:  # type: ignore[override]
-        """Scores with one finite entry a row, or `scores` as they are when greedy."""
+        """Scores with one finite entry a row, or `scores` as they are when greedy.
+
+        Raises:
+            PersonaInterpError: the model's scores are NaN, from which no token can be drawn.
+        """
+        if bool(scores.isnan().any()):
+            raise PersonaInterpError(
+                f"the model's scores are NaN at new token {self._step + 1}, so nothing can be drawn: steer with smaller "
+                "coefficients, or load the model in float32 or bfloat16 if it is in float16"
+            )
         if self._uniform is not None:
             warped = scores.float()
             for warper in self._warpers:

@@ -57,10 +57,12 @@ def row_seeds(seed: int | Sequence[int], n_rows: int) -> list[int]:
     ``generate([conversations[i]], seed=[row_seeds(7, n)[i]])`` gives.
 
     Raises:
-        InvalidInputError: a sequence of another length than the rows.
+        InvalidInputError: a sequence of another length than the rows, or with a seed of more than 64 bits.
     """
     if isinstance(seed, int):
         return [derived_seed(f"{seed}:{row}") for row in range(n_rows)]
     if len(seed) != n_rows:
         raise InvalidInputError(f"{len(seed)} seeds were given for {n_rows} conversations: give one each, or a single int")
+    if wrong := [number for number in seed if not -(2**63) <= number < 2**64]:
+        raise InvalidInputError(f"seed {wrong[0]} is too large for a random generator: give numbers of at most 64 bits")
     return list(seed)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,8 +97,6 @@ def test_auto_says_that_the_choice_is_geometry_or_a_guess(steer: Callable, vecto
     vector = PersonaVector.load(vector_file)
     n = len(vector.layers)
     known = {"auroc": (0.6,) + (1.0,) * (n - 1), "resid_norm": (1.0, 5.0) + (10_000.0,) * (n - 2)}
-    from dataclasses import replace
-
     replace(vector, statistics=known).save(vector_file)
     ran = steer("--output", "out.json")
     assert "layer 1: held-out AUROC 1.00" in ran.err
@@ -115,6 +115,8 @@ def refused(ran, *words: str) -> None:
 def test_what_cannot_be_used_is_refused_with_the_reason(steer: Callable, vector_file: Path, tmp_path: Path) -> None:
     refused(steer(vectors=("none.json",)), "none.json does not exist")
     refused(steer(prompt="  "), "empty")
+    refused(steer("--coefficient", "1e39"), "1e+39")
+    refused(steer("--coefficient", "1e38", "--temperature", 1), "NaN", "smaller coefficients")
     refused(steer("--layer", 99), "no layer 99", "layers 0-")
     refused(steer("--max-new-tokens", 100_000), "context")
     refused(steer(prompt="the moon " * 400), "context")
@@ -122,6 +124,26 @@ def test_what_cannot_be_used_is_refused_with_the_reason(steer: Callable, vector_
     refused(steer("--output", tmp_path), "it is a folder")
     refused(steer("--output", vector_file / "out.json"), "cannot write")
     assert not (tmp_path / "out.json").exists()
+
+
+def test_a_seed_no_generator_takes_is_refused_with_the_largest(steer: Callable) -> None:
+    ran = steer("--seed", 10**23)
+    assert ran.code == 2
+    assert f"give at most {2**63 - 1}" in ran.err
+    assert steer("--seed", 2**63 - 1).code == 0
+
+
+def test_a_file_that_names_no_model_is_said_to(steer: Callable, vector_file: Path, tmp_path: Path) -> None:
+    ran = steer("--layer", 1, vectors=(PersonaVector.load(vector_file).save(tmp_path / "v.pt"),))
+    assert ran.code == 0
+    assert "v.pt does not say whose it is; it fits by shape only" in ran.err
+
+
+def test_a_huge_dose_leaves_room_for_the_answer(steer: Callable, vector_file: Path) -> None:
+    vector = PersonaVector.load(vector_file)
+    replace(vector, statistics={"resid_norm": (1.0,) * len(vector.layers)}).save(vector_file)
+    ran = steer("--coefficient", "1e20")
+    assert re.search(r"│ +\d\.\de\+\d\d │", ran.out), ran.out
 
 
 def test_a_vector_of_another_model_names_both(
@@ -132,8 +154,6 @@ def test_a_vector_of_another_model_names_both(
     tmp_path: Path,
 ) -> None:
     vector = PersonaVector.load(vector_file)
-    from dataclasses import replace
-
     wide = replace(
         vector,
         directions=torch.ones(1, vector.d_model + 8),

@@ -35,7 +35,7 @@ def test_the_vector_lands_in_the_default_place(extract: Callable) -> None:
     assert len(Path("vectors/tiny-qwen2_loud.run/rollouts.jsonl").read_text().splitlines()) == 20
 
 
-@pytest.mark.parametrize("name", ["mine.json", "deep/mine.safetensors", "mine.pt", "folder"])
+@pytest.mark.parametrize("name", ["mine.json", "deep/mine.safetensors", "mine.pt", "MINE.JSON", "folder"])
 def test_output_is_a_file_or_a_folder(extract: Callable, name: str) -> None:
     assert extract("--output", name).code == 0
     assert (Path(name) if "." in name else Path(name) / "tiny-qwen2_loud.json").is_file()
@@ -78,6 +78,29 @@ def test_an_interrupted_run_goes_on_and_makes_nothing_twice(extract: Callable, m
     assert "going on with the rollouts" in ran.err
     assert made == 20
     assert PersonaVector.load("cut.json").directions.sub(PersonaVector.load("whole.json").directions).abs().max() < 1e-4
+
+
+def test_an_interruption_before_the_first_answer_does_not_promise_to_resume(
+    extract: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SteerableModel, "generate", stop)
+    ran = extract("--output", "cut.json")
+    assert ran.code == 130
+    assert ran.err.strip() == "interrupted." or "--resume" not in ran.err
+
+
+def test_a_judge_that_does_not_know_the_trait_says_so_before_anything_is_generated(
+    extract: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SteerableModel, "generate", lambda *_args, **_options: pytest.fail("generated"))
+    ran = extract("--judge", "grammar")
+    assert ran.code == 2
+    assert "unknown trait of the grammar judge 'loud'" in ran.err
+    assert "contrast" in ran.err
+    assert not Path("vectors/tiny-qwen2_loud.run").exists()
 
 
 def test_another_estimator_generates_nothing(extract: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

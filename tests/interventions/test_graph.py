@@ -80,6 +80,7 @@ def test_graph_that_fits_passes() -> None:
         (Write(0, Add(torch.full((8,), torch.nan))), InvalidInputError, r"NaN or infinite values and cannot steer tiny: extract"),
         (Write(0, Add(torch.full((8,), torch.inf))), InvalidInputError, r"NaN or infinite"),
         (Write(0, Add(torch.ones(8)), float("nan")), InvalidInputError, r"coefficient nan at layer 0 .*finite number"),
+        (Write(0, Add(torch.ones(8)), 1e39), InvalidInputError, r"coefficient 1e\+39 at layer 0 .*single precision"),
         (
             Write(0, Add(torch.ones(8)), rows=(0, 3)),
             InvalidInputError,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from persona_interp.errors import InvalidInputError
+from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.models.row_sampler import RowSampler, draw
 from persona_interp.models.sampling import Sampling, row_seeds
 
@@ -40,6 +40,14 @@ def test_greedy_leaves_the_scores_alone() -> None:
     assert torch.equal(RowSampler(Sampling(temperature=0), [1, 2])(IDS.expand(2, 1), scores), scores)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_scores_that_are_nan_are_an_error_not_a_token(temperature: float) -> None:
+    scores = torch.randn(2, 9)
+    scores[1] = torch.nan
+    with pytest.raises(PersonaInterpError, match="NaN at new token 1.*smaller coefficients"):
+        RowSampler(Sampling(temperature=temperature), [1, 2])(IDS.expand(2, 1), scores)
+
+
 def test_a_row_draws_the_same_numbers_beside_any_others() -> None:
     scores = torch.randn(3, 50)
     together = chosen(Sampling(), scores, [5, 6, 7])
@@ -57,6 +65,9 @@ def test_row_seeds_differ_by_row_and_seed_and_do_not_depend_on_the_number_of_row
     assert len(set(row_seeds(0, 100) + row_seeds(1, 100))) == 200
     assert row_seeds(0, 100)[:3] == row_seeds(0, 3)
     assert row_seeds([4, 4], 2) == [4, 4]
+    assert len(row_seeds(10**30, 2)) == 2
+    with pytest.raises(InvalidInputError, match="seed 18446744073709551616 is too large"):
+        row_seeds([1, 2**64], 2)
 
 
 @pytest.mark.parametrize(
