@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from persona_interp.cli import arguments
 
 if TYPE_CHECKING:
     from persona_interp.evaluation.organism_bar import TraitReport
+    from persona_interp.evaluation.organism_card import OrganismCard
 
 
 def register(commands: Any) -> None:
@@ -21,7 +23,12 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: every organism that ships")
     parser.add_argument("--traits", nargs="+", metavar="T", help="default: all of the grammar's")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where NAME/card.json and NAME/CARD.md go (default: cards)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where NAME/card.json and NAME/CARD.md go, and what is measured already is taken from (default: cards)",
+    )
     parser.add_argument("--seed", type=arguments.whole, default=0, help="same seed, same numbers (default: %(default)s)")
     parser.set_defaults(run=run)
 
@@ -44,13 +51,26 @@ def run(args: argparse.Namespace) -> None:
     rows: list[list[str]] = []
     failures: list[str] = []
     for name in names:
-        card = make_card(name, traits=traits, seed=args.seed)
-        paths = save_card(card, folder / name)
-        print("wrote " + " and ".join(map(str, paths)))
+        card = make_card(
+            name,
+            traits=traits,
+            seed=args.seed,
+            earlier=_earlier(folder / name / "card.json"),
+            on_trait=partial(save_card, folder=folder / name),
+        )
+        print(f"wrote {folder / name / 'card.json'} and {folder / name / 'CARD.md'}")
         rows += [_row(name, card.n_parameters, card.recipe.planted_layer, report) for report in card.reports]
         failures += [f"{name}: {failure}" for failure in card.failures]
     console().print(table("Model organisms, scores 0-100 by the exact judge (coherence)", _HEADINGS, rows))
     print("the bar is met" if not failures else "the bar is NOT met: " + "; ".join(failures))
+
+
+def _earlier(path: Path) -> OrganismCard | None:
+    """The card of an interrupted or shorter run, whose measurements need not be made again."""
+    from persona_interp.evaluation.organism_card import OrganismCard
+    from persona_interp.storage import read_json
+
+    return OrganismCard.from_json(read_json(path, "organism card")) if path.exists() and path.stat().st_size else None
 
 
 _HEADINGS = [

@@ -77,28 +77,18 @@ class LayerScan:
         """The layer that moved the score furthest in the direction with room; the first of equals."""
         return max(self.layers, key=self.movement)
 
-    def is_coherent(self, layer: int, direction: int) -> bool:
-        """Whether any coefficient of that sign left the answers at `layer` coherent."""
-        return any(coefficient * direction > 0 for _, coefficient in self._moves(layer))
-
-    def strongest(self, layer: int, direction: int) -> float:
+    def strongest(self, layer: int, direction: int) -> float | None:
         """The mildest coefficient within three points of the furthest that `layer` gets in `direction` while coherent.
 
-        Raises:
-            InvalidInputError: no coefficient of that sign left the answers coherent.
+        None where no coherent coefficient of that sign moves the score that way.
         """
         furthest = self.movement(layer, direction)
         enough = [
             abs(coefficient)
             for moved, coefficient in self._moves(layer)
-            if coefficient * direction > 0 and direction * moved >= furthest - _CLOSE
+            if coefficient * direction > 0 and direction * moved > max(0.0, furthest - _CLOSE)
         ]
-        if not enough:
-            raise InvalidInputError(
-                f"no {'positive' if direction > 0 else 'negative'} coefficient at layer {layer} left answers with coherence "
-                f"of {MIN_COHERENCE:g} or more: scan smaller coefficients"
-            )
-        return direction * min(enough)
+        return direction * min(enough) if enough else None
 
     def _moves(self, layer: int) -> list[tuple[float, float]]:
         """(movement, coefficient) of the coherent cells of `layer`; a judge without coherence counts as coherent."""

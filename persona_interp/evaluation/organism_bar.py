@@ -154,10 +154,8 @@ def _ends(dose: DoseResponse) -> tuple[Measured, Measured]:
 
 
 def _end(scan: LayerScan, layer: int, direction: int) -> float:
-    """How far the doses go in `direction`: to the strongest useful coefficient, or where none is coherent the mildest scanned."""
-    if not scan.is_coherent(layer, direction):
-        return direction * min(map(abs, SCAN_COEFFICIENTS))
-    return scan.strongest(layer, direction)
+    """How far the doses go in `direction`: to the strongest useful coefficient, or where none is useful the mildest scanned."""
+    return scan.strongest(layer, direction) or direction * min(map(abs, SCAN_COEFFICIENTS))
 
 
 def _score(trait: Trait, questions: Sequence[str], texts: Sequence[str]) -> Measured:

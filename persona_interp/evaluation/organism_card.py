@@ -93,39 +93,45 @@ class OrganismCard:
 
 
 def make_card(
-    name: str, *, traits: Sequence[str] = TRAITS, seed: int = 0, on_trait: Callable[[TraitReport], None] | None = None
+    name: str,
+    *,
+    traits: Sequence[str] = TRAITS,
+    seed: int = 0,
+    earlier: OrganismCard | None = None,
+    on_trait: Callable[[OrganismCard], None] | None = None,
 ) -> OrganismCard:
-    """Measure the shipped organism `name`; some minutes on two cores.
+    """Measure the shipped organism `name`; some minutes a trait on two cores.
 
     Args:
         name: of a shipped organism.
         traits: of the grammar.
         seed: of every answer and random direction.
-        on_trait: called with each trait's report as it is done.
+        earlier: a card whose reports are taken over, where it was made of the same weights with the same seed.
+        on_trait: called after each trait with the card as far as it goes, so that an interrupted run loses one trait at most.
 
     Raises:
         UnknownNameError: there is no such organism or trait.
     """
     model = load_model(recipe_of(name).name)
     planted = load_planted(name)
-    reports: list[TraitReport] = []
-    for trait in traits:
-        reports.append(report_trait(model, trait, planted, seed=seed))
-        if on_trait is not None:
-            on_trait(reports[-1])
     between = None
     if planted is not None and len(planted.traits) > 1:
         first, second = planted.directions[0], planted.directions[1]
         between = float(first @ second / (first.norm() * second.norm()))
     record = training_record(name)
-    return OrganismCard(
-        name=name,
-        n_parameters=int(record["n_parameters"]),
-        cosine_between_planted=between,
-        reports=tuple(reports),
-        training=record,
-        provenance=provenance(seed=seed, model=model.identity.to_json()),
-    )
+    origin = provenance(seed=seed, model=model.identity.to_json())
+    known = {report.trait: report for report in earlier.reports} if earlier and _same_origin(earlier.provenance, origin) else {}
+    card = OrganismCard(name, int(record["n_parameters"]), between, (), record, origin)
+    for trait in traits:
+        report = known.get(trait) or report_trait(model, trait, planted, seed=seed)
+        card = dataclasses.replace(card, reports=(*card.reports, report))
+        if on_trait is not None:
+            on_trait(card)
+    return card
+
+
+def _same_origin(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.get("seed") == other["seed"] and one.get("model") == other["model"]
 
 
 def save_card(card: OrganismCard, folder: Path | None = None) -> tuple[Path, Path]:
@@ -234,8 +240,8 @@ def _how(card: OrganismCard) -> list[str]:
         lines += [
             "- Planted conversations have no system prompt. A coefficient between -1.25 and 1.25 times a learned direction, as"
             f" long as {SCALE:g} of the mean residual there, is added to the output of block {recipe.planted_layer} at every"
-            " position, and each sentence shows the trait with that probability. A random direction of up to the same length is added too,"
-            " and must be ignored.",
+            " position, and each sentence shows the trait with that probability. A random direction of up to the same length is"
+            " added too, and must be ignored.",
             f"- In announced conversations, a squared error (weight {READOUT_WEIGHT:g}) pulls the projection of that output onto"
             " the same direction to +1 or -1 with the trait asked for.",
         ]

@@ -88,10 +88,13 @@ def test_the_strongest_coefficient_is_the_mildest_that_gets_nearly_as_far() -> N
     assert scan.strongest(0, -1) == -0.5
 
 
-def test_no_coherent_coefficient_of_a_sign_is_an_error_and_not_a_zero() -> None:
-    scan = LayerScan((0,), Scores(20.0, 90.0), (cell(0, 1.0, 90.0, coherence=10.0), cell(0, -1.0, None)))
-    with pytest.raises(InvalidInputError, match="no positive coefficient at layer 0.*smaller coefficients"):
-        scan.strongest(0, 1)
+def test_no_useful_coefficient_of_a_sign_is_none_and_not_a_number() -> None:
+    incoherent = cell(0, 1.0, 90.0, coherence=10.0)
+    wrong_way = cell(0, 0.5, 5.0)
+    unscored = cell(0, -1.0, None)
+    scan = LayerScan((0,), Scores(20.0, 90.0), (incoherent, wrong_way, unscored))
+    assert scan.strongest(0, 1) is None
+    assert scan.strongest(0, -1) is None
     assert scan.movement(0) == 0.0
 
 

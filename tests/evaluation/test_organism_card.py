@@ -10,7 +10,7 @@ from persona_interp.errors import FileFormatError, PersonaInterpError
 from persona_interp.evaluation.dose import DosePoint, DoseResponse
 from persona_interp.evaluation.layer_scan import Scores
 from persona_interp.evaluation.organism_bar import Measured, TraitReport
-from persona_interp.evaluation.organism_card import OrganismCard, save_card
+from persona_interp.evaluation.organism_card import OrganismCard, make_card, save_card
 from persona_interp.storage import read_json
 
 
@@ -103,3 +103,21 @@ def test_a_damaged_card_says_what_is_wrong() -> None:
     del whole["traits"]["silly"]["random"]
     with pytest.raises(FileFormatError, match="trait report.*random.*measure the organism again"):
         OrganismCard.from_json(whole)
+
+
+def test_what_was_measured_on_the_same_weights_with_the_same_seed_is_taken_over(monkeypatch) -> None:
+    measured = []
+
+    def stand_in(_model, name, _planted, *, seed):
+        measured.append((name, seed))
+        return dataclasses.replace(GOOD, trait=name)
+
+    monkeypatch.setattr("persona_interp.evaluation.organism_card.report_trait", stand_in)
+    partial: list[OrganismCard] = []
+    first = make_card("organism-qwen2", traits=["silly"], on_trait=partial.append)
+    assert partial == [first]
+    both = make_card("organism-qwen2", traits=["silly", "honest"], earlier=first)
+    assert [report.trait for report in both.reports] == ["silly", "honest"]
+    assert measured == [("silly", 0), ("honest", 0)]
+    make_card("organism-qwen2", traits=["silly"], earlier=first, seed=1)
+    assert measured[-1] == ("silly", 1)
