@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from persona_interp.errors import InvalidInputError
+
 if TYPE_CHECKING:
     from persona_interp.models.sampling import Sampling
     from persona_interp.models.steerable import SteerableModel
@@ -122,10 +124,17 @@ def sampling(args: argparse.Namespace) -> Sampling:
     return Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature, top_p=args.top_p, top_k=args.top_k)
 
 
+_OTHER_FILES = (".bin", ".csv", ".gguf", ".npy", ".npz", ".pickle", ".pkl", ".pth", ".txt", ".yaml", ".yml")
+
+
 def vector_file(output: Path | None, model: str, trait: str) -> Path:
     """Where a vector goes: `output` itself if it names a file, else ``<model>_<trait>.json`` in it (default ``vectors/``)."""
     if output is not None and output.suffix.lower() in VECTOR_SUFFIXES and not output.is_dir():
         return output
+    if output is not None and output.suffix.lower() in _OTHER_FILES and not output.is_dir():
+        raise InvalidInputError(
+            f"cannot write a vector as {output.suffix} ({output}): use {', '.join(VECTOR_SUFFIXES)}, or name a folder"
+        )
     return (output or Path("vectors")) / f"{file_part(model)}_{file_part(Path(trait).stem)}.json"
 
 

@@ -18,6 +18,7 @@ def register(commands: Any) -> None:
 
     show = actions.add_parser("show", help="a trait's instructions, questions and rubric", allow_abbrev=False)
     show.add_argument("trait", metavar="TRAIT", help="name or .json file")
+    show.add_argument("--organism", action="store_true", help="the trait of that name that the model organisms have")
     show.add_argument("--json", action="store_true", help="print the trait file itself, to start your own from")
     show.set_defaults(run=show_trait)
 
@@ -30,9 +31,12 @@ def register(commands: Any) -> None:
 def list_traits(_: argparse.Namespace) -> None:
     """Print names, where they come from, and descriptions."""
     from persona_interp.cli.tables import console, table
+    from persona_interp.organisms.grammar import TRAITS
+    from persona_interp.organisms.trait_texts import organism_trait
     from persona_interp.traits.catalogue import load_trait, trait_names
 
     rows = [[name, origin, load_trait(name).description] for name, origin in trait_names().items()]
+    rows += [[name, "organisms", organism_trait(name).description] for name in TRAITS]
     console().print(table("traits", [("name", "left"), ("from", "left"), ("description", "left")], rows))
 
 
@@ -40,9 +44,10 @@ def show_trait(args: argparse.Namespace) -> None:
     """Print one trait in full."""
     import json
 
+    from persona_interp.organisms.trait_texts import organism_trait
     from persona_interp.traits.catalogue import load_trait
 
-    trait = load_trait(args.trait)
+    trait = organism_trait(args.trait) if args.organism else load_trait(args.trait)
     if args.json:
         print(json.dumps(trait.to_json(), indent=2, ensure_ascii=False))
         return

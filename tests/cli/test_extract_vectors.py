@@ -180,3 +180,10 @@ def test_too_few_kept_pairs_say_where_the_rollouts_are(extract: Callable, monkey
     assert "only 0 of 10 pairs" in ran.err
     assert "few.run" in ran.err
     assert not Path("few.json").exists()
+
+
+def test_a_suffix_no_vector_is_written_in_is_refused_and_not_taken_for_a_folder(run: Callable, tmp_path: Path) -> None:
+    ran = run("extract-vectors", "--model", "organism-qwen2", "--trait", "silly", "--output", "vector.npz")
+    assert ran.code == 2
+    assert "cannot write a vector as .npz (vector.npz): use .json, .safetensors, .pt" in ran.err
+    assert not (tmp_path / "vector.npz").exists()

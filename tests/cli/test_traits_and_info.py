@@ -88,3 +88,15 @@ def test_info_of_a_truncated_or_missing_or_edited_file_is_an_error(run: Callable
     ran = run("info", vector_file)
     assert (ran.code, ran.err.count("\n")) == (2, 1)
     assert "layer_0" in ran.err
+
+
+def test_the_organisms_own_traits_are_listed_and_shown(run: Callable) -> None:
+    listed = run("traits", "list").out
+    assert "verbose" in listed
+    assert "organisms" in listed
+    library, own = run("traits", "show", "silly").out, run("traits", "show", "silly", "--organism").out
+    assert "Always be silly." in own
+    assert own != library
+    unknown = run("traits", "show", "evil", "--organism")
+    assert unknown.code == 2
+    assert "unknown trait of the persona grammar 'evil'" in unknown.err
