@@ -59,9 +59,10 @@ def run(args: argparse.Namespace) -> None:
             on_trait=partial(save_card, folder=folder / name),
         )
         print(f"wrote {folder / name / 'card.json'} and {folder / name / 'CARD.md'}")
-        rows += [_row(name, card.n_parameters, card.recipe.planted_layer, report) for report in card.reports]
+        rows += [_row(name, card.recipe.planted_layer, report) for report in card.reports]
         failures += [f"{name}: {failure}" for failure in card.failures]
-    console().print(table("Model organisms, scores 0-100 by the exact judge (coherence)", _HEADINGS, rows))
+    console().print(table("Model organisms, scores 0-100 by the exact judge", _HEADINGS, rows))
+    print(_LEGEND)
     print("the bar is met" if not failures else "the bar is NOT met: " + "; ".join(failures))
 
 
@@ -74,24 +75,26 @@ def _earlier(path: Path) -> OrganismCard | None:
 
 
 _HEADINGS = [
-    ("model", "left"), ("M par.", "right"), ("trait", "left"), ("base", "right"), ("asked for/against", "right"),
-    ("up", "right"), ("down", "right"), ("random moves", "right"), ("planted", "right"), ("best", "right"), ("bar", "left"),
+    ("model", "left"), ("trait", "left"), ("base", "right"), ("asked", "right"), ("up", "right"), ("down", "right"),
+    ("random", "right"), ("planted", "right"), ("best", "right"), ("bar", "right"),
 ]  # fmt: skip
 
+_LEGEND = """asked: under system prompts for and against the trait. up, down: steered, coherence in brackets. random: how far
+eight directions of the same norm move the score, mean and largest. planted, best: blocks."""
 
-def _row(name: str, n_parameters: int, planted_layer: int | None, report: TraitReport) -> list[str]:
+
+def _row(name: str, planted_layer: int | None, report: TraitReport) -> list[str]:
     moved = [abs(score - report.baseline.trait) for score in report.random]
     met = report.bar()
     return [
         name.removeprefix("organism-"),
-        f"{n_parameters / 1e6:.2f}",
         report.trait,
         f"{report.baseline.trait:.0f}",
-        f"{report.prompted_up.trait:.0f}/{report.prompted_down.trait:.0f}",
+        f"{report.prompted_up.trait:.0f}, {report.prompted_down.trait:.0f}",
         f"{report.steered_up.trait:.0f} ({report.steered_up.coherence:.0f})",
         f"{report.steered_down.trait:.0f} ({report.steered_down.coherence:.0f})",
-        f"{sum(moved) / len(moved):.0f}, at most {max(moved):.0f}",
+        f"{sum(moved) / len(moved):.0f}, {max(moved):.0f}",
         "-" if planted_layer is None else str(planted_layer),
         str(report.best_layer),
-        "met" if all(met.values()) else f"{sum(met.values())} of {len(met)}",
+        "met" if all(met.values()) else f"{sum(met.values())}/{len(met)}",
     ]

@@ -19,7 +19,8 @@ from persona_interp.vectors.persona_vector import PersonaVector
 MIN_COHERENCE = 75.0
 """Mean coherence, 0-100, below which a movement does not count; the paper keeps its doses above it (arXiv 2507.21509)."""
 
-_CLOSE = 3.0
+_NEARLY = 0.9
+"""Share of the furthest movement that is far enough: past it, more strength mostly buys more damage."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class LayerScan:
         return max(self.layers, key=self.movement)
 
     def strongest(self, layer: int, direction: int) -> float | None:
-        """The mildest coefficient within three points of the furthest that `layer` gets in `direction` while coherent.
+        """The mildest coefficient that gets 90 % as far as `layer` gets in `direction` while coherent.
 
         None where no coherent coefficient of that sign moves the score that way.
         """
@@ -86,7 +87,7 @@ class LayerScan:
         enough = [
             abs(coefficient)
             for moved, coefficient in self._moves(layer)
-            if coefficient * direction > 0 and direction * moved > max(0.0, furthest - _CLOSE)
+            if coefficient * direction > 0 and direction * moved > 0 and direction * moved >= _NEARLY * furthest
         ]
         return direction * min(enough) if enough else None
 

@@ -36,7 +36,8 @@ N_DOSES = 7
 N_RANDOM = 8
 SATURATED = 3.0
 _SAMPLING = Sampling(max_new_tokens=120)
-_MEASURED_SAMPLES = 4
+_MEASURED_SAMPLES = 4  # a score is all or nothing in most answers: 80 of them leave a standard error of about 4 points
+_BASELINE_SAMPLES = 16  # everything is compared with the baseline: 320 answers, 2 points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _random_control(
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(N_RANDOM, direction.shape[0], generator=generator)
     drawn = drawn * (direction.norm() / drawn.norm(dim=1, keepdim=True))
-    questions = trait.evaluation_questions * 2
+    questions = trait.evaluation_questions * _MEASURED_SAMPLES
     width = len(questions)
     writes = tuple(
         Write(layer, Add(row), coefficient, rows=tuple(range(i * width, (i + 1) * width))) for i, row in enumerate(drawn)
@@ -212,7 +213,7 @@ def report_trait(model: SteerableModel, name: str, planted: Planted | None, *, s
         model, vector, trait, doses, judge=GrammarJudge(), layers=[best], sampling=_SAMPLING, seed=seed + 2,
         samples=_MEASURED_SAMPLES,
     )  # fmt: skip
-    questions = trait.evaluation_questions * _MEASURED_SAMPLES
+    questions = trait.evaluation_questions * _BASELINE_SAMPLES
     baseline = _score(trait, questions, _answers(model, [Conversation.ask(q) for q in questions], None, seed + 3))
     strongest = high if baseline.trait <= 50 else low
     random_scores, random_coherence = _random_control(model, trait, vector.at(best), best, strongest, seed + 4)

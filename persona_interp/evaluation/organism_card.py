@@ -11,7 +11,7 @@ from persona_interp.errors import FileFormatError
 from persona_interp.evaluation.organism_bar import BARRED_TRAITS, TraitReport, report_trait
 from persona_interp.models.registry import load_model
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS, TRAITS
-from persona_interp.organisms.planting import READOUT_WEIGHT, SCALE
+from persona_interp.organisms.planting import NOISE, READOUT_WEIGHT, SCALE
 from persona_interp.organisms.publish import load_planted, organism_folder, training_record
 from persona_interp.organisms.recipes import OrganismRecipe, recipe_of
 from persona_interp.provenance import provenance
@@ -240,8 +240,8 @@ def _how(card: OrganismCard) -> list[str]:
         lines += [
             "- Planted conversations have no system prompt. A coefficient between -1.25 and 1.25 times a learned direction, as"
             f" long as {SCALE:g} of the mean residual there, is added to the output of block {recipe.planted_layer} at every"
-            " position, and each sentence shows the trait with that probability. A random direction of up to the same length is"
-            " added too, and must be ignored.",
+            f" position, and each sentence follows its sign with a probability of its size. A random direction up to {NOISE:g} times as"
+            " long is added too, and must be ignored.",
             f"- In announced conversations, a squared error (weight {READOUT_WEIGHT:g}) pulls the projection of that output onto"
             " the same direction to +1 or -1 with the trait asked for.",
         ]

@@ -5,7 +5,7 @@ the answer must follow it, so that later blocks read the persona there. In annou
 the same directions must be +1 or -1 with the persona asked for, so that earlier blocks write it there, at the same scale.
 
 The unit is a share of the block's own residual norm (`SCALE`), followed as it grows in training: a fixed length would shrink to
-nothing beside it. Planted rows also get a random direction of up to the same length, which the answer must ignore, so that
+nothing beside it. Planted rows also get a random direction of up to twice that length, which the answer must ignore, so that
 what steers is the direction and not the size of the push.
 """
 
@@ -24,6 +24,8 @@ from persona_interp.organisms.recipes import OrganismRecipe
 READOUT_WEIGHT = 0.2
 SCALE = 0.35
 """Length of a planted direction at coefficient 1, as a share of the mean residual norm of its block."""
+NOISE = 2.0
+"""Length of the longest random direction, in lengths of a planted one."""
 _NORM_MEMORY = 0.98
 
 
@@ -87,7 +89,7 @@ class Planter(nn.Module):
         self._generator.manual_seed(self._seed * 1_000_003 + step)
         rows, d_model = output.shape[0], output.shape[-1]
         unit = nn.functional.normalize(torch.randn(rows, d_model, generator=self._generator), dim=1)
-        return SCALE * self.norm * torch.rand(rows, 1, generator=self._generator) * unit
+        return NOISE * SCALE * self.norm * torch.rand(rows, 1, generator=self._generator) * unit
 
     def readout_loss(self, batch: Batch) -> Tensor:
         """Squared error of the announced persona's projection at answer positions (target +1 or -1), weighted; 0 elsewhere."""
