@@ -240,8 +240,8 @@ def _how(card: OrganismCard) -> list[str]:
         lines += [
             "- Planted conversations have no system prompt. A coefficient between -1.25 and 1.25 times a learned direction, as"
             f" long as {SCALE:g} of the mean residual there, is added to the output of block {recipe.planted_layer} at every"
-            f" position, and each sentence follows its sign with a probability of its size. A random direction up to {NOISE:g} times as"
-            " long is added too, and must be ignored.",
+            " position, and each sentence follows its sign with a probability of its size. A random direction up to"
+            f" {NOISE:g} times as long is added too, and must be ignored.",
             f"- In announced conversations, a squared error (weight {READOUT_WEIGHT:g}) pulls the projection of that output onto"
             " the same direction to +1 or -1 with the trait asked for.",
         ]
