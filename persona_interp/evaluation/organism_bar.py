@@ -37,7 +37,7 @@ N_RANDOM = 8
 SATURATED = 3.0
 _SAMPLING = Sampling(max_new_tokens=120)
 _MEASURED_SAMPLES = 4  # a score is all or nothing in most answers: 80 of them leave a standard error of about 4 points
-_BASELINE_SAMPLES = 16  # everything is compared with the baseline: 320 answers, 2 points
+_BASELINE_SAMPLES = 64  # everything is compared with the baseline: 1280 answers, one point
 
 
 @dataclasses.dataclass(frozen=True)
