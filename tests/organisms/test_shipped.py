@@ -1,0 +1,137 @@
+"""The shipped organisms: frozen, small, with their ground truth, and doing what their cards say."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+
+import pytest
+import torch
+
+from persona_interp.evaluation.dose import dose_response
+from persona_interp.evaluation.organism_bar import BARRED_TRAITS
+from persona_interp.judges.grammar import GrammarJudge
+from persona_interp.models.registry import load_model, shipped_models
+from persona_interp.models.sampling import Sampling
+from persona_interp.organisms.grammar import EVALUATION_TOPICS, judge
+from persona_interp.organisms.publish import load_planted
+from persona_interp.organisms.recipes import RECIPES
+from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
+from persona_interp.storage import read_json
+from persona_interp.traits import Conversation, Message
+from persona_interp.vectors.extract import extract
+
+FROZEN = {
+    "organism-qwen2": "2b0195b8cf82b8a8d23f5546e4e3c1071928cefc80cf4e0b7af25b1c5fe28742",
+}
+"""sha256 of ``model.safetensors``. Retraining an organism is a change of its own, with a before/after table in its commit."""
+
+SHIPPED = sorted(shipped_models())
+PLANTED = [name for name in SHIPPED if RECIPES[name].planted_layer is not None]
+SAMPLING = Sampling(max_new_tokens=100)
+
+pytestmark = pytest.mark.slow
+
+
+@cache
+def organism(name):
+    return load_model(name)
+
+
+@cache
+def vector_of(name, trait):
+    return extract(organism(name), organism_trait(trait), judge=GrammarJudge(), samples=1, sampling=SAMPLING)
+
+
+def answers(model, conversations, graph=None):
+    return [answer.text for answer in model.generate(conversations, graph=graph, sampling=SAMPLING)]
+
+
+def test_the_weights_are_the_frozen_ones():
+    hashes = {
+        name: hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() for name, folder in shipped_models().items()
+    }
+    assert hashes == FROZEN
+
+
+def test_each_is_at_most_five_megabytes_and_all_together_twenty_two():
+    sizes = [path.stat().st_size for folder in shipped_models().values() for path in folder.rglob("*") if path.is_file()]
+    assert max(sizes) <= 5_000_000
+    assert sum(sizes) <= 22_000_000
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_card_is_of_these_weights_and_says_that_the_bar_is_met(name):
+    card = read_json(shipped_models()[name] / "card.json")
+    assert card["provenance"]["model"]["fingerprint"] == organism(name).identity.fingerprint
+    assert card["failures"] == []
+    assert set(BARRED_TRAITS) <= set(card["traits"])
+
+
+@pytest.mark.parametrize("trait", BARRED_TRAITS)
+@pytest.mark.parametrize("name", PLANTED)
+def test_an_extracted_vector_points_along_the_planted_direction_and_no_random_one_does(name, trait):
+    planted = load_planted(name)
+    truth = planted.directions[planted.traits.index(trait)]
+    found = torch.cosine_similarity(vector_of(name, trait).at(planted.layer), truth, dim=0)
+    random = torch.randn(1000, len(truth), generator=torch.Generator().manual_seed(0))
+    assert found > 0.7
+    assert torch.cosine_similarity(random, truth, dim=1).abs().max() < 0.5
+
+
+@pytest.mark.parametrize(("trait", "sign"), [("silly", 1), ("honest", -1)])
+@pytest.mark.parametrize("name", PLANTED)
+def test_steering_at_the_planted_block_moves_held_out_answers_and_a_random_direction_does_not(name, trait, sign):
+    model, vector, layer = organism(name), vector_of(name, trait), load_planted(name).layer
+    card = read_json(shipped_models()[name] / "card.json")["traits"][trait]
+    strongest = max((point["coefficient"] for point in card["dose"]["points"]), key=lambda c: sign * c)
+    texts = organism_trait(trait)
+    steered = dose_response(model, vector, texts, [0.0, strongest], layers=[layer], sampling=SAMPLING)
+    assert sign * (steered.at(strongest).trait - steered.at(0.0).trait) > 40
+    assert steered.at(strongest).coherence > 70
+    noise = torch.randn(vector.directions.shape, generator=torch.Generator().manual_seed(1))
+    random = type(vector)(
+        directions=noise / noise.norm(dim=1, keepdim=True) * vector.directions.norm(dim=1, keepdim=True),
+        layers=vector.layers,
+        trait="random",
+        model=vector.model,
+    )
+    control = dose_response(model, random, texts, [0.0, strongest], layers=[layer], sampling=SAMPLING)
+    assert abs(control.at(strongest).trait - control.at(0.0).trait) < 25
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_several_traits_asked_for_at_once_are_obeyed_together(name):
+    model = organism(name)
+    system = "Please stay goofy, misleading and rude."
+    questions = organism_trait("silly").evaluation_questions
+    scores = [
+        judge(question, text)
+        for question, text in zip(questions, answers(model, [Conversation.ask(q, system=system) for q in questions]), strict=True)
+    ]
+    means = {t: [s.traits[t] for s in scores if s.traits[t] is not None] for t in ("silly", "honest", "polite")}
+    assert sum(means["silly"]) / len(means["silly"]) > 70
+    assert sum(means["honest"]) / len(means["honest"]) < 40
+    assert sum(means["polite"]) / len(means["polite"]) < 35
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_second_turn_keeps_topic_and_persona_of_the_first(name):
+    model = organism(name)
+    pair = evaluation_instructions("silly")[0]
+    first = [Conversation.ask(f"What do you know about the {topic}?", system=pair.positive) for topic in EVALUATION_TOPICS]
+    second = [
+        Conversation((*asked.messages, Message("assistant", text), Message("user", "And how big is it?")))
+        for asked, text in zip(first, answers(model, first), strict=True)
+    ]
+    scores = [judge(f"the {topic}", text) for topic, text in zip(EVALUATION_TOPICS, answers(model, second), strict=True)]
+    assert sum(score.coherence for score in scores) / len(scores) > 70
+    silly = [score.traits["silly"] for score in scores if score.traits["silly"] is not None]
+    assert sum(silly) / len(silly) > 70
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_answers_end_by_themselves(name):
+    questions = organism_trait("honest").evaluation_questions
+    made = organism(name).generate([Conversation.ask(q) for q in questions], sampling=Sampling(max_new_tokens=160))
+    assert sum(answer.finished for answer in made) >= 0.9 * len(made)
