@@ -98,7 +98,7 @@ def make_card(
     traits: Sequence[str] = TRAITS,
     seed: int = 0,
     earlier: OrganismCard | None = None,
-    on_trait: Callable[[OrganismCard], None] | None = None,
+    on_trait: Callable[[OrganismCard], object] | None = None,
 ) -> OrganismCard:
     """Measure the shipped organism `name`; some minutes a trait on two cores.
 
