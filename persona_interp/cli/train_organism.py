@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     """Train with a progress bar, then save; an interrupted run continues where its last checkpoint stopped."""
     from persona_interp.organisms.publish import save_organism
     from persona_interp.organisms.recipes import recipe_of
-    from persona_interp.organisms.train import train
+    from persona_interp.organisms.train import CHECKPOINT_EVERY, train
     from persona_interp.progress import say, track
     from persona_interp.storage import ensure_writable
 
@@ -40,6 +40,12 @@ def run(args: argparse.Namespace) -> None:
             if step % 100 == 0:
                 say(f"step {step} of {recipe.steps}: loss {loss:.3f}")
 
-        state = train(recipe, folder / "training", resume=not args.restart, on_step=on_step)
+        try:
+            state = train(recipe, folder / "training", resume=not args.restart, on_step=on_step)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"The same command goes on from the last checkpoint in {folder / 'training'}, "
+                f"at most {CHECKPOINT_EVERY} steps back"
+            ) from None
     saved = save_organism(state, recipe, folder)
     print(f"saved {saved}: load it with load_model({str(saved)!r})")

@@ -23,6 +23,7 @@ from persona_interp.organisms.recipes import OrganismRecipe
 from persona_interp.organisms.tokenizer import train_tokenizer
 from persona_interp.storage import read_json, write_atomically, write_json
 
+CHECKPOINT_EVERY = 50
 FORMAT_VERSION = 1
 
 
@@ -94,7 +95,7 @@ def train(
     folder: Path,
     *,
     resume: bool = True,
-    checkpoint_every: int = 200,
+    checkpoint_every: int = CHECKPOINT_EVERY,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainingState:
     """Train the organism of `recipe`; checkpoints go to `folder` and a later call with the same recipe continues from them.
