@@ -228,7 +228,8 @@ def report_trait(model: SteerableModel, name: str, planted: Planted | None, *, s
         prompted_down=_prompted(model, trait, False, seed + 6),
         layer_scan=tuple(scan.movement(layer) for layer in scan.layers),
         best_layer=best,
-        dose=dose,
+        # the card says once by which command it was made
+        dose=dataclasses.replace(dose, provenance={k: v for k, v in dose.provenance.items() if k != "command"}),
         random=random_scores,
         random_coherence=random_coherence,
         cosine_to_planted=cosines,
