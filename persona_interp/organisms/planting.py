@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from persona_interp.models.families import layout_of
 from persona_interp.organisms.batches import IGNORED, Batch
 from persona_interp.organisms.recipes import OrganismRecipe
 
@@ -27,11 +28,6 @@ SCALE = 0.35
 NOISE = 2.0
 """Length of the longest random direction, in lengths of a planted one."""
 _NORM_MEMORY = 0.98
-
-
-def blocks_of(model: Any) -> nn.ModuleList:
-    """The transformer blocks of a Hugging Face model of an organism's architecture."""
-    return model.transformer.h if hasattr(model, "transformer") else model.model.layers
 
 
 class Planter(nn.Module):
@@ -49,7 +45,8 @@ class Planter(nn.Module):
         self.axes = nn.Parameter(axes.contiguous())
         self.centre = nn.Parameter(torch.zeros(len(recipe.planted_traits)))
         self.norm = nn.Parameter(torch.tensor(1.0), requires_grad=False)
-        self._blocks = (blocks_of(model)[recipe.planted_layer],)  # in a tuple: its parameters stay the model's alone
+        blocks = list(model.get_submodule(layout_of(model.config).blocks).children())
+        self._blocks = (blocks[recipe.planted_layer],)  # in a tuple: its parameters stay the model's alone
         self._output: Tensor | None = None
 
     @property

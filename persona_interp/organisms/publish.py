@@ -82,8 +82,8 @@ def _curve(losses: list[float]) -> list[dict[str, Any]]:
     return curve
 
 
-def load_planted(name: str, folder: Path | None = None) -> Planted | None:
-    """The planted layer and directions of the organism `name`, or None where nothing is planted.
+def load_planted(name: str) -> Planted | None:
+    """The planted layer and directions of the shipped organism `name`, or None where nothing is planted.
 
     Raises:
         FileFormatError: the organism's folder lacks its ground truth.
@@ -91,7 +91,7 @@ def load_planted(name: str, folder: Path | None = None) -> Planted | None:
     recipe = recipe_of(name)
     if recipe.planted_layer is None:
         return None
-    path = (folder or organism_folder(name)) / "planted.safetensors"
+    path = organism_folder(name) / "planted.safetensors"
     if not path.exists():
         raise FileFormatError(f"{path} is missing: train the organism with `persona-interp train-organism {name}`")
     return Planted(recipe.planted_layer, recipe.planted_traits, load_file(path)["directions"])
