@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast, get_args
 
-import torch
-
-from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError
+from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.interventions.conditions import CONDITIONS, Condition
+from persona_interp.interventions.json_fields import indices, number
 from persona_interp.interventions.operations import Operation, operation_from_json
+from persona_interp.interventions.schedules import SCHEDULES, Schedule
+from persona_interp.interventions.validation import check_choice, check_coefficient, check_directed, check_layer
 
 FORMAT_VERSION = 1
 
@@ -33,10 +34,14 @@ class Write:
     Attributes:
         layer: 0-based block index.
         operation: what to do, for example `Add(direction)`.
-        coefficient: multiplies the direction as it is (the paper's convention).
+        coefficient: multiplies the direction as it is (the paper's convention); for `Ablate`, `Clamp` and `Cap`, how much of the
+            change is made, from 0 to 1.
         positions: ``all`` tokens; ``prompt``: prompt tokens only; ``response``: from the last prompt token on, because that token
             predicts the first one of the answer. Pads are never touched.
         rows: indices into the rows of the call, None for every row.
+        condition: write only at those of the rows and positions where it holds, asked of the residual as the writes before this
+            one leave it; None: at all of them.
+        schedule: a factor of the coefficient for each step of generation; None: the same at every step.
     """
 
     layer: int
@@ -44,9 +49,11 @@ class Write:
     coefficient: float = 1.0
     positions: WritePositions = "all"
     rows: tuple[int, ...] | None = None
+    condition: Condition | None = None
+    schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("positions of a Write", self.positions, get_args(WritePositions))
+        check_choice("positions of a Write", self.positions, get_args(WritePositions))
         if self.rows is not None:
             if not self.rows:
                 raise InvalidInputError("rows of a Write is empty: use None for every row, or leave the Write out")
@@ -54,8 +61,8 @@ class Write:
                 raise InvalidInputError(f"rows of a Write must be different indices from 0 on, got {self.rows}")
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values, exact."""
-        return {
+        """JSON values, exact. What is not used is left out, so that graphs keep the fingerprints they always had."""
+        data: dict[str, Any] = {
             "node": "write",
             "layer": self.layer,
             "operation": self.operation.to_json(),
@@ -63,6 +70,11 @@ class Write:
             "positions": self.positions,
             "rows": None if self.rows is None else list(self.rows),
         }
+        if self.condition is not None:
+            data["condition"] = self.condition.to_json()
+        if self.schedule is not None:
+            data["schedule"] = self.schedule.to_json()
+        return data
 
 
 @dataclass(frozen=True)
@@ -81,8 +93,8 @@ class Capture:
     layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("positions of a Capture", self.positions, get_args(ReadPositions))
-        _check_choice("reduction of a Capture", self.reduction, get_args(Reduction))
+        check_choice("positions of a Capture", self.positions, get_args(ReadPositions))
+        check_choice("reduction of a Capture", self.reduction, get_args(Reduction))
         if self.layers is not None and (not self.layers or list(self.layers) != sorted(set(self.layers))):
             raise InvalidInputError(f"layers of a Capture must be different block indices in ascending order, got {self.layers}")
 
@@ -102,6 +114,8 @@ Node: TypeAlias = Write | Capture
 @dataclass(frozen=True)
 class InterventionGraph:
     """Writing and reading nodes, applied in layer order and, within a layer, in the order given (writes before captures).
+
+    Several writes of a layer compose: each works on what the one before it left.
 
     Example:
         >>> graph = InterventionGraph((Write(layer=12, operation=Add(direction), coefficient=1.5, positions="response"),))
@@ -131,7 +145,7 @@ class InterventionGraph:
                 wanted = set(node.rows)
                 rows = tuple(place for place, index in enumerate(indices) if index in wanted)
                 if rows:
-                    nodes.append(Write(node.layer, node.operation, node.coefficient, node.positions, rows))
+                    nodes.append(replace(node, rows=rows))
             else:
                 nodes.append(node)
         return InterventionGraph(tuple(nodes))
@@ -144,18 +158,21 @@ class InterventionGraph:
 
         Raises:
             IncompatibleError: a layer the model does not have, or a direction of another width.
-            InvalidInputError: rows the call does not have, NaN or infinite values.
+            InvalidInputError: rows the call does not have, NaN or infinite values, a coefficient its operation cannot work with,
+                or a zero direction where one is projected onto.
         """
         for capture in self.captures:
             for layer in capture.layers or ():
-                _check_layer(layer, n_layers, model_name)
+                check_layer(layer, n_layers, model_name)
         checked: set[int] = set()
         for write in self.writes:
-            _check_layer(write.layer, n_layers, model_name)
-            _check_coefficient(write, model_name)
-            if id(write.operation) not in checked:
-                _check_direction(write, d_model, model_name)
-                checked.add(id(write.operation))
+            check_layer(write.layer, n_layers, model_name)
+            check_coefficient(write.layer, write.operation, write.coefficient, write.schedule, model_name)
+            parts = (("the direction", write.operation), ("the direction of the condition", write.condition))
+            for what, directed in parts:
+                if directed is not None and id(directed) not in checked:
+                    check_directed(write.layer, what, directed, d_model, model_name)
+                    checked.add(id(directed))
         if n_rows is not None:
             self.check_rows(n_rows, model_name=model_name)
 
@@ -201,12 +218,9 @@ class InterventionGraph:
 def _node_from_json(data: Any, source: str) -> Node:
     try:
         if data["node"] == "write":
-            layer, coefficient = _number(data, "layer", int), _number(data, "coefficient", int, float)
-            rows = _indices(data, "rows")
-            operation = operation_from_json(data["operation"], source=source)
-            return Write(layer, operation, coefficient, data["positions"], rows)
+            return _write_from_json(data, source)
         if data["node"] == "capture":
-            return Capture(data["positions"], data["reduction"], _indices(data, "layers"))
+            return Capture(data["positions"], data["reduction"], indices(data, "layers"))
     except KeyError as error:
         raise FileFormatError(f"{source}: field {error} is missing") from error
     except (TypeError, AttributeError, InvalidInputError) as error:
@@ -214,53 +228,14 @@ def _node_from_json(data: Any, source: str) -> Node:
     raise FileFormatError(f"{source}: 'node' is {data['node']!r}, expected 'write' or 'capture'")
 
 
-def _number(data: Any, field: str, *kinds: type) -> Any:
-    if type(data[field]) not in kinds:  # not isinstance: true is no number
-        raise InvalidInputError(f"field {field!r} is {data[field]!r}, expected {'a number' if float in kinds else 'an integer'}")
-    return data[field]
-
-
-def _indices(data: Any, field: str) -> tuple[int, ...] | None:
-    values = data[field]
-    if values is None:
-        return None
-    if not isinstance(values, list) or any(type(value) is not int for value in cast(list[Any], values)):
-        raise InvalidInputError(f"field {field!r} is {values!r}, expected a list of integers, or null")
-    return tuple(cast(list[int], values))
-
-
-def _check_choice(what: str, value: str, choices: Iterable[str]) -> None:
-    if value not in tuple(choices):
-        raise InvalidInputError(f"{what} is {value!r}, expected one of {', '.join(choices)}")
-
-
-def _check_layer(layer: int, n_layers: int, model_name: str) -> None:
-    if not 0 <= layer < n_layers:
-        raise IncompatibleError(
-            f"layer {layer} is out of range: {model_name} has {n_layers} layers, 0 to {n_layers - 1} "
-            "(0-based, the output of that block)"
-        )
-
-
-_LARGEST = 3.4e38  # of single precision, in which coefficients multiply
-
-
-def _check_coefficient(write: Write, model_name: str) -> None:
-    if not math.isfinite(write.coefficient) or abs(write.coefficient) > _LARGEST:
-        raise InvalidInputError(
-            f"the coefficient {write.coefficient} at layer {write.layer} cannot steer {model_name}: give a finite number "
-            "that fits into single precision"
-        )
-
-
-def _check_direction(write: Write, d_model: int, model_name: str) -> None:
-    direction = write.operation.direction
-    if direction.shape[-1] != d_model:
-        raise IncompatibleError(
-            f"the direction at layer {write.layer} has width {direction.shape[-1]}, but {model_name} has d_model {d_model}: "
-            "it comes from another model; use a vector extracted from this one, or transfer it first"
-        )
-    if not bool(torch.isfinite(direction).all()):
-        raise InvalidInputError(
-            f"the direction at layer {write.layer} holds NaN or infinite values and cannot steer {model_name}: extract it again"
-        )
+def _write_from_json(data: Any, source: str) -> Write:
+    condition, schedule = data.get("condition"), data.get("schedule")  # files made before there were any do not name them
+    return Write(
+        layer=number(data, "layer", int),
+        coefficient=number(data, "coefficient", int, float),
+        rows=indices(data, "rows"),
+        operation=operation_from_json(data["operation"], source=source),
+        positions=data["positions"],
+        condition=None if condition is None else CONDITIONS.from_json(condition, source=source),
+        schedule=None if schedule is None else SCHEDULES.from_json(schedule, source=source),
+    )

@@ -1,55 +1,52 @@
 """What can be done to a residual stream at one place: frozen, pure, tensor in and tensor out.
 
-An operation holds a direction. `transform` is the arithmetic, written once and used by every engine: it takes whole batches,
-so each row may carry its own direction and coefficient.
+An operation holds a direction ``v`` and perhaps a number. `transform` is the arithmetic, written once and used by every engine:
+it takes whole batches, so each row may carry its own direction, coefficient and number. Below, ``u = v / |v|``, ``h`` is the
+residual at one position, and ``h . u`` its projection, in the units of the residual stream.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.errors import FileFormatError, InvalidInputError, unknown_name
+from persona_interp.interventions.directed import Directed, norm, projection_onto
+from persona_interp.interventions.kinds import Kinds
 from persona_interp.shapes import Direction, Residual
 
-_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
+RowDirections: TypeAlias = Float[Tensor, "#batch 1 d_model"]
+Coefficients: TypeAlias = Float[Tensor, "#batch #pos 1"]
+"""By position as well as by row: a schedule makes them differ along an answer."""
+RowScalars: TypeAlias = Float[Tensor, "#batch 1 1"]
 
 
-class Operation(ABC):
-    """One kind of writing. A new kind is a frozen dataclass derived from this one, passed to `register_operation`.
+class Operation(Directed):
+    """One kind of writing. A new kind is a frozen dataclass (``eq=False``) derived from this one, passed to `register_operation`.
 
     Attributes:
         kind: its name in JSON.
         direction: the vector it works along, ``[d_model]``.
+        coefficient_range: the coefficients that make sense, ends included; None: all finite ones.
     """
 
-    kind: ClassVar[str]
-    direction: Direction
+    coefficient_range: ClassVar[tuple[float, float] | None] = None
 
     @staticmethod
     @abstractmethod
-    def transform(
-        resid: Residual, direction: Float[Tensor, "#batch 1 d_model"], coefficient: Float[Tensor, "#batch 1 1"]
-    ) -> Residual:
-        """The new residual stream; broadcasts over rows and positions, changes nothing in place, keeps the dtype of `resid`."""
+    def transform(resid: Residual, direction: RowDirections, coefficient: Coefficients, **scalars: Any) -> Residual:
+        """The new residual stream; broadcasts over rows and positions, changes nothing in place, keeps the dtype of `resid`.
 
-    @abstractmethod
-    def to_json(self) -> dict[str, Any]:
-        """The operation as JSON values, `kind` among them; exact."""
-
-    @classmethod
-    @abstractmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "operation") -> Operation:
-        """The operation back from `to_json`."""
+        `scalars` are the numbers the operation holds beside its direction (`Directed.scalars`), as keyword arguments.
+        """
 
 
-OPERATIONS: dict[str, type[Operation]] = {}
+OPERATIONS: Kinds[Operation] = Kinds("operation")
 """Every known operation by its `kind`."""
 
 
@@ -59,13 +56,7 @@ def register_operation(operation: type[Operation]) -> type[Operation]:
     Raises:
         InvalidInputError: another class already has this `kind`.
     """
-    known = OPERATIONS.get(operation.kind)
-    if known is not None and known is not operation:
-        raise InvalidInputError(
-            f"operation kind {operation.kind!r} is already registered by {known.__qualname__}: choose another `kind`"
-        )
-    OPERATIONS[operation.kind] = operation
-    return operation
+    return OPERATIONS.register(operation)
 
 
 def operation_from_json(data: Mapping[str, Any], *, source: str = "operation") -> Operation:
@@ -75,15 +66,12 @@ def operation_from_json(data: Mapping[str, Any], *, source: str = "operation") -
         UnknownNameError: the kind is not registered.
         FileFormatError: a field is missing or malformed.
     """
-    kind = data.get("kind")
-    if kind not in OPERATIONS:
-        raise unknown_name("operation kind", str(kind), OPERATIONS, f"(in {source})")
-    return OPERATIONS[kind].from_json(data, source=source)
+    return OPERATIONS.from_json(data, source=source)
 
 
 @dataclass(frozen=True, eq=False)
 class Add(Operation):
-    """Add ``coefficient * direction`` to the residual stream (activation addition, the paper's steering, section 3.2).
+    """Add ``coefficient * v`` to the residual stream (activation addition, the paper's steering, section 3.2).
 
     Attributes:
         direction: ``[d_model]``, used as it is, never normalised.
@@ -93,56 +81,126 @@ class Add(Operation):
     kind: ClassVar[str] = "add"
 
     @staticmethod
-    def transform(
-        resid: Residual, direction: Float[Tensor, "#batch 1 d_model"], coefficient: Float[Tensor, "#batch 1 1"]
-    ) -> Residual:
-        """``resid + coefficient * direction``; the product is taken in the direction's dtype, the sum in that of `resid`."""
+    def transform(resid: Residual, direction: RowDirections, coefficient: Coefficients) -> Residual:
+        """``h + coefficient * v``; the product is taken in the direction's dtype, the sum in that of `resid`."""
         return resid + (coefficient * direction).to(resid.dtype)
 
-    def to_json(self) -> dict[str, Any]:
-        """``{"kind": "add", "direction": {"dtype", "values"}}``."""
-        return {"kind": self.kind, "direction": vector_to_json(self.direction)}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "operation") -> Add:
-        """The inverse of `to_json`; raises FileFormatError naming the field."""
-        return cls(vector_from_json(data.get("direction"), source=source))
+@dataclass(frozen=True, eq=False)
+class AddPreservingNorm(Operation):
+    """Add ``coefficient * v``, then bring each position back to the norm it had: the stream is turned, not lengthened.
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Add) and same_vector(self.direction, other.direction)
+    Where the sum is zero it has no direction, and the position stays as it was.
 
-    def __hash__(self) -> int:
-        return hash((self.kind, self.direction.shape[-1], float(self.direction.double().sum())))
-
-
-register_operation(Add)
-
-
-def vector_to_json(vector: Direction) -> dict[str, Any]:
-    """A vector as dtype and decimal values; doubles hold every smaller float exactly, so the round trip is exact."""
-    values = vector.detach().to(device="cpu", dtype=torch.float64)
-    return {"dtype": str(vector.dtype).removeprefix("torch."), "values": [float(value) for value in values]}
-
-
-def vector_from_json(data: object, *, source: str) -> Direction:
-    """The inverse of `vector_to_json`.
-
-    Raises:
-        FileFormatError: not such an object, an unknown dtype, or a value that is no number.
+    Attributes:
+        direction: ``[d_model]``, used as it is, never normalised.
     """
-    if not isinstance(data, Mapping):
-        raise FileFormatError(f"{source}: field 'direction' must be an object with 'dtype' and 'values'")
-    fields = cast(Mapping[str, Any], data)
-    dtype = _DTYPES.get(str(fields.get("dtype")))
-    if dtype is None:
-        raise FileFormatError(f"{source}: direction dtype {fields.get('dtype')!r} is not one of {', '.join(_DTYPES)}")
-    values = fields.get("values")
-    numbers = cast(list[Any], values) if isinstance(values, list) else None
-    if not numbers or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
-        raise FileFormatError(f"{source}: direction 'values' must be a non-empty list of numbers")
-    return torch.tensor(numbers, dtype=torch.float64).to(dtype)
+
+    direction: Direction
+    kind: ClassVar[str] = "add_preserving_norm"
+
+    @staticmethod
+    def transform(resid: Residual, direction: RowDirections, coefficient: Coefficients) -> Residual:
+        """``(h + coefficient * v) * |h| / |h + coefficient * v|``, in single precision or better."""
+        dtype = torch.promote_types(torch.promote_types(resid.dtype, direction.dtype), torch.float32)
+        wide = resid.to(dtype)
+        added = wide + (coefficient * direction).to(dtype)
+        length = norm(added)
+        turned = added / torch.where(length > 0, length, 1) * norm(wide)
+        return torch.where(length > 0, turned, wide).to(resid.dtype)
 
 
-def same_vector(left: Tensor, right: Tensor) -> bool:
-    """Same dtype, same shape, same values, wherever they are stored."""
-    return left.dtype == right.dtype and left.shape == right.shape and bool(torch.equal(left.cpu(), right.cpu()))
+@dataclass(frozen=True, eq=False)
+class Ablate(Operation):
+    """Take the projection onto the direction away (directional ablation, Arditi et al., arXiv 2406.11717).
+
+    Its coefficient says how much of it, from 0 to 1; the length of the direction does not count.
+
+    Attributes:
+        direction: ``[d_model]``, not zero.
+    """
+
+    direction: Direction
+    kind: ClassVar[str] = "ablate"
+    normalises: ClassVar[bool] = True
+    coefficient_range: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+
+    @staticmethod
+    def transform(resid: Residual, direction: RowDirections, coefficient: Coefficients) -> Residual:
+        """``h - coefficient * (h . u) u``, in single precision or better."""
+        wide, line, length = projection_onto(resid, direction)
+        return (wide - coefficient * length * line).to(resid.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class AblateThenAdd(Operation):
+    """Take the projection onto the direction away, all of it, then add ``coefficient * v``: a dose whatever was there before.
+
+    At coefficient 0 the projection is still taken away.
+
+    Attributes:
+        direction: ``[d_model]``, not zero; added as it is.
+    """
+
+    direction: Direction
+    kind: ClassVar[str] = "ablate_then_add"
+    normalises: ClassVar[bool] = True
+
+    @staticmethod
+    def transform(resid: Residual, direction: RowDirections, coefficient: Coefficients) -> Residual:
+        """``h - (h . u) u + coefficient * v``, in single precision or better."""
+        wide, line, length = projection_onto(resid, direction)
+        return (wide - length * line + coefficient * direction).to(resid.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Clamp(Operation):
+    """Bring the projection onto the direction to a given value.
+
+    Its coefficient says how much of the way, from 0 to 1; the length of the direction does not count.
+
+    Attributes:
+        direction: ``[d_model]``, not zero.
+        projection: the value of ``h . u`` afterwards, in the units of the residual stream.
+    """
+
+    direction: Direction
+    projection: float
+    kind: ClassVar[str] = "clamp"
+    normalises: ClassVar[bool] = True
+    coefficient_range: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+
+    @staticmethod
+    def transform(resid: Residual, direction: RowDirections, coefficient: Coefficients, *, projection: RowScalars) -> Residual:
+        """``h + coefficient * (projection - h . u) u``, in single precision or better."""
+        wide, line, length = projection_onto(resid, direction)
+        return (wide + coefficient * (projection - length) * line).to(resid.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Cap(Operation):
+    """Bring the projection onto the direction down to a bound where it is above; elsewhere nothing changes.
+
+    To bound it from below, cap along the negated direction. Its coefficient says how much of the excess is taken away, from 0
+    to 1; the length of the direction does not count.
+
+    Attributes:
+        direction: ``[d_model]``, not zero.
+        bound: the largest ``h . u`` afterwards, in the units of the residual stream.
+    """
+
+    direction: Direction
+    bound: float
+    kind: ClassVar[str] = "cap"
+    normalises: ClassVar[bool] = True
+    coefficient_range: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+
+    @staticmethod
+    def transform(resid: Residual, direction: RowDirections, coefficient: Coefficients, *, bound: RowScalars) -> Residual:
+        """``h - coefficient * max(0, h . u - bound) u``, in single precision or better."""
+        wide, line, length = projection_onto(resid, direction)
+        return (wide - coefficient * (length - bound).clamp(min=0) * line).to(resid.dtype)
+
+
+for _operation in (Add, AddPreservingNorm, Ablate, AblateThenAdd, Clamp, Cap):
+    register_operation(_operation)

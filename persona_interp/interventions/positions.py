@@ -6,7 +6,7 @@ whole prompts; while generating with a KV cache each later call holds one answer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +52,10 @@ class Spans:
             return self.real & (column == end - 1)
         return self.real & (column >= end)
 
+    def steps(self) -> Int[Tensor, "batch pos"]:
+        """The step of generation each position belongs to: 0 in the prompt, k at the k-th answer token (see `schedules`)."""
+        return self.reading("answer").cumsum(dim=1)
+
     def _columns(self) -> tuple[Int[Tensor, "1 pos"], Int[Tensor, "batch 1"]]:
         column = torch.arange(self.real.shape[1], device=self.real.device).unsqueeze(0)
         return column, self.prompt_end.unsqueeze(1)
@@ -63,23 +67,61 @@ def prompts_only(real: PositionMask) -> Spans:
     return Spans(real, (real * column).amax(dim=1))
 
 
-CallMasks = Callable[[WritePositions], "Bool[Tensor, 'batch pos'] | Everywhere"]
-"""For one call of the model: the positions a `Write` touches."""
+class CallMasks(ABC):
+    """What is to be known of one call of the model before it can be written to."""
+
+    @abstractmethod
+    def __call__(self, positions: WritePositions) -> Bool[Tensor, "batch pos"] | Everywhere:
+        """The positions of the call that a `Write` touches."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> int | Int[Tensor, "batch pos"]:
+        """The step of generation each position belongs to; a number where it is the same for all."""
+
+
+class _PrefillMasks(CallMasks):
+    def __init__(self, spans: Spans) -> None:
+        self._spans = spans
+        self._known: dict[WritePositions, Bool[Tensor, "batch pos"] | Everywhere] = {}
+        self._steps: Int[Tensor, "batch pos"] | None = None
+
+    def __call__(self, positions: WritePositions) -> Bool[Tensor, "batch pos"] | Everywhere:
+        if positions not in self._known:
+            touched = self._spans.writing(positions)
+            self._known[positions] = True if bool(touched.all()) else touched
+        return self._known[positions]
+
+    @property
+    def steps(self) -> int | Int[Tensor, "batch pos"]:
+        if self._steps is None:
+            self._steps = self._spans.steps()
+        return self._steps
+
+
+class _AnswerMasks(CallMasks):
+    def __init__(self, real: PositionMask | Everywhere, steps: int | Int[Tensor, "batch pos"]) -> None:
+        self._real = real
+        self._steps = steps
+
+    def __call__(self, positions: WritePositions) -> Bool[Tensor, "batch pos"] | Everywhere:
+        return False if positions == "prompt" else self._real
+
+    @property
+    def steps(self) -> int | Int[Tensor, "batch pos"]:
+        return self._steps
 
 
 def prefill_masks(spans: Spans) -> CallMasks:
     """Masks of a call that holds whole rows or whole prompts. Each is computed once."""
-    known: dict[WritePositions, Bool[Tensor, "batch pos"] | Everywhere] = {}
-
-    def mask(positions: WritePositions) -> Bool[Tensor, "batch pos"] | Everywhere:
-        if positions not in known:
-            touched = spans.writing(positions)
-            known[positions] = True if bool(touched.all()) else touched
-        return known[positions]
-
-    return mask
+    return _PrefillMasks(spans)
 
 
-def decode_masks(positions: WritePositions) -> Everywhere:
-    """Masks of a call that holds the answer token just generated for each row."""
-    return positions != "prompt"
+def decode_masks(step: int) -> CallMasks:
+    """Masks of a call that holds the answer token just generated for each row, the `step`-th one (from 1 on)."""
+    return _AnswerMasks(True, step)
+
+
+def answer_masks(real: PositionMask, steps: Int[Tensor, "batch pos"]) -> CallMasks:
+    """Masks of a call that holds answer tokens only, at the positions in `real`."""
+    return _AnswerMasks(True if bool(real.all()) else real, steps)

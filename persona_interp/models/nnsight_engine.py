@@ -98,7 +98,7 @@ class NnsightEngine:
                 ids = nnsight.save(tracer.result)
         answers = ids[:, batch.ids.shape[1] :]
         readouts.take(read)
-        followed = readouts.layers(generating=True) or traced.writes.layers(decode_masks)
+        followed = readouts.layers(generating=True) or traced.writes.layers(decode_masks(1))
         if followed and calls[0] != answers.shape[1]:
             raise PersonaInterpError(
                 f"{answers.shape[1]} tokens were generated but {calls[0]} calls of the model were seen: the result would "

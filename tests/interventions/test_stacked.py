@@ -82,7 +82,7 @@ def test_half_precision_directions_do_not_overflow() -> None:
     direction = torch.full((D_MODEL,), 60000.0, dtype=torch.float16)
     stacked = stack_writes(InterventionGraph((Write(0, Add(direction), 3.0),)), N_ROWS)
     resid = torch.zeros(N_ROWS, WIDTH, D_MODEL)
-    assert float(stacked.apply(0, resid, decode_masks).max()) == 180000.0
+    assert float(stacked.apply(0, resid, decode_masks(1)).max()) == 180000.0
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_a_layer_with_nothing_to_do_in_a_call_is_not_touched() -> None:
     graph = InterventionGraph((Write(0, Add(torch.ones(D_MODEL)), positions="prompt"), Write(1, Add(torch.ones(D_MODEL)))))
     stacked = stack_writes(graph, N_ROWS)
     assert stacked.layers(prefill_masks(SPANS)) == (0, 1)
-    assert stacked.layers(decode_masks) == (1,)
+    assert stacked.layers(decode_masks(1)) == (1,)

@@ -7,12 +7,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.compile.stacked import StackedGraph, stack_writes
-from persona_interp.interventions.graph import InterventionGraph, WritePositions
-from persona_interp.interventions.positions import CallMasks, Everywhere, Spans, prefill_masks, prompts_only
+from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.interventions.positions import CallMasks, Spans, answer_masks, prefill_masks, prompts_only
 from persona_interp.shapes import PositionMask, Residual, TokenIds
 
 
@@ -46,7 +47,8 @@ class FollowedCalls:
     """Works out, from what a Hugging Face model is called with, which positions each call holds.
 
     A call with an empty KV cache starts a new prompt, unless its ids repeat those of the call before and add one: that is
-    generation without a cache. A call with a filled cache holds answer tokens.
+    generation without a cache. A call with a filled cache holds answer tokens: those that follow the last call without one, or
+    the first ones of an answer where there was none.
 
     Args:
         graph: what to write.
@@ -63,6 +65,7 @@ class FollowedCalls:
         self._masks: CallMasks | None = None
         self._last_ids: TokenIds | None = None
         self._last_spans: Spans | None = None
+        self._answered: tuple[int, Int[Tensor, " batch"]] | None = None
 
     def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """A forward pre-hook (with keyword arguments) of the whole model."""
@@ -71,15 +74,16 @@ class FollowedCalls:
         n_rows, width = tokens.shape[:2]
         if self._writes is None or n_rows != self._n_rows:
             self._graph.check_rows(n_rows, model_name=type(module).__name__)
-            self._writes, self._n_rows = stack_writes(self._graph, n_rows), n_rows
+            self._writes, self._n_rows, self._answered = stack_writes(self._graph, n_rows), n_rows, None
         cached = _cached_tokens(kwargs.get("past_key_values"))
         real = self._real(kwargs.get("attention_mask"), n_rows, width, tokens.device, first=cached == 0)
         if cached:
-            self._masks = _answer_masks(real)
+            self._masks = answer_masks(real, self._steps(cached, real))
             return
         spans = self._spans(ids, real)
         self._last_ids, self._last_spans = ids, spans
         self._masks = prefill_masks(spans)
+        self._answered = width, spans.steps()[:, -1]
 
     def apply(self, layer: int, resid: Residual) -> Residual:
         """The output of block `layer` as the graph wants it."""
@@ -108,20 +112,19 @@ class FollowedCalls:
             return Spans(real, self._last_spans.prompt_end)
         return prompts_only(real)
 
+    def _steps(self, cached: int, real: PositionMask) -> Int[Tensor, "batch pos"]:
+        """The steps of a call that goes on from `cached` tokens."""
+        if self._answered is None or self._answered[0] > cached:
+            self._answered = cached, torch.zeros(len(real), dtype=torch.long)  # the cache was filled elsewhere
+        width, answered = self._answered
+        column = torch.arange(cached - width + 1, cached - width + 1 + real.shape[1], device=real.device)
+        return answered.to(real.device).unsqueeze(1) + column
+
     def _continues(self, ids: TokenIds | None) -> bool:
         last = self._last_ids
         if ids is None or last is None or ids.shape != (last.shape[0], last.shape[1] + 1):
             return False
         return bool(torch.equal(ids[:, :-1], last))
-
-
-def _answer_masks(real: PositionMask) -> CallMasks:
-    everywhere = bool(real.all())
-
-    def mask(positions: WritePositions) -> PositionMask | Everywhere:
-        return False if positions == "prompt" else (everywhere or real)
-
-    return mask
 
 
 def _cached_tokens(cache: Any) -> int:

@@ -60,12 +60,13 @@ class TracedGraph:
                 if step == 0:
                     self.forward(spans)
                     continue
-                if not reading and not self.writes.layers(decode_masks):
+                masks = decode_masks(step)
+                if not reading and not self.writes.layers(masks):
                     break
                 if reading:
                     alive = self._still_alive(self.embedding.input, alive)
                     self.readouts.begin_token(alive.unsqueeze(1))
-                self._call(decode_masks, reading)
+                self._call(masks, reading)
         except OutOfOrderError:
             if step == 0:
                 raise  # not the end of the answers: a layer was asked for that the model never ran
