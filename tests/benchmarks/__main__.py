@@ -1,0 +1,94 @@
+"""What this package costs: ``python tests/benchmarks [capture extract steer memory] [--rounds N] [--output FILE.json]``.
+
+Every number is a ratio of two things run in turn in one process, a median over rounds. A bar is held against process CPU time,
+which other programs on the machine hardly touch (on an accelerator: against elapsed time).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import capturing
+import extracting
+import memory
+import steering
+import torch
+from measuring import Ratio
+from subjects import Subject, hundred_million, organism
+
+from persona_interp.cli.tables import console, table
+from persona_interp.provenance import provenance
+from persona_interp.storage import write_json
+
+PARTS = ("capture", "extract", "steer", "memory")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="of the random model (default: %(default)s)")
+    parser.add_argument("--organism-only", action="store_true", help="leave the 100 M model out")
+    parser.add_argument("--output", type=Path, metavar="FILE.json")
+    args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"unknown part {sorted(unknown)[0]!r}: choose from {', '.join(PARTS)}")
+    torch.set_num_threads(args.threads)
+    parts = args.parts or PARTS
+    results: dict[str, Any] = {}
+    rows: list[list[str]] = []
+    subjects: list[Callable[[], Subject]] = [organism] if args.organism_only else [organism, lambda: hundred_million(args.device)]
+    for made in subjects if set(parts) - {"memory"} else []:
+        subject = made()
+        held = subject.name != "organism-qwen2"
+        for name, ratio, bar in _ratios(subject, parts, args.rounds):
+            rows.append(_row(subject.name, name, ratio, bar if held or "capture of" in name else None))
+            results.setdefault(subject.name, {})[name] = {**asdict(ratio), "bar": bar if held or "capture of" in name else None}
+    if rows:
+        headings = ["model", "what", "CPU time", "elapsed", "seconds", "bar", ""]
+        sides = ["left", "left", "right", "right", "right", "right", "left"]
+        console().print(table("Time over the time of the reference", list(zip(headings, sides, strict=True)), rows))
+    if "memory" in parts:
+        peaks = memory.measure()
+        few, many = (peaks[count] for count in memory.COUNTS)
+        results["memory"] = {**{f"{count} rollouts, MiB": round(peak, 1) for count, peak in peaks.items()}, "bar": memory.BAR}
+        print(
+            f"peak memory of an extraction: {few:.0f} MiB at {memory.COUNTS[0]} rollouts, {many:.0f} MiB at {memory.COUNTS[1]}: ",
+            end="",
+        )
+        print(f"ratio {many / few:.3f}, bar {memory.BAR}, {_verdict(many / few, memory.BAR)}")
+    if args.output:
+        write_json(args.output, {"format_version": 1, "results": results, "provenance": provenance(threads=args.threads)})
+        print(f"wrote {args.output}")
+
+
+def _ratios(subject: Subject, parts: tuple[str, ...], rounds: int) -> list[tuple[str, Ratio, float | None]]:
+    found: list[tuple[str, Ratio, float | None]] = []
+    if "capture" in parts:
+        for name, ratio in capturing.measure(subject, rounds).items():
+            found.append((name, ratio, capturing.BAR if name.startswith("capture") else None))
+    if "extract" in parts:
+        found += [(name, ratio, extracting.BAR) for name, ratio in extracting.measure(subject, rounds).items()]
+    if "steer" in parts:
+        for group in steering.measure(subject, rounds).values():
+            found += [(name, ratio, None if "no steering" in name else steering.BAR) for name, ratio in group.items()]
+    return found
+
+
+def _row(subject: str, name: str, ratio: Ratio, bar: float | None) -> list[str]:
+    cpu = "-" if ratio.cpu is None else f"{ratio.cpu:.3f}"
+    held = ["-", ""] if bar is None else [f"{bar:.2f}", _verdict(ratio.decisive, bar)]
+    return [subject, name, cpu, f"{ratio.wall:.3f}", f"{ratio.seconds:.2f}", *held]
+
+
+def _verdict(ratio: float, bar: float) -> str:
+    return "met" if ratio <= bar else "missed"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The benchmarks are run by command and not by pytest; that the command works is a test all the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+
+
+def benchmarks(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, BENCHMARKS, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_a_benchmark_runs_prints_a_table_and_writes_its_numbers(tmp_path: Path) -> None:
+    ran = benchmarks("capture", "--organism-only", "--rounds", "1", "--output", tmp_path / "numbers.json")
+    assert ran.returncode == 0, ran.stderr
+    assert "capture of all layers" in ran.stdout
+    numbers = json.loads((tmp_path / "numbers.json").read_text())["results"]["organism-qwen2"]
+    assert numbers["capture of all layers"]["bar"] == 1.1
+    assert all(ratio["cpu"] > 0.2 for ratio in numbers.values())
+
+
+def test_an_unknown_part_is_refused() -> None:
+    ran = benchmarks("captures")
+    assert ran.returncode == 2
+    assert "unknown part 'captures'" in ran.stderr
