@@ -11,7 +11,11 @@ from torch import Tensor
 
 
 def blocks_of(hf_model: Any) -> Any:
-    return hf_model.transformer.h if hasattr(hf_model, "transformer") else hf_model.model.layers
+    if hasattr(hf_model, "transformer"):
+        return hf_model.transformer.h
+    if hasattr(hf_model, "gpt_neox"):
+        return hf_model.gpt_neox.layers
+    return getattr(hf_model.model, "language_model", hf_model.model).layers
 
 
 @contextmanager

@@ -7,23 +7,60 @@ something. They know no language; tests that need meaning use the trained organi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3Config,
+    Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    GptOssConfig,
+    GptOssForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "gpt2")
+"""Those that most suites run over, as `architecture`."""
+MORE_ARCHITECTURES = (
+    "qwen3",
+    "gemma2",
+    "gemma3_text",
+    "gemma3",
+    "phi3",
+    "olmo2",
+    "gpt_neox",
+    "gpt_oss",
+    "mixtral",
+    "qwen3_moe",
+)
+"""Those that only the suite of families runs over."""
+WINDOW = 4
+"""Tokens that a sliding window of these models lets a token see: fewer than any test text has."""
 N_CTX = 256
 
 _SENTENCES = (
@@ -59,11 +96,13 @@ _SPECIAL: dict[str, dict[str, str]] = {
     "mistral": {"bos_token": "<s>", "eos_token": "</s>"},  # no pad token, as in the real one
     "gpt2": {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"},
 }
+_TOKENIZED_LIKE = {"gemma2": "mistral", "phi3": "llama", "olmo2": "gpt2", "gpt_neox": "gpt2", "mixtral": "mistral"}  # else qwen2
 _EXTRA_TOKENS = {"qwen2": ["<|im_start|>"], "llama": ["<|im_start|>"]}
 
 
 def tiny_tokenizer(architecture: str) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of some 400 entries, with the special tokens and chat template of its family."""
+    """A byte-level BPE tokenizer of some 400 entries, with the special tokens and chat template of its family or one like it."""
+    architecture = architecture if architecture in ARCHITECTURES else _TOKENIZED_LIKE.get(architecture, "qwen2")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -92,7 +131,7 @@ def tiny_hf_model(architecture: str, tokenizer: PreTrainedTokenizerFast, *, seed
         **shared,
     }
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1000 * ARCHITECTURES.index(architecture))
+        torch.manual_seed(seed + 1000 * (*ARCHITECTURES, *MORE_ARCHITECTURES).index(architecture))
         if architecture == "llama":
             model: PreTrainedModel = LlamaForCausalLM(LlamaConfig(**wide))
         elif architecture == "mistral":
@@ -100,9 +139,54 @@ def tiny_hf_model(architecture: str, tokenizer: PreTrainedTokenizerFast, *, seed
             model = MistralForCausalLM(MistralConfig(**wide, sliding_window=None))
         elif architecture == "qwen2":
             model = Qwen2ForCausalLM(Qwen2Config(**wide, tie_word_embeddings=True))
-        else:
+        elif architecture == "gpt2":
             model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=N_CTX, **shared))
+        else:
+            model = _further_model(architecture, wide)
+            _scatter_gains_and_biases(model)
     return model.eval()
+
+
+def _further_model(architecture: str, wide: dict[str, Any]) -> PreTrainedModel:
+    """Wherever a class knows sliding windows, blocks with a window and without one take turns, or all have one."""
+    gemma = {**wide, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW}
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    turns = ["sliding_attention", "full_attention"] * 2
+    if architecture == "qwen3":
+        return Qwen3ForCausalLM(
+            Qwen3Config(**wide, head_dim=16, use_sliding_window=True, sliding_window=WINDOW, layer_types=turns[::-1])
+        )
+    if architecture == "gemma2":
+        return Gemma2ForCausalLM(Gemma2Config(**gemma))
+    if architecture == "gemma3_text":
+        return Gemma3ForCausalLM(Gemma3TextConfig(**gemma, layer_types=turns))
+    if architecture == "gemma3":
+        text = Gemma3TextConfig(**gemma, layer_types=turns)
+        eyes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        eyes |= {"image_size": 8, "patch_size": 4, "model_type": "siglip_vision_model"}
+        return Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=eyes, mm_tokens_per_image=4))
+    if architecture == "phi3":
+        return Phi3ForCausalLM(Phi3Config(**wide, original_max_position_embeddings=N_CTX, sliding_window=WINDOW))
+    if architecture == "olmo2":
+        return Olmo2ForCausalLM(Olmo2Config(**wide))
+    if architecture == "gpt_neox":
+        return GPTNeoXForCausalLM(GPTNeoXConfig(**{name: wide[name] for name in wide if name != "num_key_value_heads"}))
+    if architecture == "gpt_oss":
+        yarn = {"rope_type": "yarn", "rope_theta": 150000.0, "factor": 2.0, "original_max_position_embeddings": N_CTX // 2}
+        return GptOssForCausalLM(GptOssConfig(**wide, **experts, head_dim=8, sliding_window=WINDOW, rope_parameters=yarn))
+    if architecture == "mixtral":
+        return MixtralForCausalLM(MixtralConfig(**wide, **experts, sliding_window=WINDOW))
+    assert architecture == "qwen3_moe"
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "mlp_only_layers": [1]}
+    return Qwen3MoeForCausalLM(Qwen3MoeConfig(**wide, **experts))
+
+
+def _scatter_gains_and_biases(model: PreTrainedModel) -> None:
+    """They start as ones and zeros, with which a forgotten one would go unseen."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1 or name.endswith("bias"):
+                parameter.add_(0.2 * torch.randn_like(parameter))
 
 
 def save_tiny_model(architecture: str, folder: Path, *, seed: int = 0) -> Path:

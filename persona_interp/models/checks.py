@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from persona_interp.errors import UnsupportedError
-from persona_interp.models.families import FamilyLayout
+from persona_interp.models.families import FamilyLayout, text_config
 from persona_interp.models.inference import inference_only
 
 
@@ -32,7 +32,8 @@ def verified_blocks(hf_model: nn.Module, layout: FamilyLayout, model_name: str) 
         raise UnsupportedError(
             f"{model_name}: its blocks are of different kinds ({', '.join(sorted(kinds))}), a layer would mean several things"
         )
-    d_model = _width(hf_model)
+    config: Any = hf_model.config
+    d_model = int(text_config(config).hidden_size)
     for layer, output in enumerate(_block_outputs(hf_model, blocks)):
         if not isinstance(output, Tensor) or output.shape != (1, 2, d_model):
             got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -52,11 +53,6 @@ def _component(hf_model: nn.Module, layout: FamilyLayout, name: str, model_name:
             f"{model_name} ({type(hf_model).__name__}) has no module {path!r}, which layout {layout.model_type!r} names as its "
             f"{name}; print(model) shows the paths, correct the FamilyLayout"
         ) from error
-
-
-def _width(hf_model: nn.Module) -> int:
-    config: Any = hf_model.config
-    return int(config.hidden_size)
 
 
 def _block_outputs(hf_model: nn.Module, blocks: list[nn.Module]) -> list[Any]:

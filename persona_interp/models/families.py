@@ -21,6 +21,7 @@ class FamilyLayout:
         embedding: called with the token ids.
         final_norm: between the last block and the unembedding.
         unembedding: from the residual stream to the vocabulary.
+        context: names, in the text part of the config, of the numbers of tokens a text may have; the smallest counts.
     """
 
     model_type: str
@@ -28,6 +29,7 @@ class FamilyLayout:
     embedding: str = "model.embed_tokens"
     final_norm: str = "model.norm"
     unembedding: str = "lm_head"
+    context: tuple[str, ...] = ("max_position_embeddings",)
 
 
 FAMILIES: dict[str, FamilyLayout] = {}
@@ -49,9 +51,32 @@ def register_family(layout: FamilyLayout) -> FamilyLayout:
     return layout
 
 
-for _model_type in ("llama", "mistral", "qwen2"):
-    register_family(FamilyLayout(_model_type))
+register_family(FamilyLayout("llama"))
+register_family(FamilyLayout("mistral"))
+register_family(FamilyLayout("qwen2"))
 register_family(FamilyLayout("gpt2", blocks="transformer.h", embedding="transformer.wte", final_norm="transformer.ln_f"))
+register_family(FamilyLayout("qwen3"))
+register_family(FamilyLayout("gemma2"))
+register_family(FamilyLayout("gemma3_text"))
+# the checkpoints that also see images; only their text part is run, read and written
+register_family(
+    FamilyLayout(
+        "gemma3",
+        blocks="model.language_model.layers",
+        embedding="model.language_model.embed_tokens",
+        final_norm="model.language_model.norm",
+    )
+)
+# beyond the second number all rows of a batch change their rotary frequencies as soon as one of them is that long, and the KV
+# cache is thrown away in mid-answer: a row would depend on its neighbours, and on whether it was generated or read
+register_family(FamilyLayout("phi3", context=("max_position_embeddings", "original_max_position_embeddings")))
+register_family(FamilyLayout("olmo2"))
+register_family(
+    FamilyLayout("gpt_neox", blocks="gpt_neox.layers", embedding="gpt_neox.embed_in", final_norm="gpt_neox.final_layer_norm")
+)
+register_family(FamilyLayout("gpt_oss"))
+register_family(FamilyLayout("mixtral"))
+register_family(FamilyLayout("qwen3_moe"))
 
 
 def layout_of(config: Any) -> FamilyLayout:
@@ -70,3 +95,25 @@ def layout_of(config: Any) -> FamilyLayout:
             '                                 final_norm="model.norm", unembedding="lm_head"))'
         )
     return FAMILIES[model_type]
+
+
+def text_config(config: Any) -> Any:
+    """The part of a Hugging Face config that describes the language model: itself, unless it also describes other senses."""
+    return config.get_text_config(decoder=True)
+
+
+def context_length(config: Any) -> int:
+    """How many tokens, prompt and answer together, a model of this config can be given.
+
+    Raises:
+        UnsupportedError: as `layout_of`; or the config lacks a number that the layout names.
+    """
+    layout, text = layout_of(config), text_config(config)
+    numbers = {name: getattr(text, name, None) for name in layout.context}
+    for name, number in numbers.items():
+        if not isinstance(number, int):
+            raise UnsupportedError(
+                f"the config of this {layout.model_type!r} model says {name}={number!r}, which its layout names as context: name "
+                "the numbers in it that say how many tokens fit, FamilyLayout(context=(...,))"
+            )
+    return min(numbers.values())

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from persona_interp.errors import FileFormatError
+from persona_interp.models.families import text_config
 
 _SAMPLES = 256
 _CONFIG_ESSENTIALS = (
@@ -85,6 +86,7 @@ def fingerprint(hf_model: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     config: Any = hf_model.config
+    config = text_config(config)
     essentials = {key: getattr(config, key, None) for key in _CONFIG_ESSENTIALS}
     digest.update(json.dumps(essentials, sort_keys=True, default=str).encode())
     for name, parameter in sorted(hf_model.named_parameters()):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.compile.hooks import FollowedCalls, hooked
 from persona_interp.interventions.graph import InterventionGraph
-from persona_interp.models.families import layout_of
+from persona_interp.models.families import layout_of, text_config
 
 
 @contextmanager
@@ -53,7 +53,8 @@ def steered(
             "steered() writes only: read residuals with SteerableModel.capture or .generate, which take the same graph"
         )
     blocks = list(hf_model.get_submodule(layout.blocks).children())
-    graph.check(n_layers=len(blocks), d_model=int(config.hidden_size), model_name=config.name_or_path or type(hf_model).__name__)
+    d_model = int(text_config(config).hidden_size)
+    graph.check(n_layers=len(blocks), d_model=d_model, model_name=config.name_or_path or type(hf_model).__name__)
     calls = FollowedCalls(graph, attention_mask, n_prompt)
     layers = {write.layer for write in graph.writes}
     start = hf_model.register_forward_pre_hook(calls.begin, with_kwargs=True)

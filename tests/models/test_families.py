@@ -3,31 +3,42 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import oracle
 import pytest
 import torch
 from torch import nn
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM, Phi3Config, Phi3ForCausalLM
 
 from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError
 from persona_interp.models.checks import verified_blocks
-from persona_interp.models.families import FAMILIES, FamilyLayout, layout_of, register_family
+from persona_interp.models.families import FAMILIES, FamilyLayout, context_length, layout_of, register_family
 from persona_interp.models.identity import ModelIdentity, fingerprint
 from persona_interp.models.steerable import SteerableModel
 
 TinyHf = Callable[[str], Any]
 
 
-def neox() -> GPTNeoXForCausalLM:
+def bigcode() -> GPTBigCodeForCausalLM:
     torch.manual_seed(0)
-    config = GPTNeoXConfig(
+    return GPTBigCodeForCausalLM(GPTBigCodeConfig(vocab_size=400, n_embd=16, n_layer=2, n_head=2, n_positions=64)).eval()
+
+
+def long_phi3() -> Phi3ForCausalLM:
+    """With other rotary frequencies for texts of more than 16 tokens, as in the checkpoints for 128 k tokens."""
+    torch.manual_seed(0)
+    config = Phi3Config(
         vocab_size=400,
-        hidden_size=16,
+        hidden_size=32,
+        intermediate_size=64,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        original_max_position_embeddings=16,
+        rope_parameters={"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 1e4},
+        initializer_range=0.25,
+        pad_token_id=0,
     )
-    return GPTNeoXForCausalLM(config).eval()
+    return Phi3ForCausalLM(config).eval()
 
 
 def test_every_known_layout_fits_its_model(tiny_hf: TinyHf, architecture: str) -> None:
@@ -36,18 +47,17 @@ def test_every_known_layout_fits_its_model(tiny_hf: TinyHf, architecture: str) -
 
 
 def test_unknown_architecture_says_which_lines_add_it_and_they_do(tiny_hf: TinyHf, monkeypatch: pytest.MonkeyPatch) -> None:
-    hf_model, (_, tokenizer) = neox(), tiny_hf("gpt2")
+    hf_model, (_, tokenizer) = bigcode(), tiny_hf("gpt2")
     with pytest.raises(
-        UnsupportedError, match=r"'gpt_neox' is not known \(known: gpt2, llama.*\n.*import FamilyLayout"
+        UnsupportedError, match=r"'gpt_bigcode' is not known \(known: .*gpt2, .*llama.*\n.*import FamilyLayout"
     ) as caught:
-        SteerableModel(hf_model, tokenizer, name="neox")
+        SteerableModel(hf_model, tokenizer, name="bigcode")
     monkeypatch.setattr("persona_interp.models.families.FAMILIES", dict(FAMILIES))
     lines = "\n".join(line.strip() for line in str(caught.value).splitlines()[1:])
-    for wrong, right in {"model.layers": "gpt_neox.layers", "model.embed_tokens": "gpt_neox.embed_in"}.items():
-        lines = lines.replace(wrong, right)
-    lines = lines.replace("model.norm", "gpt_neox.final_layer_norm")
+    for wrong, right in {"layers": "h", "embed_tokens": "wte", "norm": "ln_f"}.items():
+        lines = lines.replace(f"model.{wrong}", f"transformer.{right}")
     exec(lines)  # noqa: S102 (the lines of the error message are what is tested)
-    assert SteerableModel(hf_model, tokenizer, name="neox").n_layers == 2
+    assert SteerableModel(hf_model, tokenizer, name="bigcode").n_layers == 2
 
 
 @pytest.mark.parametrize("part", ["blocks", "embedding", "final_norm", "unembedding"])
@@ -87,6 +97,33 @@ def test_a_layout_whose_blocks_are_something_else_is_refused(tiny_hf: TinyHf) ->
     layout = FamilyLayout("llama", blocks="model.layers.0.mlp")
     with pytest.raises(UnsupportedError, match="blocks are of different kinds"):
         verified_blocks(hf_model, layout, "mine")
+
+
+def test_a_long_context_in_which_rows_would_depend_on_their_neighbours_is_not_offered(tiny_hf: TinyHf) -> None:
+    """Phi-3 rotates all rows of a batch with other frequencies when one of them is long, and generating throws its KV cache away
+    when it gets there. So batched would not equal one by one, nor reading an answer generating it: such texts are refused."""
+    hf_model = long_phi3()
+    short, long = torch.arange(5, 13), torch.arange(30, 54)
+    batch = torch.stack([torch.cat([torch.zeros(16, dtype=torch.long), short]), long])
+    mask = (batch > 0).long()
+    places = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    with torch.no_grad():
+        together = hf_model(input_ids=batch, attention_mask=mask, position_ids=places, use_cache=False).logits[0, -1]
+        alone = hf_model(input_ids=short.unsqueeze(0), use_cache=False).logits[0, -1]
+    oracle.assert_not_close(together, alone, by=1.0)
+    model = SteerableModel(hf_model, tiny_hf("qwen2")[1], name="long")
+    assert model.n_ctx == 16
+    assert torch.allclose(model.next_token_logits([short.tolist(), long[:16].tolist()])[0], alone, atol=1e-5)
+    with pytest.raises(InvalidInputError, match=r"row 1 does not fit into the context of long: 24 tokens.*context is 16"):
+        model.next_token_logits([short.tolist(), long.tolist()])
+
+
+def test_a_context_that_the_config_does_not_name_is_an_error(tiny_hf: TinyHf, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_hf("llama")[0].config
+    assert context_length(config) == 256
+    monkeypatch.setitem(FAMILIES, "llama", FamilyLayout("llama", context=("seq_length",)))
+    with pytest.raises(UnsupportedError, match=r"'llama' model says seq_length=None, .*FamilyLayout\(context="):
+        context_length(config)
 
 
 def test_a_model_type_has_one_layout() -> None:
