@@ -17,7 +17,7 @@ from persona_interp.models.batching import LOGITS_PER_BATCH, ROWS_PER_BATCH, Pad
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
 from persona_interp.models.checks import verified_blocks
 from persona_interp.models.engine import Engine
-from persona_interp.models.families import layout_of
+from persona_interp.models.families import context_length, layout_of, text_config
 from persona_interp.models.identity import ModelIdentity, fingerprint
 from persona_interp.models.nnsight_engine import NnsightEngine
 from persona_interp.models.results import AnswerLikelihood, Generation
@@ -62,8 +62,8 @@ class SteerableModel:
         self.config: Any = hf_model.config
         self.layout = layout_of(self.config)
         self.n_layers = len(verified_blocks(hf_model, self.layout, name))
-        self.d_model = int(self.config.hidden_size)
-        self.n_ctx = int(self.config.max_position_embeddings)
+        self.d_model = int(text_config(self.config).hidden_size)
+        self.n_ctx = context_length(self.config)
         self.chat = ChatFormat(tokenizer, getattr(hf_model, "generation_config", None))
         self._engine: Engine = NnsightEngine(hf_model, tokenizer, self.layout, remote=remote)
 
@@ -200,7 +200,7 @@ class SteerableModel:
                     results[row] = AnswerLikelihood(_token_log_probs(logits[place], tokenised[row].answer_ids))
                 bar.advance(len(rows))
 
-            logits_a_row = self.config.vocab_size * max((len(row.answer_ids) for row in tokenised), default=0)
+            logits_a_row = text_config(self.config).vocab_size * max((len(row.answer_ids) for row in tokenised), default=0)
             most = min(ROWS_PER_BATCH, max(1, LOGITS_PER_BATCH // max(1, logits_a_row)))
             run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
         return [result for result in results if result is not None]
@@ -216,7 +216,7 @@ class SteerableModel:
         graph = InterventionGraph((graph or _NOTHING).writes)
         self._check(graph, len(prompt_ids))
         self._check_lengths([len(ids) for ids in prompt_ids], 0)
-        results = torch.zeros(len(prompt_ids), self.config.vocab_size)
+        results = torch.zeros(len(prompt_ids), text_config(self.config).vocab_size)
 
         def run(rows: list[int]) -> None:
             batch = self._pad([prompt_ids[row] for row in rows])
