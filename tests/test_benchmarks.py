@@ -20,7 +20,7 @@ def benchmarks(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_a_benchmark_runs_prints_a_table_and_writes_its_numbers(tmp_path: Path) -> None:
     ran = benchmarks("capture", "--organism-only", "--rounds", "1", "--output", tmp_path / "numbers.json")
     assert ran.returncode == 0, ran.stderr
-    assert "capture of all layers" in ran.stdout
+    assert "organism-qwen2 │ capture" in ran.stdout
     numbers = json.loads((tmp_path / "numbers.json").read_text())["results"]["organism-qwen2"]
     assert numbers["capture of all layers"]["bar"] == 1.1
     assert all(ratio["cpu"] > 0.2 for ratio in numbers.values())
