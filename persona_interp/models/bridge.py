@@ -1,0 +1,82 @@
+"""The weights of a loaded model seen through TransformerLens: its hook names, caches and tools on the very same tensors.
+
+TransformerLens builds its bridge into the module tree it is given and switches that tree to eager attention. So it is given a
+tree of its own here, whose parameters are those of the user's model: that model keeps its modules, its config and its attention.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from importlib.metadata import version
+from typing import Any
+
+from torch import nn
+
+from persona_interp.errors import UnsupportedError
+
+
+def transformer_lens_bridge(hf_model: nn.Module, tokenizer: Any, *, name: str) -> Any:
+    """A ``transformer_lens`` ``TransformerBridge`` over the weights of `hf_model`, which is not changed.
+
+    Parameters are shared, so memory does not grow and training one trains the other. The bridge is in evaluation mode and uses
+    eager attention whatever `hf_model` uses: the others do not hand out the attention patterns that TransformerLens hooks. Hooks
+    that are on `hf_model` now are on the bridge too. What rewrites weights, as ``bridge.enable_compatibility_mode()`` does, makes
+    copies of them.
+
+    Args:
+        hf_model: a loaded Hugging Face model.
+        tokenizer: its tokenizer; copied, because TransformerLens needs a pad token and may set one.
+        name: how errors call the model.
+
+    Raises:
+        UnsupportedError: TransformerLens has no adapter for the class of `hf_model`, or the weights are not on this machine.
+    """
+    architecture = type(hf_model).__name__
+    if any(parameter.is_meta for parameter in hf_model.parameters()):
+        raise UnsupportedError(
+            f"the weights of {name} are not in memory (remote or offloaded), so TransformerLens cannot run them: load the model "
+            "on this machine, without remote=True"
+        )
+    sources = _transformer_lens()
+    tree = _same_weights(hf_model)
+    tree.set_attn_implementation("eager")
+    try:
+        bridge = sources.build_bridge_from_module(
+            tree.eval(), architecture, hf_config=copy.deepcopy(tree.config), model_name=name
+        )
+    except ValueError as error:
+        if "Unsupported architecture" not in str(error):
+            raise
+        raise UnsupportedError(
+            f"TransformerLens {version('transformer-lens')} has no adapter for {architecture}, the class of {name}: register one "
+            "with its ArchitectureAdapterFactory, or use generate(), capture() or steered(), which need none"
+        ) from error
+    _give_tokenizer(bridge, tokenizer, sources)
+    return bridge
+
+
+def _same_weights(hf_model: nn.Module) -> Any:
+    """A second module tree with the parameters and stored buffers of `hf_model`, and copies of everything else."""
+    shared = [*hf_model.parameters(), *hf_model.state_dict(keep_vars=True).values()]
+    return copy.deepcopy(hf_model, {id(tensor): tensor for tensor in shared})
+
+
+def _transformer_lens() -> Any:
+    """The module that builds bridges; importing it silences the messages of transformers, which is undone."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    try:
+        from transformer_lens.model_bridge import sources
+    finally:
+        logger.setLevel(level)
+    return sources
+
+
+def _give_tokenizer(bridge: Any, tokenizer: Any, sources: Any) -> None:
+    """TransformerLens would read the tokenizer again from where it was loaded; one made in memory has no such place."""
+    own = copy.deepcopy(tokenizer)
+    own.pad_token = own.pad_token or own.eos_token
+    own.bos_token = own.bos_token or own.eos_token
+    bridge.cfg.tokenizer_prepends_bos, bridge.cfg.tokenizer_appends_eos = sources.detect_tokenizer_bos_eos(own)
+    bridge.tokenizer = own
