@@ -14,6 +14,7 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.batching import LOGITS_PER_BATCH, ROWS_PER_BATCH, PaddedBatch, pad, run_in_batches
+from persona_interp.models.bridge import transformer_lens_bridge
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
 from persona_interp.models.checks import verified_blocks
 from persona_interp.models.engine import Engine
@@ -85,6 +86,21 @@ class SteerableModel:
 
     def __repr__(self) -> str:
         return f"SteerableModel({self.name!r}, n_layers={self.n_layers}, d_model={self.d_model}, {self.dtype}, {self.device})"
+
+    def bridge(self) -> Any:
+        """A ``TransformerBridge`` of TransformerLens over the same weights; see `models.bridge` for what it shares.
+
+        A new one each time, so hooks left on one are not on the next. Texts are tokenised as TransformerLens does it, which may
+        put a token in front: give it ids where that matters, for example those of `chat`.
+
+        Example:
+            >>> with transformer_lens_hooks(model.bridge(), vector.graph(coefficient=1.5)) as bridge:
+            ...     logits, cache = bridge.run_with_cache("How are you?")
+
+        Raises:
+            UnsupportedError: TransformerLens has no adapter for the architecture, or the weights are not on this machine.
+        """
+        return transformer_lens_bridge(self.hf_model, self.tokenizer, name=self.name)
 
     def generate(
         self,
