@@ -19,10 +19,19 @@ if TYPE_CHECKING:
     from persona_interp.errors import PersonaInterpError as PersonaInterpError
     from persona_interp.evaluation.dose import DoseResponse as DoseResponse
     from persona_interp.evaluation.dose import dose_response as dose_response
+    from persona_interp.interventions.conditions import ProjectionCondition as ProjectionCondition
     from persona_interp.interventions.graph import Capture as Capture
     from persona_interp.interventions.graph import InterventionGraph as InterventionGraph
     from persona_interp.interventions.graph import Write as Write
+    from persona_interp.interventions.operations import Ablate as Ablate
+    from persona_interp.interventions.operations import AblateThenAdd as AblateThenAdd
     from persona_interp.interventions.operations import Add as Add
+    from persona_interp.interventions.operations import AddPreservingNorm as AddPreservingNorm
+    from persona_interp.interventions.operations import Cap as Cap
+    from persona_interp.interventions.operations import Clamp as Clamp
+    from persona_interp.interventions.schedules import ExponentialDecay as ExponentialDecay
+    from persona_interp.interventions.schedules import LinearRamp as LinearRamp
+    from persona_interp.interventions.schedules import StepTable as StepTable
     from persona_interp.judges.registry import load_judge as load_judge
     from persona_interp.models.registry import load_model as load_model
     from persona_interp.models.sampling import Sampling as Sampling
@@ -49,6 +58,15 @@ _HOMES = {
     "Write": "interventions.graph",
     "Capture": "interventions.graph",
     "Add": "interventions.operations",
+    "AddPreservingNorm": "interventions.operations",
+    "Ablate": "interventions.operations",
+    "AblateThenAdd": "interventions.operations",
+    "Clamp": "interventions.operations",
+    "Cap": "interventions.operations",
+    "ProjectionCondition": "interventions.conditions",
+    "LinearRamp": "interventions.schedules",
+    "ExponentialDecay": "interventions.schedules",
+    "StepTable": "interventions.schedules",
     "steered": "models.steered",
     "load_judge": "judges.registry",
     "dose_response": "evaluation.dose",

@@ -29,8 +29,8 @@ class Condition(Directed):
 
     @staticmethod
     @abstractmethod
-    def holds(resid: Residual, direction: Float[Tensor, "#batch 1 d_model"], **scalars: Any) -> PositionMask:
-        """Where it holds. `scalars` are its numbers (`Directed.scalars`), ``[#batch 1 1]`` each, as keyword arguments."""
+    def holds(resid: Residual, direction: Float[Tensor, "#batch 1 d_model"], *args: Any, **scalars: Any) -> PositionMask:
+        """Where it holds. A kind names its numbers (`Directed.scalars`) as keyword arguments, as in `Operation.transform`."""
 
 
 CONDITIONS: Kinds[Condition] = Kinds("condition")

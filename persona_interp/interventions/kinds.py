@@ -66,7 +66,7 @@ class Kinds(dict[str, type[T]], Generic[T]):
         if not isinstance(data, Mapping):
             raise FileFormatError(f"{source}: field {self._what!r} must be an object with 'kind', got {data!r}")
         fields = cast(Mapping[str, Any], data)
-        kind = fields.get("kind")
+        kind = str(fields.get("kind"))
         if kind not in self:
-            raise unknown_name(f"{self._what} kind", str(kind), self, f"(in {source})")
+            raise unknown_name(f"{self._what} kind", kind, self, f"(in {source})")
         return self[kind].from_json(fields, source=source)

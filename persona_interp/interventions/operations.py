@@ -39,10 +39,11 @@ class Operation(Directed):
 
     @staticmethod
     @abstractmethod
-    def transform(resid: Residual, direction: RowDirections, coefficient: Coefficients, **scalars: Any) -> Residual:
+    def transform(resid: Residual, direction: RowDirections, coefficient: Coefficients, *args: Any, **scalars: Any) -> Residual:
         """The new residual stream; broadcasts over rows and positions, changes nothing in place, keeps the dtype of `resid`.
 
-        `scalars` are the numbers the operation holds beside its direction (`Directed.scalars`), as keyword arguments.
+        A kind that holds numbers beside its direction (`Directed.scalars`) names them as keyword arguments, ``[#batch 1 1]``
+        each; ``*args`` is there only so that a type checker allows that.
         """
 
 

@@ -12,8 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.interventions.conditions import Condition
 from persona_interp.interventions.graph import InterventionGraph, Write
-from persona_interp.interventions.operations import Add
+from persona_interp.interventions.operations import Add, Operation
+from persona_interp.interventions.schedules import Schedule
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.vectors.basis import HasIdentity, check_combinable, check_fits, identity_of, same_basis
 from persona_interp.vectors.massive import MassiveDimension
@@ -229,14 +231,26 @@ class PersonaVector:
         layers: Sequence[int] | None = None,
         positions: Literal["all", "prompt", "response"] = "all",
         rows: Sequence[int] | None = None,
+        *,
+        operation: Callable[[Tensor], Operation] = Add,
+        condition: Callable[[Tensor], Condition] | Condition | None = None,
+        schedule: Schedule | None = None,
     ) -> InterventionGraph:
-        """The intervention that adds ``coefficient * direction`` to the output of each block.
+        """The intervention that adds ``coefficient * direction`` to the output of each block, or does something else with it.
+
+        Example:
+            >>> vector.graph(layers=[12], operation=Ablate)
+            >>> vector.graph(layers=[12], operation=lambda direction: Cap(direction, bound=4.0))
+            >>> vector.graph(-1.5, layers=[12], condition=lambda direction: ProjectionCondition(direction, threshold=2.0))
 
         Args:
-            coefficient: multiplies the vector as it is, whatever its norm.
+            coefficient: multiplies the vector as it is, whatever its norm; for `Ablate`, `Clamp` and `Cap` from 0 to 1.
             layers: which blocks; every layer of the vector if None.
             positions: ``response`` starts at the last prompt token, which predicts the first answer token.
             rows: which rows of the batch; all if None.
+            operation: what to do with the direction of each layer: called with it, returns the operation.
+            condition: where to do it, by row and position: one condition for every layer, or called with each layer's direction.
+            schedule: how the coefficient changes while an answer is generated.
 
         Raises:
             InvalidInputError: the coefficient is not a finite number, or the vector has no such layer.
@@ -248,7 +262,15 @@ class PersonaVector:
         chosen_rows = None if rows is None else tuple(rows)
         return InterventionGraph(
             tuple(
-                Write(layer=layer, operation=Add(self.at(layer)), coefficient=number, positions=positions, rows=chosen_rows)
+                Write(
+                    layer=layer,
+                    operation=operation(self.at(layer)),
+                    coefficient=number,
+                    positions=positions,
+                    rows=chosen_rows,
+                    condition=condition(self.at(layer)) if callable(condition) else condition,
+                    schedule=schedule,
+                )
                 for layer in chosen
             )
         )

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from persona_interp.errors import IncompatibleError, InvalidInputError
+from persona_interp.interventions.conditions import ProjectionCondition
 from persona_interp.interventions.graph import Write
+from persona_interp.interventions.operations import Ablate, Cap
+from persona_interp.interventions.schedules import LinearRamp
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.vectors.massive import MassiveDimension
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -170,6 +173,22 @@ def test_a_graph_adds_the_directions_as_they_are() -> None:
         vector.graph(layers=[1])
     with pytest.raises(InvalidInputError, match="no layer was given"):
         vector.graph(layers=[])
+
+
+def test_a_graph_does_something_else_with_each_layers_own_direction() -> None:
+    vector, ramp = make(layers=(0, 2)), LinearRamp(0, 1, 5)
+    graph = vector.graph(
+        0.5,
+        operation=lambda direction: Cap(direction, bound=2.0),
+        condition=lambda direction: ProjectionCondition(direction, threshold=1.0),
+        schedule=ramp,
+    )
+    assert graph.writes == tuple(
+        Write(layer, Cap(vector.at(layer), 2.0), 0.5, condition=ProjectionCondition(vector.at(layer), 1.0), schedule=ramp)
+        for layer in (0, 2)
+    )
+    (ablation,) = vector.graph(layers=[2], operation=Ablate, condition=graph.writes[0].condition).writes
+    assert ablation == Write(2, Ablate(vector.at(2)), condition=ProjectionCondition(vector.at(0), 1.0))
 
 
 def test_a_model_of_another_shape_is_refused_by_both_names() -> None:
