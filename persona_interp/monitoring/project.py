@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.interventions.graph import Capture, InterventionGraph
+from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.chats import Chat
 from persona_interp.monitoring.projection import Axis, ChatProjection, Projections, TurnProjection, Unit
 from persona_interp.monitoring.rows import Text, TurnRow, chunks, shared_rows, token_texts, turn_rows
 from persona_interp.provenance import provenance
 from persona_interp.vectors.persona_vector import PersonaVector
+
+Values: TypeAlias = tuple[float, ...]
 
 _BYTES_AT_ONCE = 2**28
 """Of residuals at single tokens held in memory: they are projected and dropped before the next texts are read."""
@@ -107,21 +111,40 @@ def _read_means(
     model: SteerableModel, axes: Sequence[Axis], turns: Sequence[TurnRow], batch_size: int | None
 ) -> list[list[TurnProjection]]:
     """Means and last prompt tokens alone: a row a turn, averaged while the model runs."""
+    read = mean_projections(model, axes, [turn.tokenised for turn in turns], batch_size=batch_size)
+    return [
+        [
+            TurnProjection(turn.prompt, turn.answer, None if turn.plain else last, mean)
+            for turn, (last, mean) in zip(turns, per_row, strict=True)
+        ]
+        for per_row in read
+    ]
+
+
+def mean_projections(
+    model: SteerableModel, axes: Sequence[Axis], rows: Sequence[TokenisedAnswer], *, batch_size: int | None = None
+) -> list[list[tuple[Values | None, Values | None]]]:
+    """For each axis and row: at the last prompt token, and the mean over the answer, each at the axis's layers.
+
+    None where the row has no such token that passes through the model.
+
+    Raises:
+        InvalidInputError: a row does not fit into the context.
+        PersonaInterpError: residuals are NaN or infinite.
+    """
     layers = _all_layers(axes)
     last, mean = Capture("prompt_last", layers=layers), Capture("answer", layers=layers)
-    results = model.capture([turn.tokenised for turn in turns], InterventionGraph((last, mean)), batch_size=batch_size)
-    found: list[list[TurnProjection]] = []
+    results = model.capture(rows, InterventionGraph((last, mean)), batch_size=batch_size)
+    found: list[list[tuple[Values | None, Values | None]]] = []
     for axis in axes:
-        rows = [layers.index(layer) for layer in axis.layers]
+        wanted = [layers.index(layer) for layer in axis.layers]
         found.append(
             [
-                TurnProjection(
-                    turn.prompt,
-                    turn.answer,
-                    None if turn.plain or last not in read else _listed(axis, read[last][rows]),
-                    None if mean not in read else _listed(axis, read[mean][rows]),
+                (
+                    None if last not in read else _listed(axis, read[last][wanted]),
+                    None if mean not in read else _listed(axis, read[mean][wanted]),
                 )
-                for turn, read in zip(turns, results, strict=True)
+                for read in results
             ]
         )
     return found
@@ -163,7 +186,7 @@ def _turn(turn: TurnRow, texts: Sequence[str], values: Tensor, start: int) -> Tu
     )
 
 
-def _listed(axis: Axis, resid: Tensor) -> tuple[float, ...]:
+def _listed(axis: Axis, resid: Tensor) -> Values:
     values = axis.project(resid)
     _check_finite(values)
     return tuple(values.tolist())
