@@ -69,7 +69,8 @@ def _block_outputs(hf_model: nn.Module, blocks: list[nn.Module]) -> list[Any]:
         for layer, block in enumerate(blocks):
             stack.callback(block.register_forward_hook(keep(layer)).remove)
         ids = torch.zeros(1, 2, dtype=torch.long, device=_input_device(hf_model))
-        hf_model(input_ids=ids, use_cache=False)
+        # with a mask: without one, transformers looks at values for the seams of packed texts, and the meta device has none
+        hf_model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     return outputs
 
 

@@ -104,10 +104,10 @@ def load_hf_model(location: str, options: LoadOptions, *, local: bool, weights: 
         config = AutoConfig.from_pretrained(location, **access)
         layout_of(config)
         if not weights:
-            # eager: the other attentions look at mask values, and the meta device has none
-            eager: dict[str, Any] = {"attn_implementation": "eager", "trust_remote_code": options.trust_remote_code}
+            # the other attentions look at mask values, the other ways through experts at routes, and the meta device has none
+            valueless = {"attn_implementation": "eager", "experts_implementation": "batched_mm"}
             with torch.device("meta"):
-                return AutoModelForCausalLM.from_config(config, **eager).eval()
+                return AutoModelForCausalLM.from_config(config, trust_remote_code=options.trust_remote_code, **valueless).eval()
         placement = {"device_map": options.device_map} if options.device_map is not None else {}
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             location, config=config, dtype=options.torch_dtype() or "auto", output_loading_info=True, **placement, **access

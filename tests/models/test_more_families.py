@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import oracle
 import pytest
 import torch
-from tiny import MORE_ARCHITECTURES, N_CTX, WINDOW, tiny_hf_model, tiny_tokenizer
+from tiny import ARCHITECTURES, MORE_ARCHITECTURES, N_CTX, WINDOW, tiny_hf_model, tiny_tokenizer
 from torch import Tensor
 
 from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write, WritePositions
 from persona_interp.interventions.operations import Add
 from persona_interp.models.chat import TokenisedAnswer
-from persona_interp.models.families import text_config
+from persona_interp.models.checks import verified_blocks
+from persona_interp.models.families import layout_of, text_config
+from persona_interp.models.loading import LoadOptions, load_hf_model
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
@@ -99,6 +102,15 @@ def test_the_layout_names_the_stream_from_embedding_to_unembedding(model: Steera
         handle.remove()
     for before, after in pairwise(chain):
         assert torch.equal(left[before], came[after])
+
+
+@pytest.mark.parametrize("family", [*ARCHITECTURES, *MORE_ARCHITECTURES])
+def test_the_layout_is_verified_without_weights_too(family: str, tiny_model_path: Callable[[str], Path]) -> None:
+    """As for a remote run, where a model has no values on this machine: attention and experts must not look at any."""
+    folder = str(tiny_model_path(family))
+    hf_model: Any = load_hf_model(folder, LoadOptions(), local=True, weights=False, shipped=())
+    assert {parameter.device.type for parameter in hf_model.parameters()} == {"meta"}
+    assert len(verified_blocks(hf_model, layout_of(hf_model.config), family)) == len(oracle.blocks_of(hf_model))
 
 
 def test_capture_equals_plain_hooks(model: SteerableModel) -> None:
