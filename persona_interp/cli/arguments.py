@@ -73,6 +73,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: %(default)s)")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
     group.add_argument("--device-map", metavar="MAP", help="spread the model over devices, e.g. auto (needs accelerate)")
+    group.add_argument(
+        "--quantize", choices=("8bit", "4bit"), help='smaller weights for small GPUs (needs "persona-interp[quantized]")'
+    )
     group.add_argument("--revision", help="branch, tag or commit on the hub")
     group.add_argument("--remote", action="store_true", help="run on NDIF's servers instead of this machine")
     group.add_argument("--trust-remote-code", action="store_true", help="allow code that comes with the model to run")
@@ -103,6 +106,7 @@ def load_model(args: argparse.Namespace) -> SteerableModel:
         revision=args.revision,
         remote=args.remote,
         trust_remote_code=args.trust_remote_code,
+        quantization=args.quantize,
     )
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from persona_interp.models.quantization import as_loaded
+
 
 @contextmanager
 def inference_only(hf_model: nn.Module) -> Iterator[None]:
@@ -16,7 +18,7 @@ def inference_only(hf_model: nn.Module) -> Iterator[None]:
     try:
         for module in training:
             module.training = False
-        with torch.no_grad():
+        with torch.no_grad(), as_loaded(hf_model):
             yield
     finally:
         for module in training:

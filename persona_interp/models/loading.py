@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from torch import nn
 
-from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError, UnsupportedError
+from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.models.families import layout_of
+from persona_interp.models.hub import explained, hub_reachable
+from persona_interp.models.quantization import (
+    check_quantization,
+    method_of,
+    never_repack,
+    quantization_config,
+    say_if_hardly_quantized,
+)
 from persona_interp.storage import read_json
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 _WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
-_PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY")
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,19 @@ class LoadOptions:
     revision: str | None = None
     trust_remote_code: bool = False
     cache_dir: str | Path | None = None
+    quantization: str | None = None
 
     def changes_a_module(self) -> bool:
         """Whether any option asks for something that an already loaded module has settled."""
-        return (self.dtype, self.device) != ("auto", "auto") or any((self.device_map, self.revision, self.cache_dir))
+        return (self.dtype, self.device) != ("auto", "auto") or any(
+            (self.device_map, self.revision, self.cache_dir, self.quantization)
+        )
 
     def check(self, *, local: bool) -> None:
-        """Raise InvalidInputError for options that do not exist on this machine or do not fit each other."""
+        """Raise for options that do not exist on this machine or do not fit each other."""
         self.torch_dtype()
+        if self.quantization is not None:
+            check_quantization(self.quantization)
         if self.device_map is not None:
             if self.device != "auto":
                 raise InvalidInputError(
@@ -100,7 +108,7 @@ def load_hf_model(location: str, options: LoadOptions, *, local: bool, weights: 
     if local:
         _check_folder(Path(location), weights=weights)
     access = _access(options, local=local)
-    with _explained(location, options, shipped):
+    with explained(location, revision=options.revision, cache_dir=options.cache_dir, shipped=shipped):
         config = AutoConfig.from_pretrained(location, **access)
         layout_of(config)
         if not weights:
@@ -108,15 +116,16 @@ def load_hf_model(location: str, options: LoadOptions, *, local: bool, weights: 
             valueless = {"attn_implementation": "eager", "experts_implementation": "batched_mm"}
             with torch.device("meta"):
                 return AutoModelForCausalLM.from_config(config, trust_remote_code=options.trust_remote_code, **valueless).eval()
-        placement = {"device_map": options.device_map} if options.device_map is not None else {}
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            location, config=config, dtype=options.torch_dtype() or "auto", output_loading_info=True, **placement, **access
-        )
+        form = _form(config, options, location)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(location, config=config, output_loading_info=True, **form, **access)
         model, report = loaded
         if missing := sorted(report["missing_keys"]):
             more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
             raise FileFormatError(f"the weights of {location} lack {missing[0]}{more}: fetch them again")
-        if options.device_map is None:
+        if options.quantization is not None:
+            say_if_hardly_quantized(model, location)
+        never_repack(model)
+        if "device_map" not in form:
             model = _place(model, options)
     return model.eval()
 
@@ -130,41 +139,31 @@ def load_tokenizer(location: str, options: LoadOptions, *, shipped: Iterable[str
         raise FileFormatError(
             f"model folder {location} has no tokenizer ({', '.join(_TOKENIZER_FILES)}): copy one there or pass tokenizer=..."
         )
-    with _explained(location, options, shipped):
+    with explained(location, revision=options.revision, cache_dir=options.cache_dir, shipped=shipped):
         return AutoTokenizer.from_pretrained(location, **_access(options, local=local))
 
 
-def cached_commit(hub_id: str, options: LoadOptions) -> str | None:
-    """The commit that the cached files of `hub_id` at the wanted revision belong to; None where nothing is cached."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(hub_id, "config.json", cache_dir=options.cache_dir, revision=options.revision)
-    return Path(found).parent.name if isinstance(found, str) else None
-
-
-def check_remote_key() -> None:
-    """Raise UnsupportedError where no NDIF key is configured."""
-    from nnsight import CONFIG
-
-    if not (os.environ.get("NDIF_API_KEY") or CONFIG.API.APIKEY):
-        raise UnsupportedError(
-            "remote=True runs on NDIF, which needs a key: get one at ndif.us and set NDIF_API_KEY, or leave remote out"
+def _form(config: Any, options: LoadOptions, location: str) -> dict[str, Any]:
+    """How `from_pretrained` is to hold the weights: dtype, quantization, and where they cannot be moved later, the device."""
+    method, dtype = method_of(config), options.torch_dtype()
+    if method is None and options.quantization is None:
+        placement = {"device_map": options.device_map} if options.device_map is not None else {}
+        return {"dtype": dtype or "auto", **placement}
+    if method is not None and options.quantization is not None:
+        raise InvalidInputError(
+            f"{location} is quantized already ({method}); quantization={options.quantization!r} cannot come on top: leave it out"
         )
-
-
-def hub_reachable() -> bool:
-    """Whether asking the hub makes sense. Without this the client retries each missing file for half a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    if any(os.environ.get(name) for name in _PROXIES):
-        return True  # names may then be resolved by the proxy alone
-    try:
-        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        return False
-    return True
+    stored = getattr(config, "dtype", None)
+    device_map = options.device_map
+    if device_map is None:
+        device = options.torch_device()
+        device_map = {"": device}
+        if dtype is None and device.type == "cpu" and stored == torch.float16:
+            dtype = torch.float32
+    form: dict[str, Any] = {"dtype": dtype or "auto", "device_map": device_map}
+    if options.quantization is not None:
+        form["quantization_config"] = quantization_config(options.quantization, dtype or stored)
+    return form
 
 
 def _place(model: Any, options: LoadOptions) -> Any:
@@ -201,61 +200,3 @@ def _access(options: LoadOptions, *, local: bool) -> dict[str, Any]:
     if not local:
         access |= {"revision": options.revision or "main", "local_files_only": not hub_reachable()}
     return access
-
-
-@contextmanager
-def _explained(location: str, options: LoadOptions, shipped: Iterable[str]) -> Iterator[None]:
-    """Turn what transformers, the hub client, safetensors and torch raise into errors with a remedy."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except PersonaInterpError:
-        raise
-    except torch.OutOfMemoryError as error:
-        raise PersonaInterpError(
-            f"no memory left on the device while loading {location}: use dtype='bfloat16', device_map='auto' or a smaller model"
-        ) from error
-    except SafetensorError as error:
-        raise FileFormatError(f"the weights of {location} are damaged or truncated ({error}): get the files again") from error
-    except OSError as error:
-        raise _hub_error(location, options, shipped, error) from error
-    except (ValueError, KeyError, RuntimeError) as error:
-        if "trust_remote_code" in str(error):
-            raise UnsupportedError(
-                f"{location} brings its own Python code: read it, then pass trust_remote_code=True to run it"
-            ) from error
-        if "does not recognize this architecture" in str(error):
-            raise UnsupportedError(f"the installed transformers does not know the architecture of {location}: {error}") from error
-        raise FileFormatError(f"{location} cannot be loaded: {error}") from error
-
-
-def _hub_error(location: str, options: LoadOptions, shipped: Iterable[str], error: OSError) -> PersonaInterpError:
-    from huggingface_hub import constants, errors
-
-    causes = list(_chain(error))
-    if Path(location).is_dir():
-        return FileFormatError(f"model folder {location} cannot be loaded: {error}")
-    if any(isinstance(cause, errors.GatedRepoError) for cause in causes):
-        return PersonaInterpError(
-            f"{location} is gated: accept its terms on the hub, then log in with `hf auth login` or set HF_TOKEN"
-        )
-    if any(isinstance(cause, errors.RevisionNotFoundError) for cause in causes):
-        return InvalidInputError(f"{location} has no revision {options.revision!r} on the hub")
-    if any(isinstance(cause, errors.RepositoryNotFoundError) for cause in causes):
-        return InvalidInputError(f"the hub has no model {location!r}, or it is private: check the spelling, or set HF_TOKEN")
-    if any(isinstance(cause, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled) for cause in causes):
-        cache = options.cache_dir or constants.HF_HUB_CACHE
-        names = ", ".join(sorted(shipped)) or "organism-*"
-        return PersonaInterpError(
-            f"{location} is not in the local cache ({cache}) and the hub cannot be reached: connect once to download it, point "
-            f"HF_HOME at a cache that has it, or use a model that ships with the package ({names})"
-        )
-    return PersonaInterpError(f"{location} cannot be loaded: {error}")
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    current: BaseException | None = error
-    while current is not None:
-        yield current
-        current = current.__cause__ or current.__context__

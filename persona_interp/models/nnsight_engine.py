@@ -24,6 +24,7 @@ from persona_interp.interventions.positions import decode_masks
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.families import FamilyLayout
 from persona_interp.models.inference import inference_only
+from persona_interp.models.remote import remote_errors
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.shapes import TokenIds
 
@@ -41,15 +42,31 @@ class NnsightEngine:
         tokenizer: copied, because nnsight changes its padding side.
         layout: where the blocks and the embedding are.
         remote: handed to nnsight: True runs on NDIF, "local" takes the same way of serialising on this machine.
+        name: how errors call the model.
+        revision: of the hub repository that NDIF is to run; None: the one it serves by default.
     """
 
-    def __init__(self, hf_model: Any, tokenizer: Any, layout: FamilyLayout, *, remote: bool | str = False) -> None:
+    def __init__(
+        self,
+        hf_model: Any,
+        tokenizer: Any,
+        layout: FamilyLayout,
+        *,
+        remote: bool | str = False,
+        name: str = "this model",
+        revision: str | None = None,
+    ) -> None:
         self._hf_model = hf_model
         self._remote = remote
+        self._name = name
         self._lock = _LOCKS.setdefault(hf_model, threading.RLock())
         device = {} if getattr(hf_model, "hf_device_map", None) else {"device": hf_model.device}
+        if remote:
+            nnsight.register("persona_interp")  # its source goes with each request: the servers do not have it installed
         with self._lock:
-            self._traced = TransformersModel(hf_model, tokenizer=copy.deepcopy(tokenizer), task="text-generation", **device)
+            self._traced = TransformersModel(
+                hf_model, tokenizer=copy.deepcopy(tokenizer), task="text-generation", revision=revision, **device
+            )
         blocks = self._traced.get(layout.blocks)
         self._blocks = [blocks[layer] for layer in range(len(blocks))]
         self._embedding = self._traced.get(layout.embedding)
@@ -109,7 +126,7 @@ class NnsightEngine:
     @contextmanager
     def _running(self, settings: GenerationConfig | None = None) -> Iterator[None]:
         """The model to ourselves: locked, in evaluation mode, without gradients; everything is put back."""
-        with self._lock, inference_only(self._hf_model):
+        with self._lock, inference_only(self._hf_model), remote_errors(self._remote, self._name):
             before = self._hf_model.generation_config
             try:
                 if settings is not None:

@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from persona_interp.errors import FileFormatError, InvalidInputError, unknown_name
-from persona_interp.models.loading import LoadOptions, cached_commit, check_remote_key, load_hf_model, load_tokenizer
+from persona_interp.models.hub import cached_commit
+from persona_interp.models.loading import LoadOptions, load_hf_model, load_tokenizer
+from persona_interp.models.remote import check_remote
 from persona_interp.models.steerable import SteerableModel
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -54,6 +56,18 @@ for _name, _hub_id in {
     "llama-3.2-3b-instruct": "meta-llama/Llama-3.2-3B-Instruct",
     "llama-3.1-8b-instruct": "meta-llama/Llama-3.1-8B-Instruct",
     "mistral-7b-instruct-v0.3": "mistralai/Mistral-7B-Instruct-v0.3",
+    "qwen3-0.6b": "Qwen/Qwen3-0.6B",
+    "qwen3-4b": "Qwen/Qwen3-4B",
+    "qwen3-8b": "Qwen/Qwen3-8B",
+    "qwen3-30b-a3b": "Qwen/Qwen3-30B-A3B",
+    "gemma-2-2b-it": "google/gemma-2-2b-it",
+    "gemma-3-1b-it": "google/gemma-3-1b-it",
+    "phi-3-mini": "microsoft/Phi-3-mini-4k-instruct",
+    "olmo-2-1b-instruct": "allenai/OLMo-2-0425-1B-Instruct",
+    "olmo-2-7b-instruct": "allenai/OLMo-2-1124-7B-Instruct",
+    "pythia-410m": "EleutherAI/pythia-410m",
+    "gpt-oss-20b": "openai/gpt-oss-20b",
+    "mixtral-8x7b-instruct-v0.1": "mistralai/Mixtral-8x7B-Instruct-v0.1",
     "gpt2": "openai-community/gpt2",
     "gpt2-medium": "openai-community/gpt2-medium",
 }.items():
@@ -103,9 +117,10 @@ def load_model(
     device: str | torch.device = "auto",
     device_map: str | Mapping[str, Any] | None = None,
     revision: str | None = None,
-    remote: bool = False,
+    remote: bool | str = False,
     trust_remote_code: bool = False,
     cache_dir: str | Path | None = None,
+    quantization: str | None = None,
 ) -> SteerableModel:
     """Load a model ready to be read and steered.
 
@@ -122,40 +137,46 @@ def load_model(
         device: ``"auto"`` (CUDA, else Apple's MPS, else CPU) or a torch device.
         device_map: passed on to transformers, for models spread over several devices (needs `accelerate`); instead of `device`.
         revision: branch, tag or commit on the hub.
-        remote: run on NDIF through nnsight; only the architecture is built here. Needs the environment variable NDIF_API_KEY.
+        remote: True runs on NDIF through nnsight; only the architecture is built here. Needs a network and the environment
+            variable NDIF_API_KEY. ``"local"`` loads the weights and rehearses that on this machine, serialising included.
         trust_remote_code: run Python code that comes with the model. Off: read that code before you turn it on.
         cache_dir: where the hub's files are kept, instead of ``HF_HOME``.
+        quantization: ``"8bit"`` or ``"4bit"``: hold the linear layers so (needs the extra ``quantized``), for small GPUs. The
+            fingerprint is that of the quantized weights. Not for checkpoints that are quantized already; they load as they are.
 
     Raises:
         UnknownNameError: nothing of that name is known.
         FileFormatError: the folder lacks files, or they are damaged.
         InvalidInputError: an option that does not exist here, or does not fit the others.
         UnsupportedError: no layout for the architecture, its code is not trusted, or a remote run without a key.
+        MissingExtraError: quantized weights without the extra ``quantized``.
         PersonaInterpError: the hub cannot be reached and the model is not cached, or memory ran out.
     """
-    options = LoadOptions(dtype, device, device_map, revision, trust_remote_code, cache_dir)
-    if remote:
-        check_remote_key()
+    options = LoadOptions(dtype, device, device_map, revision, trust_remote_code, cache_dir, quantization)
+    check_remote(remote)
+    if remote is True and quantization is not None:
+        raise InvalidInputError("a remote run uses the weights as NDIF holds them: leave quantization out")
     if isinstance(model, nn.Module):
         return _wrap_module(model, tokenizer, options, remote=remote)
     source = find_model(model)
     options.check(local=source.local)
-    if remote and source.local:
+    if remote is True and source.local:
         raise InvalidInputError(f"model {source.name} is a local folder, which a remote run cannot see: give a hub id")
-    hf_model = load_hf_model(source.location, options, local=source.local, weights=not remote, shipped=shipped_models())
+    hf_model = load_hf_model(source.location, options, local=source.local, weights=remote is not True, shipped=shipped_models())
     if tokenizer is None or isinstance(tokenizer, str | Path):
         tokenizer = load_tokenizer(source.location if tokenizer is None else str(tokenizer), options, shipped=shipped_models())
-    commit = None if source.local else cached_commit(source.location, options)
+    # what NDIF serves under no revision need not be the commit that lies here
+    commit = None if source.local or remote is True else cached_commit(source.location, revision=revision, cache_dir=cache_dir)
     return SteerableModel(hf_model, tokenizer, name=source.name, revision=commit or revision, remote=remote)
 
 
-def _wrap_module(module: nn.Module, tokenizer: Any, options: LoadOptions, *, remote: bool) -> SteerableModel:
+def _wrap_module(module: nn.Module, tokenizer: Any, options: LoadOptions, *, remote: bool | str) -> SteerableModel:
     if tokenizer is None or isinstance(tokenizer, str | Path):
         raise InvalidInputError("a loaded module comes without its tokenizer: pass tokenizer=..., the one it was trained with")
     if options.changes_a_module():
         raise InvalidInputError(
-            "dtype, device, device_map, revision and cache_dir say how to load a model, but this one is loaded and stays as it "
-            "is: move or convert it yourself, then leave them out"
+            "dtype, device, device_map, revision, cache_dir and quantization say how to load a model, but this one is loaded and "
+            "stays as it is: move or convert it yourself, then leave them out"
         )
     config = getattr(module, "config", None)
     if config is None:

@@ -66,7 +66,7 @@ class SteerableModel:
         self.d_model = int(text_config(self.config).hidden_size)
         self.n_ctx = context_length(self.config)
         self.chat = ChatFormat(tokenizer, getattr(hf_model, "generation_config", None))
-        self._engine: Engine = NnsightEngine(hf_model, tokenizer, self.layout, remote=remote)
+        self._engine: Engine = NnsightEngine(hf_model, tokenizer, self.layout, remote=remote, name=name, revision=revision)
 
     @cached_property
     def identity(self) -> ModelIdentity:

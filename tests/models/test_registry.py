@@ -20,7 +20,7 @@ from persona_interp.errors import (
     UnsupportedError,
 )
 from persona_interp.models import registry
-from persona_interp.models.loading import hub_reachable
+from persona_interp.models.hub import hub_reachable
 from persona_interp.models.registry import MODELS, find_model, load_model, register_model, shipped_models
 
 
@@ -55,7 +55,7 @@ def test_short_names_lead_to_the_hub() -> None:
 def test_unknown_name_lists_the_known_and_the_closest() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown model 'qwen2.5-7b-instrct'. Did you mean 'qwen2.5-7b-instruct'"):
         load_model("qwen2.5-7b-instrct")
-    with pytest.raises(UnknownNameError, match=r"Known: gpt2, gpt2-medium, .*hub id \('owner/name'\) or a local folder"):
+    with pytest.raises(UnknownNameError, match=r"Known: gemma-2-2b-it, .*gpt2, .*hub id \('owner/name'\) or a local folder"):
         load_model("")
 
 
