@@ -212,6 +212,25 @@ def test_plain_hooks_around_the_users_own_generate_equal_the_engine(model: Steer
         answered("static", None)
 
 
+def test_eager_attention_reads_the_same(model: SteerableModel, tiny_hf: Callable[[str], tuple[Any, Any]]) -> None:
+    """Most of these classes take torch's attention unless told otherwise, and pads take another way through either."""
+    hf_model, tokenizer = tiny_hf(model.layout.model_type)
+    hf_model.set_attn_implementation("eager")
+    eager = SteerableModel(hf_model, tokenizer, name="eager")
+    graph = InterventionGraph((Write(1, Add(direction(model)), 1.5, "response"), EVERY))
+    for one, other in zip(model.capture(TEXTS, graph), eager.capture(TEXTS, graph), strict=True):
+        torch.testing.assert_close(one[EVERY], other[EVERY], **CLOSE)
+
+
+def test_half_precision_reads_what_plain_hooks_read(model: SteerableModel, tiny_hf: Callable[[str], tuple[Any, Any]]) -> None:
+    """bfloat16, as the checkpoints are; alone, since two shapes of batch may round differently and pick other experts."""
+    hf_model, tokenizer = tiny_hf(model.layout.model_type)
+    half = SteerableModel(hf_model.to(torch.bfloat16), tokenizer, name="half")
+    (got,) = half.capture(TEXTS[:1], InterventionGraph((EVERY,)))
+    assert got[EVERY].dtype == torch.bfloat16
+    assert torch.equal(got[EVERY], oracle.forward(hf_model, TEXTS[0].ids[:-1])[1])
+
+
 @pytest.mark.parametrize("family", WINDOWED)
 def test_the_windows_of_the_tiny_models_matter(family: str) -> None:
     """Else the tests above would say nothing about them."""
