@@ -108,7 +108,8 @@ class AddPreservingNorm(Operation):
         added = wide + (coefficient * direction).to(dtype)
         length = norm(added)
         turned = added / torch.where(length > 0, length, 1) * norm(wide)
-        return torch.where(length > 0, turned, wide).to(resid.dtype)
+        moved = (length > 0) & (added != wide).any(dim=-1, keepdim=True)  # what is not moved is not rounded either
+        return torch.where(moved, turned, wide).to(resid.dtype)
 
 
 @dataclass(frozen=True, eq=False)
