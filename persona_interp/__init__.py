@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from persona_interp.errors import PersonaInterpError as PersonaInterpError
     from persona_interp.evaluation.dose import DoseResponse as DoseResponse
     from persona_interp.evaluation.dose import dose_response as dose_response
+    from persona_interp.interventions.compile.transformer_lens import transformer_lens_hooks as transformer_lens_hooks
     from persona_interp.interventions.conditions import ProjectionCondition as ProjectionCondition
     from persona_interp.interventions.graph import Capture as Capture
     from persona_interp.interventions.graph import InterventionGraph as InterventionGraph
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from persona_interp.interventions.schedules import LinearRamp as LinearRamp
     from persona_interp.interventions.schedules import StepTable as StepTable
     from persona_interp.judges.registry import load_judge as load_judge
+    from persona_interp.models.baked import bake as bake
     from persona_interp.models.registry import load_model as load_model
     from persona_interp.models.sampling import Sampling as Sampling
     from persona_interp.models.steerable import SteerableModel as SteerableModel
@@ -68,6 +70,8 @@ _HOMES = {
     "ExponentialDecay": "interventions.schedules",
     "StepTable": "interventions.schedules",
     "steered": "models.steered",
+    "transformer_lens_hooks": "interventions.compile.transformer_lens",
+    "bake": "models.baked",
     "load_judge": "judges.registry",
     "dose_response": "evaluation.dose",
     "DoseResponse": "evaluation.dose",

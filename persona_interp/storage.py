@@ -62,6 +62,38 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
     return path
 
 
+def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> Path:
+    """Let `write` fill a temporary folder beside `path`, then rename it: the whole folder appears, or nothing does.
+
+    Raises:
+        InvalidInputError: `path` exists already, as a file or as a folder that is not empty. Nothing is called then.
+        PersonaInterpError: the folder cannot be written, or the disk is full. Nothing is left behind.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise InvalidInputError(f"cannot write {path}: it exists already; choose a new folder, or remove this one first")
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        write(temporary)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
+        temporary.chmod(0o777 & ~_umask())  # mkdtemp makes folders only their owner can read
+        temporary.replace(path)
+        temporary = None
+    except OSError as error:
+        raise PersonaInterpError(
+            f"cannot write {path}: {error.strerror or error}. Choose a folder that exists, may be written and has space left"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
 def ensure_writable(path: Path, *, space: int = 4096) -> Path:
     """Raise now if `path` could not be written later: what takes hours should not fail at its last line.
 

@@ -31,6 +31,7 @@ NAMES = {
     "Trait",
     "Write",
     "__version__",
+    "bake",
     "dose_response",
     "extract",
     "load_judge",
@@ -38,6 +39,7 @@ NAMES = {
     "load_trait",
     "resolve_trait",
     "steered",
+    "transformer_lens_hooks",
 }
 
 

@@ -213,3 +213,41 @@ def test_json_lines_may_hold_any_character_json_allows(tmp_path: Path) -> None:
     path = tmp_path / "chat.jsonl"
     path.write_text('{"text": "one\u2028two\u0085three"}\n{"text": "four"}\n', encoding="utf-8")
     assert [row["text"] for row in storage.read_jsonl(path)] == ["one\u2028two\u0085three", "four"]
+
+
+def test_a_folder_appears_whole_with_the_permissions_of_any_new_folder(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+
+    def fill(temporary: Path) -> None:
+        assert entries(temporary.parent) in ([temporary.name], [temporary.name, "new", "plain"])
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "value.txt").write_text("x")
+
+    made = storage.write_folder_atomically(tmp_path / "new" / "made", fill)
+    assert (made / "inner" / "value.txt").read_text() == "x"
+    assert made.stat().st_mode == plain.stat().st_mode
+    assert entries(tmp_path / "new") == ["made"]
+    assert storage.write_folder_atomically(plain, fill) == plain  # empty until now
+    assert entries(plain) == ["inner"]
+
+
+def test_a_folder_or_file_that_is_there_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path):
+        with pytest.raises(InvalidInputError, match="it exists already; choose a new folder"):
+            storage.write_folder_atomically(path, disk_full)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert entries(tmp_path) == ["file"]
+
+
+def test_a_folder_that_could_not_be_filled_is_not_there(tmp_path: Path) -> None:
+    def half(temporary: Path) -> None:
+        (temporary / "value.txt").write_text("x")
+        disk_full(temporary)
+
+    with pytest.raises(PersonaInterpError, match=r"cannot write .*made: No space left on device\. Choose a folder"):
+        storage.write_folder_atomically(tmp_path / "made", half)
+    with pytest.raises(ZeroDivisionError):
+        storage.write_folder_atomically(tmp_path / "made", lambda _: 1 / 0)
+    assert entries(tmp_path) == []

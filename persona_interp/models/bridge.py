@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from persona_interp.errors import UnsupportedError
+from persona_interp.models.second_tree import second_tree
 
 
 def transformer_lens_bridge(hf_model: nn.Module, tokenizer: Any, *, name: str) -> Any:
@@ -39,7 +40,7 @@ def transformer_lens_bridge(hf_model: nn.Module, tokenizer: Any, *, name: str) -
             "on this machine, without remote=True"
         )
     sources = _transformer_lens()
-    tree = _same_weights(hf_model)
+    tree = second_tree(hf_model)
     tree.set_attn_implementation("eager")
     try:
         bridge = sources.build_bridge_from_module(
@@ -54,12 +55,6 @@ def transformer_lens_bridge(hf_model: nn.Module, tokenizer: Any, *, name: str) -
         ) from error
     _give_tokenizer(bridge, tokenizer, sources)
     return bridge
-
-
-def _same_weights(hf_model: nn.Module) -> Any:
-    """A second module tree with the parameters and stored buffers of `hf_model`, and copies of everything else."""
-    shared = [*hf_model.parameters(), *hf_model.state_dict(keep_vars=True).values()]
-    return copy.deepcopy(hf_model, {id(tensor): tensor for tensor in shared})
 
 
 def _transformer_lens() -> Any:
