@@ -21,7 +21,10 @@ from persona_interp.errors import (
 )
 from persona_interp.models import registry
 from persona_interp.models.hub import hub_reachable
+from persona_interp.models.loading import LoadOptions, load_hf_model
 from persona_interp.models.registry import MODELS, find_model, load_model, register_model, shipped_models
+
+PLAIN: dict[str, Any] = {"local": True, "weights": True, "shipped": ()}
 
 
 @pytest.fixture
@@ -191,6 +194,27 @@ def test_a_device_this_machine_lacks(folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InvalidInputError, match="which has 1 GPUs, cuda:0 to cuda:0"):
         load_model(folder, device="cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_takes_cuda_then_apples_gpu_then_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert LoadOptions().torch_device() == torch.device(expected)
+    assert LoadOptions(device="cpu").torch_device() == torch.device("cpu")
+
+
+def test_the_device_found_is_where_a_model_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert load_model(folder).device == torch.device("cpu")
+    monkeypatch.setattr(LoadOptions, "torch_device", lambda _self: torch.device("meta"))  # stands in for a GPU
+    assert {parameter.device.type for parameter in load_hf_model(str(folder), LoadOptions(), **PLAIN).parameters()} == {"meta"}
 
 
 def test_device_map_without_accelerate_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
