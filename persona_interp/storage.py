@@ -81,7 +81,8 @@ def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> Path:
             if file.is_file():
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
-        temporary.chmod(0o777 & ~_umask())  # mkdtemp makes folders only their owner can read
+                file.chmod(0o666 & ~_umask())  # safetensors makes files only their owner can read, mkdtemp such folders
+        temporary.chmod(0o777 & ~_umask())
         temporary.replace(path)
         temporary = None
     except OSError as error:

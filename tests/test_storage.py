@@ -223,10 +223,13 @@ def test_a_folder_appears_whole_with_the_permissions_of_any_new_folder(tmp_path:
         assert entries(temporary.parent) in ([temporary.name], [temporary.name, "new", "plain"])
         (temporary / "inner").mkdir()
         (temporary / "inner" / "value.txt").write_text("x")
+        (temporary / "inner" / "value.txt").chmod(0o600)
 
     made = storage.write_folder_atomically(tmp_path / "new" / "made", fill)
     assert (made / "inner" / "value.txt").read_text() == "x"
     assert made.stat().st_mode == plain.stat().st_mode
+    assert (made / "inner" / "value.txt").stat().st_mode == storage.write_text(tmp_path / "new" / "x", "x").stat().st_mode
+    (tmp_path / "new" / "x").unlink()
     assert entries(tmp_path / "new") == ["made"]
     assert storage.write_folder_atomically(plain, fill) == plain  # empty until now
     assert entries(plain) == ["inner"]

@@ -15,12 +15,16 @@ from transformers import LlamaForCausalLM
 
 from persona_interp.errors import IncompatibleError, InvalidInputError, UnsupportedError
 from persona_interp.interventions.compile.transformer_lens import transformer_lens_hooks
+from persona_interp.interventions.conditions import ProjectionCondition
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write, WritePositions
-from persona_interp.interventions.operations import Add
+from persona_interp.interventions.operations import Ablate, Add, Clamp
+from persona_interp.interventions.schedules import LinearRamp, StepTable
 from persona_interp.models.bridge import transformer_lens_bridge
 from persona_interp.models.chat import TokenisedAnswer
+from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.models.steered import steered
+from persona_interp.traits.conversation import Conversation
 
 IDS = list(range(20, 33))
 TEXTS = ["Tell me about the moon", "How?", "What is the capital of the country?"]
@@ -113,6 +117,27 @@ def test_it_generates_the_tokens_that_plain_hooks_give(
         expected = model.hf_model.generate(**given, **plainly)
     assert tokens.tolist() == expected.tolist() == again.tolist()
     assert tokens.tolist() != plain.tolist()
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_other_operations_conditions_and_schedules_work_too(eager: Eager, cache: bool) -> None:
+    """Their arithmetic is the one every engine shares; the step of generation is right with and without a KV cache."""
+    model = eager("qwen2")
+    bridge, asked = model.bridge(), Conversation.ask(TEXTS[0])
+    graph = InterventionGraph(
+        (
+            Write(0, Add(direction(model)), 1.5, "response", schedule=StepTable((0.0, 1.0, -1.0, 2.0))),
+            Write(1, Clamp(direction(model, 1), 5.0), condition=ProjectionCondition(direction(model, 2), 0.0)),
+            Write(2, Ablate(direction(model, 3)), schedule=LinearRamp(0, 1, 4)),
+        )
+    )
+    (expected,) = model.generate([asked], graph=graph, sampling=Sampling(7, 0))
+    ids = torch.tensor([expected.prompt_ids])
+    settings = {"max_new_tokens": 7, "do_sample": False, "verbose": False, "return_type": "tokens"}
+    with transformer_lens_hooks(bridge, graph):
+        tokens = bridge.generate(ids, use_past_kv_cache=cache, **settings)[0, ids.shape[1] :].tolist()
+    assert tokens[: len(expected.answer_ids)] == list(expected.answer_ids)
+    assert expected.answer_ids != model.generate([asked], sampling=Sampling(7, 0))[0].answer_ids
 
 
 @pytest.mark.parametrize("positions", ["all", "response"])
