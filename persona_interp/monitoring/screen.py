@@ -41,7 +41,7 @@ def screen(
     samples: Sequence[Chat],
     *,
     layer: int | None = None,
-    own_samples: int = 1,
+    own_samples: int = 3,
     sampling: Sampling | None = None,
     seed: int = 0,
     reverse: bool = False,
@@ -59,7 +59,8 @@ def screen(
         vector: of this model.
         samples: conversations that end with an answer; the last answer of each is judged.
         layer: of the vector; `choose_layer`'s if None.
-        own_samples: own answers averaged for each prompt. More of them make the difference less noisy.
+        own_samples: own answers averaged for each prompt. One alone, drawn at temperature 1, may show the trait by chance and so
+            hide a sample that does.
         sampling: how the model's own answers are drawn; `Sampling()` if None.
         seed: of the own answers.
         reverse: put samples first that pull against the vector.
