@@ -9,10 +9,30 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from persona_interp.cli import apply_steering, extract_vectors, info, quickstart, train_organism, traits, validate_organisms
+from persona_interp.cli import (
+    apply_steering,
+    extract_vectors,
+    info,
+    monitor,
+    quickstart,
+    screen,
+    train_organism,
+    traits,
+    validate_organisms,
+)
 from persona_interp.errors import PersonaInterpError
 
-COMMANDS = (quickstart, extract_vectors, apply_steering, info, traits, train_organism, validate_organisms)
+COMMANDS = (
+    quickstart,
+    extract_vectors,
+    apply_steering,
+    info,
+    monitor,
+    screen,
+    traits,
+    train_organism,
+    validate_organisms,
+)
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
