@@ -11,9 +11,12 @@ The rules, in the order they are applied:
    a token that straddles the seam belongs to the answer.
 5. Text of a user or of an answer that only looks like a special token (``<|im_end|>``) stays text (a SentencePiece tokenizer
    puts a space before it).
+6. Answers are answers, without a train of thought before them, since that is what judges read and vectors average. Templates
+   that can switch thinking off (Qwen 3) are told to, and what a template itself puts in front of an answer (an empty thought,
+   the final channel of gpt_oss) is part of the prompt.
 
 The template decides about a beginning-of-sequence token, as in `tokenizer.apply_chat_template`; nothing is added to it. Templates
-that write today's date (Llama 3.2) are given `DATE` instead: the same question must be the same prompt tomorrow.
+that write today's date (Llama 3.2, gpt_oss) are given `DATE` instead: the same question must be the same prompt tomorrow.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from persona_interp.errors import InvalidInputError, UnsupportedError
@@ -35,7 +39,12 @@ PLAIN_TEMPLATE = (
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
-DATE = "26 Jul 2024"  # what Llama 3.1 and 3.2 templates fall back to
+DATE = date(2024, 7, 26)  # what Llama 3.1 and 3.2 templates fall back to
+_STOPPED_CLOCK = (  # for templates that ask the clock themselves; `+` keeps a line break they may begin with
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace('%{code}', '{DATE.strftime('%' + code)}')" for code in "YymdbBaAHMS")
+    + " }}{% endmacro +%}"
+)
 _PROBE = "PersonaProbe7391"
 _PRIVATE_USE = range(0xE000, 0xF8FF)
 
@@ -75,7 +84,7 @@ class _Layout:
     """What a template does around a turn, learned by rendering probes."""
 
     takes_system: bool
-    opener: str  # what opens an answer where the template has no generation prompt of its own
+    opener: str  # what the template puts in front of an answer beyond its generation prompt
     separator: str  # whitespace the template puts between the prompt and an answer
     ending: str  # the text that ends an answer, up to and including its own token
 
@@ -161,7 +170,10 @@ class ChatFormat:
 
     def _render(self, messages: list[dict[str, str]], *, generation_prompt: bool) -> str:
         plain = {"chat_template": PLAIN_TEMPLATE, "start": self._start}
-        extra: dict[str, Any] = plain if self.plain else {"date_string": DATE}
+        settled: dict[str, Any] = {"date_string": f"{DATE:%d %b %Y}", "enable_thinking": False}
+        if not self.plain and "strftime_now" in (template := self.tokenizer.get_chat_template()):
+            settled["chat_template"] = _STOPPED_CLOCK + template
+        extra = plain if self.plain else settled
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_prompt, **extra)
 
     def _learn_layout(self) -> _Layout:
@@ -170,10 +182,9 @@ class ChatFormat:
         answered = self._try_render([user, {"role": "assistant", "content": _PROBE}])
         before, found, after = answered.rpartition(_PROBE)
         extra = before[len(prompt) :] if found and before.startswith(prompt) else ""
-        ignores_flag = prompt == self._render([user], generation_prompt=False)
         return _Layout(
             takes_system=_PROBE in self._try_render([{"role": "system", "content": _PROBE}, user]),
-            opener=extra if extra.strip() and ignores_flag else "",
+            opener=extra if extra.strip() else "",
             separator="" if extra.strip() else extra,
             ending=self._ending(after if found else ""),
         )

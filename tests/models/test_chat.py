@@ -146,6 +146,50 @@ def test_prompts_do_not_change_with_the_calendar() -> None:
         "Today: {{ date_string }}. {{ messages[0]['content'] }}"
     )
     assert ChatFormat(with_template(template)).prompt_text(Conversation.ask("a")) == "Today: 26 Jul 2024. a"
+    asks_the_clock = (
+        "\n{% macro today() %}{{ strftime_now('%A %Y-%m-%d') }}{% endmacro %}{{ today() }}: {{ messages[0]['content'] }}"
+    )
+    assert ChatFormat(with_template(clock)).prompt_text(Conversation.ask("a")) == "\nFriday 2024-07-26: a"
+
+
+THOUGHTS = {
+    # switched by a variable, and an empty thought before every answer, as in Qwen 3
+    "switched": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+        "{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+        "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
+        "<|im_start|>assistant\n<think>\n\n</think>\n\n",
+    ),
+    # the generation prompt leaves it to the model which channel it opens, as in gpt_oss
+    "channels": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}{% if m['role'] == 'assistant' %}<|channel|>final{% endif %}"
+        "<|message|>{{ m['content'] }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant{% endif %}",
+        "<|im_start|>assistant<|channel|>final<|message|>",
+    ),
+    # the generation prompt opens a thought, and a finished answer has an empty one
+    "opened": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+        "{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}",
+        "<|im_start|>assistant\n<think>\n\n</think>\n\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", THOUGHTS)
+def test_answers_of_models_that_think_begin_behind_the_thought(kind: str, question: Conversation) -> None:
+    template, opening = THOUGHTS[kind]
+    tokenizer = with_template(template)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|channel|>", "<|message|>"]})
+    tokenizer.add_tokens(["<think>", "</think>"])
+    chat = ChatFormat(tokenizer)
+    assert chat.prompt_text(question).endswith(opening)
+    row = chat.tokenise(question, "The moon")
+    assert list(row.prompt_ids) == chat.prompt_ids(question)
+    assert tokenizer.decode(row.answer_ids) == "The moon<|im_end|>"
+    assert chat.decode(row.answer_ids) == "The moon"
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False).rstrip()
+    assert tokenizer.decode(chat.tokenise(Conversation.ask("a"), "b").ids) == rendered
 
 
 def test_template_that_trims_answers_does_not_move_the_span(question: Conversation) -> None:
