@@ -18,8 +18,8 @@ FORMAT_VERSION = 1
 _NOTE = """Projection of the residual stream onto the unit direction of each vector, at the output of the block named. Nothing is
 subtracted, so compare values with each other rather than with zero.
 
-Strips: colours are centred on the median over the conversation's tokens. Hover shows a token and its value. The end-of-turn token
-of the last answer is not read; markers of the chat template are shown as they are."""
+Strips: colours are the same in all of them, centred on the median over all tokens. Hover shows a token and its value. The
+end-of-turn token of the last answer is not read; markers of the chat template are shown as they are."""
 
 
 def register(commands: Any) -> None:
@@ -99,7 +99,8 @@ def outputs(output: Path | None) -> tuple[Path | None, Path | None]:
 
 
 _HEADINGS = [
-    ("chat", "left"), ("turn", "right"), ("last prompt token", "right"), ("answer", "right"), ("drift", "right"), ("text", "left"),
+    ("chat", "left"), ("turn", "right"), ("last prompt token", "right"), ("answer", "right"), ("drift", "right"),
+    ("text", "left"),
 ]  # fmt: skip
 
 

@@ -20,9 +20,9 @@ def register(commands: Any) -> None:
         help="rank training samples by what they would do to a model's persona",
         description="Rank training samples by projection difference: that of the sample's answer minus that of the model's own "
         "answers to the same prompt.",
-        epilog="A line of the data set holds {'messages': [...]} ending with the assistant's, or {'prompt': ..., 'response': ..., "
-        "'system': optional}; 'id' names it, and 'planted': true or false, where it is known, gives the AUROC. Own answers and "
-        "projections are kept as they come, in a folder beside the result; the same command goes on from there.",
+        epilog="A line of the data set holds {'messages': [...]} ending with the assistant's, or {'prompt': ..., "
+        "'response': ..., 'system': optional}; 'id' names it, and 'planted': true or false, where it is known, gives the AUROC. "
+        "Own answers and projections are kept as they come, in a folder beside the result; the same command goes on from there.",
         allow_abbrev=False,
     )
     parser.add_argument("--vectors", type=Path, required=True, metavar="FILE", help="a vector of this model")
@@ -119,7 +119,7 @@ def show(found: Screening, top: int) -> None:
     pull = "against" if found.reverse else "along"
     screen.print(table(f"samples that pull furthest {pull} {found.trait}, layer {found.layer}", headings, rows))
     lines = [
-        f"Projections in activation units (|vector| = {found.norm:.2f}). difference: answer minus own; own: the model's own answers."
+        f"Projections in activation units (|vector| = {found.norm:.2f}). difference: answer minus own (the model's own answers)."
     ]
     if found.n_without_difference:
         lines.append(f"{found.n_without_difference} samples have no token to compare and stand last.")

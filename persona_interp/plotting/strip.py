@@ -68,18 +68,17 @@ def drift_figure(seen: Projections, layer: int) -> go.Figure:
 def strip_figure(seen: Projections, chat: ChatProjection, layer: int) -> go.Figure:
     """The text of one conversation, each token in the colour of its projection; token and value on hover.
 
-    Colours are centred on the median over the conversation's tokens and reach to the 98th percentile of the distances from it, so
-    that one odd token (a first token is often one) does not bleach the others; the numbers on hover are the projections.
+    Colours are the same for all conversations of `seen`: centred on the median over all their tokens, and reaching to the 98th
+    percentile of the distances from it, so that one odd token (a first token is often one) does not bleach the others. The
+    numbers on hover are the projections themselves.
 
     Raises:
         InvalidInputError: `layer` was not read, or the conversation was projected without its tokens.
     """
     row = seen.row(layer)
     cells, marks = _laid_out(chat, row)
-    values = np.array([cell.value for cell in cells])
-    centre = float(np.median(values)) if len(values) else 0.0
-    reach = float(np.percentile(np.abs(values - centre), 98)) if len(values) else 0.0
-    n_lines = max((cell.line for cell in cells), default=0) + 1
+    centre, reach = _colours(seen, row)
+    n_lines = cells[-1].line + 1
     figure = go.Figure(
         go.Bar(
             orientation="h",
@@ -94,10 +93,10 @@ def strip_figure(seen: Projections, chat: ChatProjection, layer: int) -> go.Figu
             constraintext="none",
             textfont={"family": "monospace", "size": 12, "color": BLACK},
             marker={
-                "color": values,
+                "color": [cell.value for cell in cells],
                 "colorscale": _SCALE,
-                "cmin": centre - (reach or 1.0),
-                "cmax": centre + (reach or 1.0),
+                "cmin": centre - reach,
+                "cmax": centre + reach,
                 "line": {"width": 0.4, "color": "#D8D8D8"},
                 "colorbar": {"title": {"text": f"projection<br>({_UNITS[seen.unit]})", "font": {"size": 11}}, "thickness": 12},
             },
@@ -112,6 +111,13 @@ def strip_figure(seen: Projections, chat: ChatProjection, layer: int) -> go.Figu
     )  # fmt: skip
     styled(figure, f"{chat.name}: {seen.trait}, layer {layer}", height=110 + max(4, n_lines) * _LINE)
     return figure.update_layout(hovermode="closest", showlegend=False, bargap=0, margin={"t": 50, "b": 20, "l": 80, "r": 10})
+
+
+def _colours(seen: Projections, row: int) -> tuple[float, float]:
+    """The value that is white, and how far from it colours reach."""
+    values = np.array([value for chat in seen.chats for turn in chat.turns if turn.values for value in turn.values[row]])
+    centre = float(np.median(values))
+    return centre, float(np.percentile(np.abs(values - centre), 98)) or 1.0
 
 
 @dataclass(frozen=True)
