@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from persona_interp.models.sampling import Sampling as Sampling
     from persona_interp.models.steerable import SteerableModel as SteerableModel
     from persona_interp.models.steered import steered as steered
+    from persona_interp.monitoring.chats import Chat as Chat
+    from persona_interp.monitoring.project import project as project
+    from persona_interp.monitoring.screen import screen as screen
     from persona_interp.organisms.trait_texts import resolve_trait as resolve_trait
     from persona_interp.traits.catalogue import load_trait as load_trait
     from persona_interp.traits.conversation import Conversation as Conversation
@@ -75,6 +78,9 @@ _HOMES = {
     "load_judge": "judges.registry",
     "dose_response": "evaluation.dose",
     "DoseResponse": "evaluation.dose",
+    "project": "monitoring.project",
+    "screen": "monitoring.screen",
+    "Chat": "monitoring.chats",
     "PersonaInterpError": "errors",
 }
 

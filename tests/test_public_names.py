@@ -16,6 +16,7 @@ NAMES = {
     "AddPreservingNorm",
     "Cap",
     "Capture",
+    "Chat",
     "Clamp",
     "Conversation",
     "DoseResponse",
@@ -37,7 +38,9 @@ NAMES = {
     "load_judge",
     "load_model",
     "load_trait",
+    "project",
     "resolve_trait",
+    "screen",
     "steered",
     "transformer_lens_hooks",
 }
