@@ -11,6 +11,7 @@ import logging
 from importlib.metadata import version
 from typing import Any
 
+import torch
 from torch import nn
 
 from persona_interp.errors import UnsupportedError
@@ -31,7 +32,8 @@ def transformer_lens_bridge(hf_model: nn.Module, tokenizer: Any, *, name: str) -
         name: how errors call the model.
 
     Raises:
-        UnsupportedError: TransformerLens has no adapter for the class of `hf_model`, or the weights are not on this machine.
+        UnsupportedError: TransformerLens has no adapter for the class of `hf_model`, or cannot use its weights: they are not on
+            this machine, or are quantized in a class that keeps queries, keys and values in one matrix.
     """
     architecture = type(hf_model).__name__
     if any(parameter.is_meta for parameter in hf_model.parameters()):
@@ -53,6 +55,8 @@ def transformer_lens_bridge(hf_model: nn.Module, tokenizer: Any, *, name: str) -
             f"TransformerLens {version('transformer-lens')} has no adapter for {architecture}, the class of {name}: register one "
             "with its ArchitectureAdapterFactory, or use generate(), capture() or steered(), which need none"
         ) from error
+    except NotImplementedError as error:
+        raise UnsupportedError(f"TransformerLens cannot use the weights of {name} as they are loaded: {error}") from error
     _give_tokenizer(bridge, tokenizer, sources)
     return bridge
 

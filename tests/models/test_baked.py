@@ -11,6 +11,7 @@ from typing import Any
 import oracle
 import pytest
 import torch
+from snapshot import snapshot
 from tiny import tiny_hf_model, tiny_tokenizer
 from torch import Tensor
 from transformers import (
@@ -133,16 +134,10 @@ def test_the_model_is_bit_identical_afterwards(tiny_hf: Callable[[str], Any], ar
     next(iter(hf_model.parameters())).requires_grad_(False)
     model = SteerableModel(hf_model, tokenizer, name="mine")
 
-    def state() -> tuple[Any, ...]:
-        settings = (hf_model.config.to_dict(), hf_model.generation_config.to_dict(), tokenizer.chat_template, len(tokenizer))
-        gradients = [parameter.requires_grad for parameter in hf_model.parameters()]
-        return (*settings, gradients, list(map(id, hf_model.parameters())), [module.training for module in hf_model.modules()])
-
-    before, weights = state(), {name: value.clone() for name, value in hf_model.state_dict().items()}
+    before, parameters = snapshot(hf_model, tokenizer), list(map(id, hf_model.parameters()))
     bake(model, one_write(model), tmp_path / "baked")
-    assert state() == before
-    assert all(torch.equal(value, weights[name]) for name, value in hf_model.state_dict().items())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in hf_model.modules())
+    assert snapshot(hf_model, tokenizer) == before
+    assert list(map(id, hf_model.parameters())) == parameters
 
 
 @pytest.mark.parametrize("attention_bias", [True, False])
@@ -291,11 +286,10 @@ def test_a_class_that_computes_something_else_is_refused_before_anything_is_writ
     assert not any(tmp_path.iterdir())
 
 
-def test_quantized_weights_are_refused(tiny_hf: Callable[[str], Any], tmp_path: Path) -> None:
-    hf_model, tokenizer = tiny_hf("gpt2")
-    model = SteerableModel(hf_model, tokenizer, name="mine")
-    hf_model.config.quantization_config = {"quant_method": "something"}
-    with pytest.raises(UnsupportedError, match="mine cannot be baked: its weights are quantized"):
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_quantized_weights_are_refused(tiny_model_path: Callable[[str], Path], kind: str, tmp_path: Path) -> None:
+    model = load_model(tiny_model_path("gpt2"), quantization=kind, device="cpu")
+    with pytest.raises(UnsupportedError, match="tiny-gpt2 cannot be baked: its weights are quantized"):
         bake(model, one_write(model), tmp_path / "baked")
 
 

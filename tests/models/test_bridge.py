@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import oracle
 import pytest
 import torch
+from snapshot import snapshot
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
@@ -21,6 +23,7 @@ from persona_interp.interventions.operations import Ablate, Add, Clamp
 from persona_interp.interventions.schedules import LinearRamp, StepTable
 from persona_interp.models.bridge import transformer_lens_bridge
 from persona_interp.models.chat import TokenisedAnswer
+from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.models.steered import steered
@@ -225,14 +228,11 @@ def test_the_weights_are_shared_and_the_model_keeps_everything_else(tiny_hf: Cal
     hf_model, tokenizer = tiny_hf(architecture)
     hf_model.train()
     model = SteerableModel(hf_model, tokenizer, name="mine")
-    modules = list(hf_model.modules())
-    before = (hf_model.config.to_dict(), hf_model.config._attn_implementation, tokenizer.pad_token, tokenizer.bos_token)
+    before = snapshot(hf_model, tokenizer)
     bridge = model.bridge()
     with torch.no_grad(), transformer_lens_hooks(bridge, mixed(model, "all").for_rows([0])):
         bridge(torch.tensor([IDS]))
-    assert list(hf_model.modules()) == modules
-    assert all(module.training for module in modules)
-    assert (hf_model.config.to_dict(), hf_model.config._attn_implementation, tokenizer.pad_token, tokenizer.bos_token) == before
+    assert snapshot(hf_model, tokenizer) == before
     assert hf_model.config._attn_implementation != "eager"
     theirs = {parameter.untyped_storage().data_ptr() for parameter in torch.nn.Module.parameters(bridge)}
     assert theirs == {parameter.untyped_storage().data_ptr() for parameter in hf_model.parameters()}
@@ -279,6 +279,22 @@ def test_what_transformer_lens_cannot_do_is_refused(eager: Eager, tiny_hf: Calla
         elsewhere = LlamaForCausalLM(model.config)
     with pytest.raises(UnsupportedError, match="weights of mine are not in memory"):
         transformer_lens_bridge(elsewhere, model.tokenizer, name="mine")
+
+
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_quantized_weights_are_shared_and_left_as_they_are(tiny_model_path: Callable[[str], Path], kind: str) -> None:
+    model = load_model(tiny_model_path("llama"), quantization=kind, device="cpu")
+    model.hf_model.set_attn_implementation("eager")
+    graph = InterventionGraph((Write(1, Add(direction(model))),))
+    with torch.no_grad(), steered(model.hf_model, graph):
+        expected = model.hf_model(torch.tensor([IDS])).logits
+    before = snapshot(model.hf_model, model.tokenizer)
+    with torch.no_grad(), transformer_lens_hooks(model.bridge(), graph) as bridge:
+        assert_close(bridge(torch.tensor([IDS])), expected)
+    assert snapshot(model.hf_model, model.tokenizer) == before
+    gpt2 = load_model(tiny_model_path("gpt2"), quantization=kind, device="cpu")
+    with pytest.raises(UnsupportedError, match="cannot use the weights of tiny-gpt2 as they are loaded: .*QKV"):
+        gpt2.bridge()
 
 
 def test_a_tokenizer_made_in_memory_will_do(eager: Eager) -> None:
