@@ -119,9 +119,13 @@ def tiny_tokenizer(architecture: str) -> PreTrainedTokenizerFast:
 
 def tiny_hf_model(architecture: str, tokenizer: PreTrainedTokenizerFast, *, seed: int = 0) -> PreTrainedModel:
     """A seeded random model in evaluation mode, float32, context 256; widths and depths differ between architectures."""
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    shared = {"vocab_size": len(tokenizer), "initializer_range": 0.25, **ids}
-    wide = {
+    ids: dict[str, Any] = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    shared: dict[str, Any] = {"vocab_size": len(tokenizer), "initializer_range": 0.25, **ids}
+    wide: dict[str, Any] = {
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 4,
@@ -149,8 +153,8 @@ def tiny_hf_model(architecture: str, tokenizer: PreTrainedTokenizerFast, *, seed
 
 def _further_model(architecture: str, wide: dict[str, Any]) -> PreTrainedModel:
     """Wherever a class knows sliding windows, blocks with a window and without one take turns, or all have one."""
-    gemma = {**wide, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW}
-    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    gemma: dict[str, Any] = {**wide, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW}
+    experts: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
     turns = ["sliding_attention", "full_attention"] * 2
     if architecture == "qwen3":
         return Qwen3ForCausalLM(
@@ -162,7 +166,7 @@ def _further_model(architecture: str, wide: dict[str, Any]) -> PreTrainedModel:
         return Gemma3ForCausalLM(Gemma3TextConfig(**gemma, layer_types=turns))
     if architecture == "gemma3":
         text = Gemma3TextConfig(**gemma, layer_types=turns)
-        eyes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        eyes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
         eyes |= {"image_size": 8, "patch_size": 4, "model_type": "siglip_vision_model"}
         return Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=eyes, mm_tokens_per_image=4))
     if architecture == "phi3":

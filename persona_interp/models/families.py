@@ -109,7 +109,7 @@ def context_length(config: Any) -> int:
         UnsupportedError: as `layout_of`; or the config lacks a number that the layout names.
     """
     layout, text = layout_of(config), text_config(config)
-    numbers = {name: getattr(text, name, None) for name in layout.context}
+    numbers: dict[str, Any] = {name: getattr(text, name, None) for name in layout.context}
     for name, number in numbers.items():
         if not isinstance(number, int):
             raise UnsupportedError(

@@ -146,9 +146,7 @@ def test_prompts_do_not_change_with_the_calendar() -> None:
         "Today: {{ date_string }}. {{ messages[0]['content'] }}"
     )
     assert ChatFormat(with_template(template)).prompt_text(Conversation.ask("a")) == "Today: 26 Jul 2024. a"
-    asks_the_clock = (
-        "\n{% macro today() %}{{ strftime_now('%A %Y-%m-%d') }}{% endmacro %}{{ today() }}: {{ messages[0]['content'] }}"
-    )
+    clock = "\n{% macro today() %}{{ strftime_now('%A %Y-%m-%d') }}{% endmacro %}{{ today() }}: {{ messages[0]['content'] }}"
     assert ChatFormat(with_template(clock)).prompt_text(Conversation.ask("a")) == "\nFriday 2024-07-26: a"
 
 
