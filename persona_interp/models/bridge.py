@@ -45,9 +45,9 @@ def transformer_lens_bridge(hf_model: nn.Module, tokenizer: Any, *, name: str) -
     tree = second_tree(hf_model)
     tree.set_attn_implementation("eager")
     try:
-        bridge = sources.build_bridge_from_module(
-            tree.eval(), architecture, hf_config=copy.deepcopy(tree.config), model_name=name
-        )
+        with torch.random.fork_rng(devices=[]):  # GPT-2's split weights are drawn at random before they are set
+            config = copy.deepcopy(tree.config)
+            bridge = sources.build_bridge_from_module(tree.eval(), architecture, hf_config=config, model_name=name)
     except ValueError as error:
         if "Unsupported architecture" not in str(error):
             raise
