@@ -64,11 +64,15 @@ def layers(text: str) -> Layers:
         raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor 0-based layer numbers such as 12 or 10,11,12") from None
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """``--model`` and how to load it."""
+def add_model_options(parser: argparse.ArgumentParser, *, option: str = "--model") -> None:
+    """``--model`` (or what `option` calls it) and how to load it."""
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", required=True, metavar="M", help="short name, hub id or folder; organism-qwen2 ships with the package"
+        option,
+        dest="model",
+        required=True,
+        metavar="M",
+        help="short name, hub id or folder; organism-qwen2 ships with the package",
     )
     group.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: %(default)s)")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")

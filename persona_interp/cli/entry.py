@@ -12,6 +12,7 @@ from importlib.metadata import version
 from persona_interp.cli import (
     apply_steering,
     extract_vectors,
+    finetuning_shift,
     info,
     monitor,
     quickstart,
@@ -29,6 +30,7 @@ COMMANDS = (
     info,
     monitor,
     screen,
+    finetuning_shift,
     traits,
     train_organism,
     validate_organisms,

@@ -1,6 +1,6 @@
 """`screen`: which samples of a training set would push a model along a persona vector, before anybody trains on them.
 
-The score is the projection *difference* of *Persona Vectors* (arXiv 2507.21509, section 5): the mean projection of the sample's
+The score is the projection *difference* of *Persona Vectors* (arXiv 2507.21509, section 6): the mean projection of the sample's
 answer minus that of the model's own answer to the same prompt. The plain projection stands beside it; it also rises with whatever
 the prompt brings along, which the difference takes away.
 """

@@ -37,7 +37,7 @@ class ScreenedSample:
 
     @property
     def difference(self) -> float | None:
-        """The sample's projection minus the model's own: how far training on it pulls (arXiv 2507.21509, section 5)."""
+        """The sample's projection minus the model's own: how far training on it pulls (arXiv 2507.21509, section 6)."""
         if self.projection is None or self.own_projection is None:
             return None
         return self.projection - self.own_projection
