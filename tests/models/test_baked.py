@@ -204,7 +204,7 @@ def test_what_weights_cannot_hold_is_refused(tiny_model: TinyModel, tmp_path: Pa
     refused: dict[str, Write | Capture] = {
         "is for rows \\(0,\\)": Write(1, add, rows=(0,)),
         "is for 'response' positions": Write(1, add, positions="response"),
-        "is a Ablate, which depends on the residual": Write(1, Ablate(direction(model))),
+        "has the operation Ablate, which depends on the residual": Write(1, Ablate(direction(model))),
         "has a condition \\(ProjectionCondition\\)": Write(1, add, condition=ProjectionCondition(direction(model), 0.0)),
         "has a schedule \\(LinearRamp\\)": Write(1, add, schedule=LinearRamp(0, 1, 3)),
         "cannot hold a Capture": Capture("all"),

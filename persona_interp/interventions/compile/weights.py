@@ -37,7 +37,7 @@ def constant_offsets(graph: InterventionGraph) -> dict[int, Direction]:
 
 def _check_constant(write: Write) -> None:
     if type(write.operation) is not Add:
-        what = f"is a {type(write.operation).__name__}, which depends on the residual stream"
+        what = f"has the operation {type(write.operation).__name__}, which depends on the residual stream"
     elif write.rows is not None:
         what = f"is for rows {write.rows}"
     elif write.positions != "all":
