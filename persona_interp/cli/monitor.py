@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.storage import ensure_writable
 
     chats = read_chats(args.input)
-    json_path, html_path = outputs(args.output)
+    json_path, html_path = outputs(args.output, "monitor")
     for path in (json_path, html_path):
         if path is not None:
             ensure_writable(path)
@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> None:
     write(seen, json_path, html_path, args.strips)
 
 
-def outputs(output: Path | None) -> tuple[Path | None, Path | None]:
-    """Where the JSON and the page go.
+def outputs(output: Path | None, name: str) -> tuple[Path | None, Path | None]:
+    """Where the JSON and the page go: both into a folder, under `name`, or one of them into the file named.
 
     Raises:
         InvalidInputError: a file of another kind was named.
@@ -92,7 +92,7 @@ def outputs(output: Path | None) -> tuple[Path | None, Path | None]:
         return None, None
     suffix = output.suffix.lower()
     if output.is_dir() or not suffix:
-        return output / "monitor.json", output / "monitor.html"
+        return output / f"{name}.json", output / f"{name}.html"
     if suffix not in (".json", ".html"):
         raise InvalidInputError(f"cannot write {output}: name a folder, a .json file or an .html file")
     return (output, None) if suffix == ".json" else (None, output)

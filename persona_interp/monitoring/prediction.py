@@ -1,0 +1,205 @@
+"""The result of `predict_expression`: what the last prompt token foretold, and what the answers then showed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean, variance
+from typing import Any
+
+from persona_interp.errors import FileFormatError
+from persona_interp.models.identity import ModelIdentity
+from persona_interp.monitoring.agreement import Estimate, pearson, pearson_within, spearman
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PromptOutcome:
+    """One prompt.
+
+    Attributes:
+        condition: its condition's name.
+        question: what the user said last.
+        predicted: projection at the last prompt token, before anything is answered.
+        scores: trait score of each sampled answer, 0-100; None where the judge gave none.
+        coherence: their coherence.
+        answer_projection: mean over the answers' tokens, for comparison; None where the answers have none.
+    """
+
+    condition: str
+    question: str
+    predicted: float
+    scores: tuple[float | None, ...]
+    coherence: tuple[float | None, ...]
+    answer_projection: float | None
+
+    @property
+    def actual(self) -> float | None:
+        """Mean trait score over the answers that have one."""
+        known = [score for score in self.scores if score is not None]
+        return fmean(known) if known else None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted against actual trait expression.
+
+    A high correlation across conditions may say no more than that the vector tells a prompt for the trait from one against it;
+    that within conditions says whether it tells two prompts of one kind apart.
+
+    Attributes:
+        trait: scored in the answers.
+        vector: trait of the vector.
+        model: which answered.
+        judge: which scored.
+        layer: 0-based block that was read.
+        prompts: in the order of their conditions.
+        provenance: versions, seed, sampling.
+    """
+
+    trait: str
+    vector: str
+    model: ModelIdentity
+    judge: str
+    layer: int
+    prompts: tuple[PromptOutcome, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return tuple(dict.fromkeys(prompt.condition for prompt in self.prompts))
+
+    @cached_property
+    def _scored(self) -> list[tuple[PromptOutcome, float]]:
+        return [(prompt, prompt.actual) for prompt in self.prompts if prompt.actual is not None]
+
+    @cached_property
+    def across(self) -> Estimate:
+        """Pearson's correlation over all prompts. Its interval takes them as independent, for these conditions."""
+        return pearson([prompt.predicted for prompt, _ in self._scored], [actual for _, actual in self._scored])
+
+    @cached_property
+    def across_ranks(self) -> Estimate:
+        """Spearman's, likewise."""
+        return spearman([prompt.predicted for prompt, _ in self._scored], [actual for _, actual in self._scored])
+
+    @cached_property
+    def between(self) -> Estimate:
+        """Pearson's over the means of the conditions: as many points as there are conditions."""
+        groups = [[(p.predicted, actual) for p, actual in self._scored if p.condition == name] for name in self.conditions]
+        means = [tuple(map(fmean, zip(*group, strict=True))) for group in groups if group]
+        return pearson([mean[0] for mean in means], [mean[1] for mean in means])
+
+    @cached_property
+    def within(self) -> Estimate:
+        """Pearson's with each condition's mean taken away from both sides."""
+        return pearson_within(
+            [prompt.predicted for prompt, _ in self._scored],
+            [actual for _, actual in self._scored],
+            [prompt.condition for prompt, _ in self._scored],
+        )
+
+    def within_one(self, condition: str) -> Estimate:
+        """Pearson's over the prompts of one condition; without a value where its answers do not differ."""
+        chosen = [(prompt.predicted, actual) for prompt, actual in self._scored if prompt.condition == condition]
+        return pearson([predicted for predicted, _ in chosen], [actual for _, actual in chosen])
+
+    def ceiling(self, condition: str | None = None) -> float | None:
+        """About the largest correlation within a condition (all of them if None) that anything could reach; 0 to 1.
+
+        The score of a prompt is a mean over a few sampled answers. The share of its variance within conditions that is not
+        due to the draw of these answers has this square root. None without two scored answers a prompt, or without variance.
+        """
+        groups: dict[str, list[float]] = {}
+        noise: list[float] = []
+        for prompt, actual in self._scored:
+            if condition in (None, prompt.condition):
+                groups.setdefault(prompt.condition, []).append(actual)
+                known = [score for score in prompt.scores if score is not None]
+                if len(known) > 1:
+                    noise.append(variance(known) / len(known))
+        freedom = sum(len(group) - 1 for group in groups.values())
+        squares = math.fsum((actual - fmean(group)) ** 2 for group in groups.values() for actual in group)
+        if not noise or freedom < 1 or squares <= 0:
+            return None
+        return math.sqrt(max(0.0, 1 - fmean(noise) / (squares / freedom)))
+
+    def mean_score(self, condition: str) -> float | None:
+        """Mean trait score of a condition's prompts."""
+        return _mean([actual for prompt, actual in self._scored if prompt.condition == condition])
+
+    def mean_coherence(self, condition: str) -> float | None:
+        """Mean coherence of a condition's answers."""
+        return _mean([each for prompt in self.prompts if prompt.condition == condition for each in prompt.coherence])
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; correlations are written beside what they follow from."""
+        named = {name: getattr(self, name).to_json() for name in ("across", "across_ranks", "between", "within")}
+        return {
+            "format_version": FORMAT_VERSION,
+            "trait": self.trait,
+            "vector": self.vector,
+            "model": self.model.to_json(),
+            "judge": self.judge,
+            "layer": self.layer,
+            **named,
+            "ceiling_within": self.ceiling(),
+            "conditions": {name: self.within_one(name).to_json() | {"ceiling": self.ceiling(name)} for name in self.conditions},
+            "prompts": [
+                {
+                    "condition": prompt.condition,
+                    "question": prompt.question,
+                    "predicted": prompt.predicted,
+                    "actual": prompt.actual,
+                    "scores": list(prompt.scores),
+                    "coherence": list(prompt.coherence),
+                    "answer_projection": prompt.answer_projection,
+                }
+                for prompt in self.prompts
+            ],
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, source: str = "prediction") -> Prediction:
+        """The inverse of `to_json`; correlations are computed again.
+
+        Raises:
+            FileFormatError: another format version, or a field that is missing or malformed.
+        """
+        if data.get("format_version") != FORMAT_VERSION:
+            raise FileFormatError(f"{source}: format_version {data.get('format_version')!r} is not {FORMAT_VERSION}")
+        try:
+            texts = {name: str(data[name]) for name in ("trait", "vector", "judge")}
+            prompts = tuple(_outcome_from_json(prompt) for prompt in data["prompts"])
+            model = ModelIdentity.from_json(data["model"], source=source)
+            return cls(**texts, model=model, layer=int(data["layer"]), prompts=prompts, provenance=dict(data["provenance"]))
+        except KeyError as error:
+            raise FileFormatError(f"{source}: field {error} is missing") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
+
+
+def _outcome_from_json(data: Mapping[str, Any]) -> PromptOutcome:
+    over_answers = data["answer_projection"]
+    return PromptOutcome(
+        condition=str(data["condition"]),
+        question=str(data["question"]),
+        predicted=float(data["predicted"]),
+        scores=_numbers(data["scores"]),
+        coherence=_numbers(data["coherence"]),
+        answer_projection=None if over_answers is None else float(over_answers),
+    )
+
+
+def _numbers(values: Sequence[Any]) -> tuple[float | None, ...]:
+    return tuple(None if value is None else float(value) for value in values)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

@@ -1,0 +1,43 @@
+"""Predicted against actual trait expression: a point a prompt, a colour a condition."""
+
+from __future__ import annotations
+
+import html
+from itertools import cycle
+
+import plotly.graph_objects as go
+
+from persona_interp.monitoring.prediction import Prediction
+from persona_interp.plotting.palette import COLOURS, styled
+
+_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
+
+
+def prediction_figure(found: Prediction) -> go.Figure:
+    """Mean trait score of each prompt's answers against the projection at its last token; the question on hover.
+
+    Prompts whose answers have no score are left out.
+    """
+    figure = go.Figure()
+    for name, colour, symbol in zip(found.conditions, cycle(COLOURS), cycle(_SYMBOLS), strict=False):
+        chosen = [(p, p.actual) for p in found.prompts if p.condition == name and p.actual is not None]
+        figure.add_trace(
+            go.Scatter(
+                x=[prompt.predicted for prompt, _ in chosen],
+                y=[actual for _, actual in chosen],
+                name=name,
+                mode="markers",
+                marker={"color": colour, "symbol": symbol, "size": 9, "opacity": 0.8},
+                customdata=[html.escape(prompt.question) for prompt, _ in chosen],
+                hovertemplate="%{x:.3g}, score %{y:.0f}<br>%{customdata}",
+            )
+        )
+    figure.update_xaxes(title_text=f"projection onto {found.vector} at the last prompt token (activation units)")
+    figure.update_yaxes(title_text=f"{found.trait} score of the answers (0 to 100)", range=[-4, 104])
+    title = (
+        f"{found.trait} in {found.model.name}, layer {found.layer}: r = {found.across} across, {found.within} within conditions"
+    )
+    styled(figure, title, height=620)
+    return figure.update_layout(
+        hovermode="closest", legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}, margin={"t": 60}
+    )
