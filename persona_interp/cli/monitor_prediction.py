@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from persona_interp.traits.trait import Trait
     from persona_interp.vectors.persona_vector import PersonaVector
 
-_NOTE = """Each point is a prompt. Across: Pearson's correlation over all of them, with Fisher's 95 % interval, which takes prompts as
-independent. Within: the same with each condition's mean taken away from both sides; a high correlation across conditions may say no
-more than that prompts for the trait are told from prompts against it."""
+_NOTE = """Each point is a prompt. Across: Pearson's correlation over all of them, with Fisher's 95 % interval, which takes prompts
+as independent. Within: the same with each condition's mean taken away from both sides; a high correlation across conditions may
+say no more than that prompts for the trait are told from prompts against it."""
 
 
 def register(commands: Any) -> None:
@@ -26,8 +26,8 @@ def register(commands: Any) -> None:
         "monitor-prediction",
         help="measure how well the last prompt token foretells a trait",
         description="Project the last token of prompts onto a persona vector, sample and score answers, and correlate the two.",
-        epilog="Without --prompts, the trait's evaluation questions are asked under its negative system prompts, none, its positive "
-        "ones, and after earlier answers that show the trait more or less.",
+        epilog="Without --prompts, the trait's evaluation questions are asked under its negative system prompts, none, its "
+        "positive ones, and after earlier answers that show the trait more or less.",
         allow_abbrev=False,
     )
     parser.add_argument("--vectors", type=Path, required=True, metavar="FILE", help="a vector of this model")
