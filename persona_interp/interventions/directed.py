@@ -77,14 +77,14 @@ def norm(values: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any 1"]:
     """The Euclidean norm along the last axis, also where a square would be too large or too small for the dtype."""
     largest = values.abs().amax(dim=-1, keepdim=True)
     scale = torch.where(largest > 0, largest, 1)
-    return scale * torch.linalg.vector_norm(values / scale, dim=-1, keepdim=True)
+    return scale * (values / scale).square().sum(dim=-1, keepdim=True).sqrt()
 
 
 def unit(direction: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_model"]:
     """The direction at length 1; a zero one stays zero."""
     largest = direction.abs().amax(dim=-1, keepdim=True)
     scaled = direction / torch.where(largest > 0, largest, 1)
-    return scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True).clamp(min=1)  # below 1 only where it is 0
+    return scaled / scaled.square().sum(dim=-1, keepdim=True).sqrt().clamp(min=1)  # below 1 only where it is 0
 
 
 def projection_onto(

@@ -40,7 +40,10 @@ class Schedule(Described):
     def to_json(self) -> dict[str, Any]:
         """``kind`` and its fields; exact."""
         values = {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
-        return {"kind": self.kind, **{name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}}
+        return {
+            "kind": self.kind,
+            **{name: list(cast(tuple[Any, ...], v)) if isinstance(v, tuple) else v for name, v in values.items()},
+        }
 
     @classmethod
     def from_json(cls: type[S], data: Mapping[str, Any], *, source: str = "schedule") -> S:
@@ -131,7 +134,7 @@ class StepTable(Schedule):
     kind: ClassVar[str] = "step_table"
 
     def __post_init__(self) -> None:
-        given: object = self.factors
+        given = cast(object, self.factors)
         if not isinstance(given, tuple) or not given:
             raise InvalidInputError(f"factors of a StepTable must be a tuple of at least one number, got {given!r}")
         numbers = cast(tuple[object, ...], given)
