@@ -25,7 +25,8 @@ def steered(
     """Apply the writes of `graph` to every call of `hf_model` inside the block; the hooks are gone after it, also after an error.
 
     Works with ``hf_model(...)`` and ``hf_model.generate(...)``, padded on either side. Rows are those of the model's call: beams
-    and several sequences a prompt multiply them. Not to be mixed with the verbs of a `SteerableModel` of the same model.
+    and several sequences a prompt multiply them. The steps of schedules are counted from the last call without cached tokens. Not
+    to be mixed with the verbs of a `SteerableModel` of the same model.
 
     Example:
         >>> with steered(hf_model, vector.graph(coefficient=1.5)):
