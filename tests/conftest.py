@@ -17,11 +17,12 @@ import beartype  # noqa: F401  (must come before nnsight, which breaks its later
 from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent))  # test helpers (tiny.py, typechecking.py) are imported by name
-install_import_hook("persona_interp", "typechecking.checked")
+if "PERSONA_INTERP_TEST_ENGINES" not in os.environ:  # the checks hold references that a remote run cannot serialise
+    install_import_hook("persona_interp", "typechecking.checked")
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from tiny import ARCHITECTURES, save_tiny_model  # noqa: E402
+import pytest
+import torch
+from tiny import ARCHITECTURES, save_tiny_model
 
 if TYPE_CHECKING:
     from persona_interp.models.steerable import SteerableModel
