@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from persona_interp.traits.trait import Trait
     from persona_interp.vectors.persona_vector import PersonaVector
 
-_NOTE = """Each point is a prompt. Across: Pearson's correlation over all of them, with Fisher's 95 % interval, which takes prompts
-as independent. Within: the same with each condition's mean taken away from both sides; a high correlation across conditions may
-say no more than that prompts for the trait are told from prompts against it."""
+_NOTE = """Each point is a prompt. Across: Pearson's correlation over all of them, with Fisher's 95 % interval, which takes
+prompts as independent. Within: the same with each condition's mean taken away from both sides; a high correlation across
+conditions may say no more than that prompts for the trait are told from prompts against it."""
 
 
 def register(commands: Any) -> None:
