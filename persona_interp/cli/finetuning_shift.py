@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     del model  # the second may need its room
     model = arguments.load_model(argparse.Namespace(**{**vars(args), "model": args.finetuned, "revision": None}))
     for vector in vectors:
-        vector.check_fits(model)
+        vector.check_fits(model.identity)
     finetuned = read_prompts(model, texts, positions=args.positions, layers=layers, batch_size=args.batch_size)
     found = shift_between(base, finetuned, vectors)
     show(found)

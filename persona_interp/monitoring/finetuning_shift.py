@@ -82,7 +82,7 @@ def finetuning_shift(
     """
     layers = layers_of(vectors, base)
     for vector in vectors:
-        vector.check_fits(finetuned)
+        vector.check_fits(finetuned.identity)
     readings = [
         read_prompts(model, texts, positions=positions, layers=layers, batch_size=batch_size) for model in (base, finetuned)
     ]
@@ -99,7 +99,7 @@ def layers_of(vectors: Sequence[PersonaVector], model: SteerableModel) -> tuple[
     if not vectors:
         raise InvalidInputError("there is no vector to measure the shift along: give at least one")
     for vector in vectors:
-        vector.check_fits(model)
+        vector.check_fits(model.identity)
     return tuple(sorted({layer for vector in vectors for layer in vector.layers}))
 
 

@@ -61,7 +61,7 @@ def predict_expression(
         InvalidInputError: no prompt, `samples` below 1, two conditions of one name, or a prompt too long for the context.
         IncompatibleError: the vector does not fit the model.
     """
-    vector.check_fits(model)
+    vector.check_fits(model.identity)
     _check(conditions, samples)
     scorer = load_judge("auto" if judge is None else judge, model)
     sampling = sampling or Sampling()

@@ -80,7 +80,7 @@ def project_each(
     if blank := [place for place, text in enumerate(texts) if isinstance(text, str) and not text]:
         raise InvalidInputError(f"text {blank[0]} is empty: there is nothing to project")
     for vector in vectors:
-        vector.check_fits(model)
+        vector.check_fits(model.identity)
     axes = [Axis.of(vector, chosen, unit) for vector, chosen in zip(vectors, layers, strict=True)]
     turns = turn_rows(model, texts)
     read = _read_tokens if tokens else _read_means

@@ -72,7 +72,7 @@ def screen(
         InvalidInputError: no sample, one without an answer or too long for the context, or `folder` is of other settings.
         IncompatibleError: the vector does not fit the model.
     """
-    vector.check_fits(model)
+    vector.check_fits(model.identity)
     if own_samples < 1:
         raise InvalidInputError(f"own_samples is {own_samples}: give at least 1 own answer a prompt")
     sampling = sampling or Sampling()
