@@ -17,6 +17,13 @@ BLACK = "#000000"
 GREY = "#767676"
 
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
+
+
+def colour_and_symbol(number: int) -> tuple[str, str]:
+    """A colour and a marker for the series `number`, counted from 0: no two of the first 49 share both."""
+    n = len(COLOURS)
+    return COLOURS[number % n], SYMBOLS[(number + number // n) % n]
 
 
 def styled(figure: go.Figure, title: str, **layout: Any) -> go.Figure:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import html
-from itertools import cycle
 
 import plotly.graph_objects as go
 
 from persona_interp.monitoring.prediction import Prediction
-from persona_interp.plotting.palette import COLOURS, styled
-
-_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
+from persona_interp.plotting.palette import colour_and_symbol, styled
 
 
 def prediction_figure(found: Prediction) -> go.Figure:
@@ -19,7 +16,8 @@ def prediction_figure(found: Prediction) -> go.Figure:
     Prompts whose answers have no score are left out.
     """
     figure = go.Figure()
-    for name, colour, symbol in zip(found.conditions, cycle(COLOURS), cycle(_SYMBOLS), strict=False):
+    for number, name in enumerate(found.conditions):
+        colour, symbol = colour_and_symbol(number)
         chosen = [(p, p.actual) for p in found.prompts if p.condition == name and p.actual is not None]
         figure.add_trace(
             go.Scatter(
@@ -34,10 +32,8 @@ def prediction_figure(found: Prediction) -> go.Figure:
         )
     figure.update_xaxes(title_text=f"projection onto {found.vector} at the last prompt token (activation units)")
     figure.update_yaxes(title_text=f"{found.trait} score of the answers (0 to 100)", range=[-4, 104])
-    title = (
-        f"{found.trait} in {found.model.name}, layer {found.layer}: r = {found.across} across, {found.within} within conditions"
-    )
+    title = f"{found.trait} in {found.model.name}, layer {found.layer}<br>r = {found.across} across, {found.within} within"
     styled(figure, title, height=620)
     return figure.update_layout(
-        hovermode="closest", legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}, margin={"t": 60}
+        hovermode="closest", legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}, margin={"t": 90}
     )

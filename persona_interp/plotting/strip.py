@@ -6,17 +6,15 @@ import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle
 
 import numpy as np
 import plotly.graph_objects as go
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.monitoring.projection import ChatProjection, Projections, TurnProjection
-from persona_interp.plotting.palette import BLACK, COLOURS, styled
+from persona_interp.plotting.palette import BLACK, colour_and_symbol, styled
 
 _UNITS = {"activation": "activation units", "vector_length": "vector lengths"}
-_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 _COLUMNS = 96
 _LINE = 26
 """Characters in a line of the strip, and its height in pixels."""
@@ -35,7 +33,8 @@ def drift_figure(seen: Projections, layer: int) -> go.Figure:
     """
     row = seen.row(layer)
     figure = go.Figure()
-    for chat, colour, symbol in zip(seen.chats, cycle(COLOURS), cycle(_SYMBOLS), strict=False):
+    for place, chat in enumerate(seen.chats):
+        colour, symbol = colour_and_symbol(place)
         numbers = list(range(1, len(chat.turns) + 1))
         hover = [_wrapped(turn.prompt if turn.prompt else (turn.answer or "")) for turn in chat.turns]
         means = [None if turn.answer_mean is None else turn.answer_mean[row] for turn in chat.turns]

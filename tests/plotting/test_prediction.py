@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.monitoring.prediction import Prediction, PromptOutcome
+from persona_interp.plotting.palette import colour_and_symbol
 from persona_interp.plotting.prediction import prediction_figure
 
 
@@ -20,6 +21,7 @@ def test_every_scored_prompt_is_a_point_of_its_condition() -> None:
     assert (list(against.x), list(against.y)) == ([1.0], [15.0])
     assert (list(favour.x), list(favour.y)) == ([2.0, 4.0], [80.0, 90.0])
     assert against.customdata[0] == "&lt;i&gt;?"
+    assert len({colour_and_symbol(number) for number in range(49)}) == 49
     assert against.marker.symbol != favour.marker.symbol
     assert "clown" in figure.layout.xaxis.title.text
     assert f"{found.across} across" in figure.layout.title.text
