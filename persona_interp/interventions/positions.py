@@ -81,10 +81,14 @@ class CallMasks(ABC):
 
 
 class _PrefillMasks(CallMasks):
+    # on the class: NDIF is sent functions with what their bodies name, and has no jaxtyping
+    _known: dict[WritePositions, Bool[Tensor, "batch pos"] | Everywhere]
+    _steps: Int[Tensor, "batch pos"] | None
+
     def __init__(self, spans: Spans) -> None:
         self._spans = spans
-        self._known: dict[WritePositions, Bool[Tensor, "batch pos"] | Everywhere] = {}
-        self._steps: Int[Tensor, "batch pos"] | None = None
+        self._known = {}
+        self._steps = None
 
     def __call__(self, positions: WritePositions) -> Bool[Tensor, "batch pos"] | Everywhere:
         if positions not in self._known:

@@ -80,6 +80,8 @@ class ModelIdentity:
 def fingerprint(hf_model: nn.Module) -> str:
     """sha256 over the essentials of the configuration and the names, shapes and sampled values of all parameters.
 
+    Where values are not at hand, as in a run on NDIF, the name of the checkpoint stands for them.
+
     Up to 256 evenly spaced values of each parameter are taken, as float32, so a 7B model takes about a second, and weights
     stored in bfloat16 have the same fingerprint whether they are loaded as bfloat16 or as float32. Training changes it;
     editing a few single weights may not.
@@ -89,6 +91,8 @@ def fingerprint(hf_model: nn.Module) -> str:
     config = text_config(config)
     essentials = {key: getattr(config, key, None) for key in _CONFIG_ESSENTIALS}
     digest.update(json.dumps(essentials, sort_keys=True, default=str).encode())
+    if any(parameter.is_meta for parameter in hf_model.parameters()):
+        digest.update(str(getattr(hf_model, "name_or_path", "")).encode())
     for name, parameter in sorted(hf_model.named_parameters()):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(_sample(parameter).numpy().tobytes())

@@ -77,13 +77,13 @@ class NnsightEngine:
         """One forward; see `Engine.forward`."""
         traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding)
         inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
-        logits, read = None, readouts
+        logits, read = None, readouts.values()
         with (
             self._running(),
             self._traced.trace(**inputs, use_cache=False, logits_to_keep=max(1, n_logits), remote=self._remote) as tracer,
         ):
             traced.forward(batch.spans)
-            read = nnsight.save(traced.readouts)
+            read = nnsight.save(traced.readouts.values())
             if n_logits == 0:
                 tracer.stop()
             logits = nnsight.save(tracer.result.logits)
@@ -106,11 +106,11 @@ class NnsightEngine:
         if self._remote:
             sampler.on_step = None  # a progress bar cannot travel
         options = {"generation_config": settings, "logits_processor": LogitsProcessorList([sampler]), "streamer": None}
-        ids, read, calls = batch.ids, readouts, [0]
+        ids, read, calls = batch.ids, readouts.values(), [0]
         with self._running(settings), self._traced.generate(**options, remote=self._remote) as tracer:
             with tracer.invoke(input_ids=batch.ids, attention_mask=batch.attention_mask):
                 traced.generate(tracer, batch.spans, max_new_tokens)
-                read, calls = nnsight.save(traced.readouts), nnsight.save([traced.calls])
+                read, calls = nnsight.save(traced.readouts.values()), nnsight.save([traced.calls])
             with tracer.invoke():  # apart: a block whose steps ran out when every row had ended does not come back
                 ids = nnsight.save(tracer.result)
         answers = ids[:, batch.ids.shape[1] :]
@@ -138,12 +138,17 @@ class NnsightEngine:
 
 
 def _plain_settings(max_new_tokens: int, end_ids: Collection[int], pad_id: int) -> GenerationConfig:
-    """Greedy over whatever the sampler leaves, until an end id or the limit."""
+    """Greedy over whatever the sampler leaves, until an end id or the limit.
+
+    What is left open is filled from the checkpoint's own settings, on NDIF those of the server's model.
+    """
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
         use_cache=True,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
         eos_token_id=sorted(end_ids) or None,
         pad_token_id=pad_id,
     )

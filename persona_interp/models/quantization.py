@@ -26,6 +26,7 @@ QUANTIZATIONS = ("8bit", "4bit")
 
 _LIBRARY = "bitsandbytes"
 _PACKS = "support_avx512bf16_for_cpu"
+_LAYERS = ("Linear8bitLt", "Linear4bit")  # by name: bitsandbytes need not be installed
 _WORTH_IT = 0.5
 
 
@@ -71,7 +72,8 @@ def quantization_config(kind: str, compute_dtype: torch.dtype | None) -> Any:
 
 def say_if_hardly_quantized(hf_model: nn.Module, name: str) -> None:
     """Tell the user where most weights are not in linear layers, as in mixtures of experts, and so stayed large."""
-    quantized = sum(module.in_features * module.out_features for module in hf_model.modules() if _is_quantized(module))
+    layers: list[Any] = [module for module in hf_model.modules() if type(module).__name__ in _LAYERS]
+    quantized = sum(layer.in_features * layer.out_features for layer in layers)
     large = sum(parameter.numel() for parameter in hf_model.parameters() if parameter.is_floating_point())
     if quantized < _WORTH_IT * (quantized + large):
         share = quantized / max(1, quantized + large)
@@ -106,10 +108,6 @@ def as_loaded(hf_model: nn.Module) -> Iterator[None]:
 
 def _repacking(hf_model: nn.Module) -> list[nn.Module]:
     return [module for module in hf_model.modules() if getattr(module, _PACKS, False)]
-
-
-def _is_quantized(module: nn.Module) -> bool:
-    return type(module).__name__ in ("Linear8bitLt", "Linear4bit")
 
 
 def _require(feature: str) -> None:

@@ -7,8 +7,9 @@ shows what would not survive it.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 import torch
 
@@ -42,7 +43,10 @@ def check_remote(remote: bool | str) -> None:
 
 @contextmanager
 def remote_errors(remote: bool | str, model_name: str) -> Iterator[None]:
-    """Turn what a run on NDIF raises into errors with a remedy. A server out of memory is reported as this machine would be."""
+    """Turn what a run on NDIF raises into errors with a remedy, and send its progress to stderr.
+
+    A server out of memory is reported as this machine would be, so that the batch is halved.
+    """
     if remote is not True:
         yield
         return
@@ -51,7 +55,8 @@ def remote_errors(remote: bool | str, model_name: str) -> Iterator[None]:
     from websocket import WebSocketBadStatusException, WebSocketException
 
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # where nnsight writes how the job is doing, standard output is for results
+            yield
     except WebSocketBadStatusException as error:
         raise _refused(model_name, error) from error
     except (WebSocketException, httpx.HTTPError, OSError) as error:

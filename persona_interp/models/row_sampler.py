@@ -27,11 +27,13 @@ class RowSampler(LogitsProcessor):
         on_step: called after each step with the number of rows.
     """
 
+    _uniform: Float[Tensor, "batch step"] | None  # on the class: NDIF is sent functions with what their bodies name
+
     def __init__(self, sampling: Sampling, seeds: Sequence[int], on_step: Callable[[int], None] | None = None) -> None:
         self.on_step = on_step
         self._step = 0
         self._warpers: list[LogitsProcessor] = []
-        self._uniform: Float[Tensor, "batch step"] | None = None
+        self._uniform = None
         if sampling.temperature == 0:
             return
         self._warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))

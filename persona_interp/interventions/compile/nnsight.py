@@ -53,7 +53,7 @@ class TracedGraph:
         from nnsight.intervention.interleaver import OutOfOrderError
 
         reading = self.readouts.layers(generating=True)
-        alive: Bool[Tensor, " batch"] | None = None
+        alive: Tensor | None = None  # no jaxtyping in a body that is sent to NDIF
         step = 0
         try:
             for step in tracer.iter[:max_new_tokens]:

@@ -6,7 +6,8 @@ are running sums in float32, so memory does not grow with the length of an answe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,9 @@ from torch import Tensor
 from persona_interp.interventions.graph import Capture
 from persona_interp.interventions.positions import Spans
 from persona_interp.shapes import PositionMask, Residual
+
+ReadValues: TypeAlias = tuple[Tensor | None, Tensor | None, list[tuple[Tensor, Tensor]]]
+"""Sums ``[layer batch d_model]``, counts ``[batch]``, and what is kept of each call: ``[layer batch pos d_model]`` and mask."""
 
 
 class Readout:
@@ -25,14 +29,20 @@ class Readout:
         n_layers: blocks of the model.
     """
 
+    # on the class: NDIF is sent functions with what their bodies name, and has no jaxtyping
+    _mask: PositionMask | None
+    _sum: Float[Tensor, "layer batch d_model"] | None
+    _count: Int[Tensor, " batch"] | None
+    _kept: list[tuple[Tensor, Tensor]]
+
     def __init__(self, capture: Capture, n_layers: int) -> None:
         self.capture = capture
         self.layers = frozenset(capture.layers_of(n_layers))
-        self._mask: PositionMask | None = None
+        self._mask = None
         self._parts: list[Tensor] = []
-        self._sum: Float[Tensor, "layer batch d_model"] | None = None
-        self._count: Int[Tensor, " batch"] | None = None
-        self._kept: list[tuple[Tensor, PositionMask]] = []
+        self._sum = None
+        self._count = None
+        self._kept = []
 
     @property
     def while_generating(self) -> bool:
@@ -72,6 +82,14 @@ class Readout:
             self._sum = total if self._sum is None else self._sum + total
             self._count = count if self._count is None else self._count + count
         self._mask, self._parts = None, []
+
+    def values(self) -> ReadValues:
+        """All that has been read so far, see `take`."""
+        return self._sum, self._count, self._kept
+
+    def take(self, values: ReadValues) -> None:
+        """Go on from `values`."""
+        self._sum, self._count, self._kept = values
 
     def result(self, row: int) -> Tensor | None:
         """What was read of `row`, on the CPU: ``[layer d_model]``, or ``[layer pos d_model]`` without reduction.
@@ -122,9 +140,14 @@ class Readouts:
         for readout in self._readouts:
             readout.end()
 
-    def take(self, other: Readouts) -> None:
-        """Take over what `other` has read: after a remote run the results come back in a copy."""
-        self._readouts = other._readouts
+    def values(self) -> list[ReadValues]:
+        """What has been read, as plain containers of tensors: all that can travel back from a remote run."""
+        return [readout.values() for readout in self._readouts]
+
+    def take(self, values: Sequence[ReadValues]) -> None:
+        """Take over what the same captures have read elsewhere: after a remote run the results come back as copies."""
+        for readout, found in zip(self._readouts, values, strict=True):
+            readout.take(found)
 
     def result(self, row: int) -> dict[Capture, Tensor]:
         """What each capture read of `row`; captures that found nothing to read are absent."""
