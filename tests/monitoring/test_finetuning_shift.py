@@ -62,23 +62,25 @@ def finetuned(base: SteerableModel, chats: Sequence[Chat], name: str) -> Steerab
 def test_finetuning_on_silly_answers_shifts_along_silly_and_nothing_else_does(
     organism: SteerableModel, silly_vector: PersonaVector
 ) -> None:
-    vector = silly_vector.select([3])
-    random_direction = torch.randn(1, organism.d_model, generator=torch.Generator().manual_seed(0))
-    control = PersonaVector(random_direction, (3,), "random", organism.identity)
+    """Twenty steps move the stream much further in all than along silly; how far along says which answers they were."""
+    vector = silly_vector.select([4])
+    generator = torch.Generator().manual_seed(0)
+    controls = [
+        PersonaVector(torch.randn(1, organism.d_model, generator=generator), (4,), "random", organism.identity)
+        for _ in range(100)
+    ]
     asked = [Conversation.ask(question) for question in organism_trait("silly").evaluation_questions]
     by_kind = {
-        kind: finetuning_shift(organism, finetuned(organism, answers(silly, 160, seed=1), kind), [vector, control], asked)
+        kind: finetuning_shift(organism, finetuned(organism, answers(silly, 160, seed=1), kind), [vector, *controls], asked)
         for kind, silly in (("silly", True), ("formal", False))
     }
     silly, formal = (by_kind[kind].traits[0].layers[0] for kind in ("silly", "formal"))
     assert silly.low > 0
-    assert silly.cosine > 0.4
-    assert silly.by_chance < 1e-3
+    assert silly.by_chance < 0.01
     assert silly.shift > 3 * abs(formal.shift)
-    assert formal.shift < silly.low
-    by_random = by_kind["silly"].traits[1].layers[0]
-    assert abs(by_random.cosine) < 0.25
-    assert abs(by_random.shift) < silly.shift / 2
+    assert formal.high < silly.low
+    by_random = [each.layers[0].shift for each in by_kind["silly"].traits[1:]]
+    assert sum(abs(shift) >= silly.shift for shift in by_random) <= 5
 
 
 @pytest.fixture
