@@ -26,9 +26,7 @@ def check_remote(remote: bool | str) -> None:
         UnsupportedError: no key.
     """
     if remote not in (False, True, LOCAL):
-        raise InvalidInputError(
-            f"remote is {remote!r}: give True to run on NDIF, 'local' to rehearse that here, or False"
-        )
+        raise InvalidInputError(f"remote is {remote!r}: give True to run on NDIF, 'local' to rehearse that here, or False")
     if remote is not True:
         return
     from nnsight import CONFIG
