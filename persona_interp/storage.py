@@ -156,6 +156,12 @@ def _dump_bytes(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def check_format_version(data: Mapping[str, Any], version: int, source: str) -> None:
+    """Raise FileFormatError unless `data`, read from `source`, was written in format `version`."""
+    if data.get("format_version") != version:
+        raise FileFormatError(f"{source}: format_version {data.get('format_version')!r} is not {version}")
+
+
 def read_json(path: Path, what: str = "file") -> dict[str, Any]:
     """Read a JSON object.
 

@@ -12,6 +12,7 @@ from typing import Any
 from persona_interp.errors import FileFormatError
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.monitoring.agreement import Estimate, pearson, pearson_within, spearman
+from persona_interp.storage import check_format_version
 
 FORMAT_VERSION = 1
 
@@ -171,8 +172,7 @@ class Prediction:
         Raises:
             FileFormatError: another format version, or a field that is missing or malformed.
         """
-        if data.get("format_version") != FORMAT_VERSION:
-            raise FileFormatError(f"{source}: format_version {data.get('format_version')!r} is not {FORMAT_VERSION}")
+        check_format_version(data, FORMAT_VERSION, source)
         try:
             texts = {name: str(data[name]) for name in ("trait", "vector", "judge")}
             prompts = tuple(_outcome_from_json(prompt) for prompt in data["prompts"])

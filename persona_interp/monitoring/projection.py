@@ -17,6 +17,7 @@ from torch import Tensor
 
 from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.models.identity import ModelIdentity
+from persona_interp.storage import check_format_version
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.validation import layer_spans
 
@@ -143,8 +144,7 @@ class Projections:
         Raises:
             FileFormatError: another format version, or a field that is missing or malformed.
         """
-        if data.get("format_version") != FORMAT_VERSION:
-            raise FileFormatError(f"{source}: format_version {data.get('format_version')!r} is not {FORMAT_VERSION}")
+        check_format_version(data, FORMAT_VERSION, source)
         try:
             return cls(
                 trait=str(data["trait"]),

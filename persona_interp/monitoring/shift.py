@@ -8,6 +8,7 @@ from typing import Any
 
 from persona_interp.errors import FileFormatError
 from persona_interp.models.identity import ModelIdentity
+from persona_interp.storage import check_format_version
 
 FORMAT_VERSION = 1
 
@@ -84,8 +85,7 @@ class FinetuningShift:
         Raises:
             FileFormatError: another format version, or a field that is missing or malformed.
         """
-        if data.get("format_version") != FORMAT_VERSION:
-            raise FileFormatError(f"{source}: format_version {data.get('format_version')!r} is not {FORMAT_VERSION}")
+        check_format_version(data, FORMAT_VERSION, source)
         try:
             return cls(
                 base=ModelIdentity.from_json(data["base"], source=source),
