@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -19,8 +20,9 @@ from persona_interp.vectors.persona_vector import PersonaVector
 MIN_COHERENCE = 75.0
 """Mean coherence, 0-100, below which a movement does not count; the paper keeps its doses above it (arXiv 2507.21509)."""
 
-_NEARLY = 0.9
-"""Share of the furthest movement that is far enough: past it, more strength mostly buys more damage."""
+_FAR_ENOUGH = 0.8
+"""Share of the furthest movement that is far enough: past it, more strength mostly buys more damage, and on the twenty questions
+of a scan smaller differences between layers are noise."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class ScanCell:
-    """What one coefficient did at one layer."""
+    """What one coefficient did at one layer.
+
+    Attributes:
+        perturbation: |coefficient * vector| / mean |residual| there; None where the vector does not say.
+    """
 
     layer: int
     coefficient: float
     scores: Scores
+    perturbation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,22 @@ class LayerScan:
         return max([0.0, *(direction * moved for moved, _ in self._moves(layer))])
 
     def best_layer(self) -> int:
-        """The layer that moved the score furthest in the direction with room; the first of equals."""
-        return max(self.layers, key=self.movement)
+        """The layer that moves the score in the direction with room by the smallest push.
+
+        Of the layers that get 80 % as far as the furthest one, the one whose `strongest` coefficient perturbs the residual stream
+        least, since a random direction of the same length then does least too. Without known perturbations, the furthest one.
+        """
+        furthest = max(map(self.movement, self.layers))
+        candidates = [layer for layer in self.layers if self.movement(layer) >= _FAR_ENOUGH * furthest]
+        return min(candidates, key=lambda layer: (self._push(layer), -self.movement(layer)))
+
+    def _push(self, layer: int) -> float:
+        coefficient = self.strongest(layer, self.direction)
+        found = [cell.perturbation for cell in self.cells if (cell.layer, cell.coefficient) == (layer, coefficient)]
+        return math.inf if not found or found[0] is None else found[0]
 
     def strongest(self, layer: int, direction: int) -> float | None:
-        """The mildest coefficient that gets 90 % as far as `layer` gets in `direction` while coherent.
+        """The mildest coefficient that gets 80 % as far as `layer` gets in `direction` while coherent.
 
         None where no coherent coefficient of that sign moves the score that way.
         """
@@ -87,7 +105,7 @@ class LayerScan:
         enough = [
             abs(coefficient)
             for moved, coefficient in self._moves(layer)
-            if coefficient * direction > 0 and direction * moved > 0 and direction * moved >= _NEARLY * furthest
+            if coefficient * direction > 0 and direction * moved > 0 and direction * moved >= _FAR_ENOUGH * furthest
         ]
         return direction * min(enough) if enough else None
 
@@ -155,5 +173,9 @@ def scan_layers(
     exchanges = [(question, answer.text) for question, answer in zip(asked * n_groups, answers, strict=True)]
     judgements = scorer.judge(trait, exchanges)
     scores = [Scores.of(judgements[start : start + width]) for start in range(0, len(judgements), width)]
-    cells = tuple(ScanCell(*place, found) for place, found in zip(places, scores[1:], strict=True))
+    ratios = dict(zip(vector.layers, vector.norm_ratios, strict=True))
+    cells = tuple(
+        ScanCell(layer, coefficient, found, None if (ratio := ratios[layer]) is None else abs(coefficient) * ratio)
+        for (layer, coefficient), found in zip(places, scores[1:], strict=True)
+    )
     return LayerScan(vector.layers, scores[0], cells)

@@ -75,6 +75,18 @@ def test_the_best_layer_moves_the_score_furthest_where_there_is_room_and_stays_c
     assert scan.movement(2, -1) == 20.0
 
 
+def test_of_layers_that_get_about_as_far_the_one_that_needs_the_smallest_push_is_best() -> None:
+    def moved(layer: int, coefficient: float, trait: float, perturbation: float) -> ScanCell:
+        return ScanCell(layer, coefficient, Scores(trait, 95.0), perturbation)
+
+    furthest, mild = (moved(0, 0.5, 40.0, 0.4), moved(0, 1.0, 95.0, 0.8)), (moved(1, 0.5, 85.0, 0.3), moved(1, 1.0, 90.0, 0.6))
+    short = (moved(2, 0.5, 50.0, 0.1), moved(2, 1.0, 60.0, 0.2))
+    scan = LayerScan((0, 1, 2), Scores(20.0, 95.0), (*furthest, *mild, *short))
+    assert scan.movement(0) > scan.movement(1)
+    assert scan.best_layer() == 1
+    assert scan.strongest(1, 1) == 0.5
+
+
 def test_with_a_high_baseline_the_room_is_below() -> None:
     scan = LayerScan((0, 1), Scores(90.0, 95.0), (cell(0, -1.0, 30.0), cell(0, 1.0, 99.0), cell(1, -1.0, 60.0)))
     assert scan.direction == -1
