@@ -20,9 +20,10 @@ from persona_interp.vectors.persona_vector import PersonaVector
 MIN_COHERENCE = 75.0
 """Mean coherence, 0-100, below which a movement does not count; the paper keeps its doses above it (arXiv 2507.21509)."""
 
-_FAR_ENOUGH = 0.8
-"""Share of the furthest movement that is far enough: past it, more strength mostly buys more damage, and on the twenty questions
-of a scan smaller differences between layers are noise."""
+_FAR_ENOUGH = 0.9
+"""Share of a layer's furthest movement that is far enough: past it, more strength mostly buys more damage."""
+_AS_GOOD = 0.8
+"""Share of the furthest layer's movement that counts as equal: on the twenty questions of a scan, less is noise."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class LayerScan:
         least, since a random direction of the same length then does least too. Without known perturbations, the furthest one.
         """
         furthest = max(map(self.movement, self.layers))
-        candidates = [layer for layer in self.layers if self.movement(layer) >= _FAR_ENOUGH * furthest]
+        candidates = [layer for layer in self.layers if self.movement(layer) >= _AS_GOOD * furthest]
         return min(candidates, key=lambda layer: (self._push(layer), -self.movement(layer)))
 
     def _push(self, layer: int) -> float:
@@ -97,7 +98,7 @@ class LayerScan:
         return math.inf if not found or found[0] is None else found[0]
 
     def strongest(self, layer: int, direction: int) -> float | None:
-        """The mildest coefficient that gets 80 % as far as `layer` gets in `direction` while coherent.
+        """The mildest coefficient that gets 90 % as far as `layer` gets in `direction` while coherent.
 
         None where no coherent coefficient of that sign moves the score that way.
         """
