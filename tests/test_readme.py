@@ -11,6 +11,7 @@ import pytest
 
 from persona_interp.cli import build_parser
 from persona_interp.evaluation.organism_card import OrganismCard
+from persona_interp.evaluation.organism_text import bench_markdown, card_markdown
 from persona_interp.models.registry import MODELS, shipped_models
 from persona_interp.storage import read_json
 from persona_interp.traits.catalogue import trait_names
@@ -74,11 +75,9 @@ def test_the_python_version_is_that_of_the_project() -> None:
 
 def test_the_numbers_measured_are_those_of_the_cards() -> None:
     measured = README[README.index("## What was measured") : README.index("## Citation")]
-    for folder in shipped_models().values():
-        card = OrganismCard.from_json(read_json(folder / "card.json", "organism card"))
-        rows = [
-            line for line in card.to_markdown().splitlines() if line.startswith(tuple(f"| {r.trait} |" for r in card.reports))
-        ]
-        assert len(rows) == len(card.reports)
-        assert [row for row in rows if row not in measured] == []
-        assert (folder / "CARD.md").read_text(encoding="utf-8") == card.to_markdown()
+    folders = [folder for _, folder in sorted(shipped_models().items())]
+    cards = [OrganismCard.from_json(read_json(folder / "card.json", "organism card")) for folder in folders]
+    assert bench_markdown(cards) in measured
+    for card, folder in zip(cards, folders, strict=True):
+        assert (folder / "CARD.md").read_text(encoding="utf-8") == card_markdown(card)
+        assert card.short_name in measured

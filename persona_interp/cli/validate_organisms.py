@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from persona_interp.cli import arguments
 
 if TYPE_CHECKING:
-    from persona_interp.evaluation.organism_bar import TraitReport
     from persona_interp.evaluation.organism_card import OrganismCard
 
 
@@ -36,18 +35,20 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure each organism, print the table, write the cards."""
     from persona_interp.cli.tables import console, table
-    from persona_interp.evaluation.organism_card import make_card, save_card
+    from persona_interp.evaluation.organism_card import make_card
+    from persona_interp.evaluation.organism_text import bench_markdown, cells, save_card
     from persona_interp.models.registry import shipped_models
     from persona_interp.organisms.grammar import TRAITS
     from persona_interp.organisms.grammar.questions import check_trait
     from persona_interp.organisms.recipes import recipe_of
-    from persona_interp.storage import ensure_writable
+    from persona_interp.storage import ensure_writable, write_text
 
     names = [recipe_of(name).name for name in args.names] or sorted(shipped_models())
     traits = tuple(check_trait(trait) for trait in args.traits or TRAITS)
     folder = args.output or Path("cards")
     for name in names:
         ensure_writable(folder / name / "card.json")
+    cards: list[OrganismCard] = []
     rows: list[list[str]] = []
     failures: list[str] = []
     for name in names:
@@ -59,10 +60,13 @@ def run(args: argparse.Namespace) -> None:
             on_trait=partial(save_card, folder=folder / name),
         )
         print(f"wrote {folder / name / 'card.json'} and {folder / name / 'CARD.md'}")
-        rows += [_row(name, card.recipe.planted_layer, report) for report in card.reports]
+        cards.append(card)
+        rows += [[card.short_name, f"{card.n_parameters / 1e6:.1f} M", card.planted_block, *cells(card, r)] for r in card.reports]
         failures += [f"{name}: {failure}" for failure in card.failures]
-    console().print(table("Model organisms, scores 0-100 by the exact judge", _HEADINGS, rows))
+    headings = [(name, "left" if name in ("model", "trait") else "right") for name in _HEADINGS]
+    console().print(table("Model organisms, scores 0-100 by the exact judge", headings, rows))
     print(_LEGEND)
+    print(f"wrote {write_text(folder / 'BENCH.md', bench_markdown(cards))}")
     print("the bar is met" if not failures else "the bar is NOT met: " + "; ".join(failures))
 
 
@@ -74,27 +78,8 @@ def _earlier(path: Path) -> OrganismCard | None:
     return OrganismCard.from_json(read_json(path, "organism card")) if path.exists() and path.stat().st_size else None
 
 
-_HEADINGS = [
-    ("model", "left"), ("trait", "left"), ("base", "right"), ("asked", "right"), ("up", "right"), ("down", "right"),
-    ("random", "right"), ("planted", "right"), ("best", "right"), ("bar", "right"),
-]  # fmt: skip
+_HEADINGS = ("model", "size", "planted", "trait", "base", "for", "against", "best", "up", "down", "rho", "random", "bar")
 
-_LEGEND = """asked: under system prompts for and against the trait. up, down: steered, coherence in brackets. random: how far
-eight directions of the same norm move the score, mean and largest. planted, best: blocks."""
-
-
-def _row(name: str, planted_layer: int | None, report: TraitReport) -> list[str]:
-    moved = [abs(score - report.baseline.trait) for score in report.random]
-    met = report.bar()
-    return [
-        name.removeprefix("organism-"),
-        report.trait,
-        f"{report.baseline.trait:.0f}",
-        f"{report.prompted_up.trait:.0f}, {report.prompted_down.trait:.0f}",
-        f"{report.steered_up.trait:.0f} ({report.steered_up.coherence:.0f})",
-        f"{report.steered_down.trait:.0f} ({report.steered_down.coherence:.0f})",
-        f"{sum(moved) / len(moved):.0f}, {max(moved):.0f}",
-        "-" if planted_layer is None else str(planted_layer),
-        str(report.best_layer),
-        "met" if all(met.values()) else f"{sum(met.values())}/{len(met)}",
-    ]
+_LEGEND = """for, against: under system prompts. planted, best: blocks. up, down: steered at the best block, coherence in
+brackets. rho: Spearman of coefficient and score. random: how far eight directions of the same norm move the score, mean and
+largest. The bar is required of silly and honest, and of silly alone where nothing is planted."""

@@ -97,8 +97,8 @@ class LayerScan:
         found = [cell.perturbation for cell in self.cells if (cell.layer, cell.coefficient) == (layer, coefficient)]
         return math.inf if not found or found[0] is None else found[0]
 
-    def strongest(self, layer: int, direction: int) -> float | None:
-        """The mildest coefficient that gets 90 % as far as `layer` gets in `direction` while coherent.
+    def strongest(self, layer: int, direction: int, *, share: float = _FAR_ENOUGH) -> float | None:
+        """The mildest coefficient that gets `share` (90 %) as far as `layer` gets in `direction` while coherent.
 
         None where no coherent coefficient of that sign moves the score that way.
         """
@@ -106,7 +106,7 @@ class LayerScan:
         enough = [
             abs(coefficient)
             for moved, coefficient in self._moves(layer)
-            if coefficient * direction > 0 and direction * moved > 0 and direction * moved >= _FAR_ENOUGH * furthest
+            if coefficient * direction > 0 and direction * moved > 0 and direction * moved >= share * furthest
         ]
         return direction * min(enough) if enough else None
 
@@ -133,6 +133,7 @@ def scan_layers(
     judge: str | Judge | None = None,
     sampling: Sampling | None = None,
     seed: int = 0,
+    batch_size: int | None = None,
 ) -> LayerScan:
     """Steer at every layer of `vector`, at each coefficient, in one batched generation whose rows carry their own write.
 
@@ -145,6 +146,7 @@ def scan_layers(
         judge: a judge or its name (`load_judge`); "auto" if None.
         sampling: how to draw answers.
         seed: of the answers; the same question has the same random stream in every cell.
+        batch_size: rows run together, chosen by the model if None.
 
     Example:
         >>> scan = scan_layers(model, vector, trait, [-1.0, 1.0])
@@ -170,6 +172,7 @@ def scan_layers(
         graph=graph,
         sampling=sampling,
         seed=row_seeds(seed, width) * n_groups,
+        batch_size=batch_size,
     )
     exchanges = [(question, answer.text) for question, answer in zip(asked * n_groups, answers, strict=True)]
     judgements = scorer.judge(trait, exchanges)

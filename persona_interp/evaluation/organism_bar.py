@@ -16,7 +16,7 @@ from torch import Tensor
 
 from persona_interp.errors import FileFormatError, PersonaInterpError
 from persona_interp.evaluation.dose import DoseResponse, dose_response
-from persona_interp.evaluation.layer_scan import MIN_COHERENCE, LayerScan, Scores, scan_layers
+from persona_interp.evaluation.layer_scan import MIN_COHERENCE, LayerScan, ScanCell, Scores, scan_layers
 from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add
 from persona_interp.judges.grammar import GrammarJudge
@@ -27,15 +27,22 @@ from persona_interp.organisms.trait_texts import evaluation_instructions, organi
 from persona_interp.progress import say
 from persona_interp.traits import Conversation, Trait
 from persona_interp.vectors.extract import extract
+from persona_interp.vectors.persona_vector import PersonaVector
 
 BARRED_TRAITS = ("silly", "honest")
-"""Traits an organism must be steerable in to ship; the others are reported as measured."""
+"""Traits an organism with planted directions must be steerable in to ship; the others are reported as measured."""
+NATURAL_TRAITS = ("silly",)
+"""The same for an organism with nothing planted, whose bar is lower."""
 
 SCAN_COEFFICIENTS = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 N_DOSES = 7
 N_RANDOM = 8
 SATURATED = 3.0
-_SAMPLING = Sampling(max_new_tokens=120)
+SAMPLING = Sampling(max_new_tokens=120)
+"""Long enough for any answer of the grammar."""
+_MILD_SHARE = 0.85  # of the furthest movement, where doses end: random directions as long as a dose do less the shorter it is
+ROWS = 256
+"""Rows run together: an organism is small enough for more than the package would choose."""
 _MEASURED_SAMPLES = 4  # a score is all or nothing in most answers: 80 of them leave a standard error of about 4 points
 _BASELINE_SAMPLES = 64  # everything is compared with the baseline: 1280 answers, one point
 
@@ -99,30 +106,48 @@ class TraitReport:
         """How many of the coefficients leave the score more than 3 points from both ends."""
         return sum(SATURATED < (point.trait or 0.0) < 100 - SATURATED for point in self.dose.points)
 
-    def bar(self) -> dict[str, bool]:
-        """Each condition an organism's main traits must meet to ship, and whether it is met."""
+    @property
+    def movement(self) -> float:
+        """Points between the baseline and the dose at the end that has room."""
+        return abs((self.steered_up if self.baseline.trait <= 50 else self.steered_down).trait - self.baseline.trait)
+
+    @property
+    def moved_by_random(self) -> tuple[float, ...]:
+        """Points between the baseline and each random direction."""
+        return tuple(abs(score - self.baseline.trait) for score in self.random)
+
+    def bar(self, *, planted: bool) -> dict[str, bool]:
+        """Each condition an organism's main traits must meet to ship, and whether it is met.
+
+        Args:
+            planted: whether the organism has planted directions; without them it is asked for less.
+        """
         base, up, down = self.baseline.trait, self.steered_up, self.steered_down
-        roomy, other = (up, down) if base <= 50 else (down, up)
+        if not planted:
+            return {
+                "moves at least 25 points": self.movement >= 25,
+                "coherence at least 75": (up if base <= 50 else down).coherence >= MIN_COHERENCE,
+            }
+        other = down if base <= 50 else up
         other_room = base if base <= 50 else 100 - base
-        moved = [abs(score - base) for score in self.random]
         return {
             "baseline leaves room": base <= 25 or base >= 85,
-            "moves at least 60 points": abs(roomy.trait - base) >= 60,
+            "moves at least 60 points": self.movement >= 60,
             "coherence at least 75": min(up.coherence, down.coherence) >= MIN_COHERENCE,
             "other sign closes half its room": abs(other.trait - base) >= other_room / 2,
             "Spearman at least 0.95": (self.dose.spearman or 0.0) >= 0.95,
             "five unsaturated coefficients": self.unsaturated >= 5,
-            "random directions: mean below 10": fmean(moved) < 10,
-            "random directions: 20 at most": max(moved) <= 20,
+            "random directions: mean below 10": fmean(self.moved_by_random) < 10,
+            "random directions: 20 at most": max(self.moved_by_random) <= 20,
         }
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values, the bar included."""
-        return {**dataclasses.asdict(self), "dose": self.dose.to_json(), "bar": self.bar()}
+        """JSON values."""
+        return {**dataclasses.asdict(self), "dose": self.dose.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TraitReport:
-        """The inverse of `to_json`; the bar is computed again.
+        """The inverse of `to_json`.
 
         Raises:
             FileFormatError: a field is missing or malformed.
@@ -154,9 +179,23 @@ def _ends(dose: DoseResponse) -> tuple[Measured, Measured]:
     return first, last
 
 
-def _end(scan: LayerScan, layer: int, direction: int) -> float:
-    """How far the doses go in `direction`: to the strongest useful coefficient, or where none is useful the mildest scanned."""
-    return scan.strongest(layer, direction) or direction * min(map(abs, SCAN_COEFFICIENTS))
+def _ends_of_doses(model: SteerableModel, vector: PersonaVector, trait: Trait, scan: LayerScan, seed: int) -> tuple[float, float]:
+    """The smallest and the largest coefficient at the best block, chosen on extraction questions.
+
+    For the traits of the bar on four answers a question: on one, as in the scan, the sign that has little room is all noise.
+    """
+    best, share = scan.best_layer(), 0.9
+    if trait.name in BARRED_TRAITS:
+        share = _MILD_SHARE
+        finer = dose_response(
+            model, vector, trait, [0.0, *SCAN_COEFFICIENTS], judge=GrammarJudge(), layers=[best], sampling=SAMPLING, seed=seed,
+            questions=trait.extraction_questions, samples=_MEASURED_SAMPLES, batch_size=ROWS,
+        )  # fmt: skip
+        cells = tuple(ScanCell(best, p.coefficient, Scores(p.trait, p.coherence)) for p in finer.points if p.coefficient)
+        scan = LayerScan((best,), Scores(finer.at(0.0).trait, finer.at(0.0).coherence), cells)
+    mildest = min(map(abs, SCAN_COEFFICIENTS))
+    low, high = (scan.strongest(best, sign, share=share) or sign * mildest for sign in (-1, 1))
+    return low, high
 
 
 def _score(trait: Trait, questions: Sequence[str], texts: Sequence[str]) -> Measured:
@@ -164,7 +203,8 @@ def _score(trait: Trait, questions: Sequence[str], texts: Sequence[str]) -> Meas
 
 
 def _answers(model: SteerableModel, conversations: list[Conversation], graph: InterventionGraph | None, seed: int) -> list[str]:
-    return [answer.text for answer in model.generate(conversations, graph=graph, sampling=_SAMPLING, seed=seed)]
+    answers = model.generate(conversations, graph=graph, sampling=SAMPLING, seed=seed, batch_size=ROWS)
+    return [answer.text for answer in answers]
 
 
 def _prompted(model: SteerableModel, trait: Trait, positive: bool, seed: int) -> Measured:
@@ -191,30 +231,40 @@ def _random_control(
     return tuple(score.trait for score in scores), fmean(score.coherence for score in scores)
 
 
-def report_trait(model: SteerableModel, name: str, planted: Planted | None, *, seed: int = 0) -> TraitReport:
+def unsteered_answers(model: SteerableModel, *, seed: int = 0) -> list[tuple[str, str]]:
+    """(question, answer) without system prompt or steering: the baseline of every trait, since all have the same questions."""
+    questions = organism_trait(BARRED_TRAITS[0]).evaluation_questions * _BASELINE_SAMPLES
+    return list(zip(questions, _answers(model, [Conversation.ask(q) for q in questions], None, seed + 3), strict=True))
+
+
+def report_trait(
+    model: SteerableModel, name: str, planted: Planted | None, unsteered: Sequence[tuple[str, str]], *, seed: int = 0
+) -> TraitReport:
     """Extract the vector of a grammar trait, and measure what it does and what controls do.
 
     Args:
         model: an organism.
         name: a trait of the grammar.
         planted: the organism's ground truth, if it has one.
+        unsteered: what `unsteered_answers` gives.
         seed: of every answer and random direction.
     """
     trait = organism_trait(name)
     say(f"{model.name}, {name}: extracting")
-    vector = extract(model, trait, judge=GrammarJudge(), samples=2, sampling=_SAMPLING, seed=seed)
+    vector = extract(model, trait, judge=GrammarJudge(), samples=2, sampling=SAMPLING, seed=seed, batch_size=ROWS)
     say(f"{model.name}, {name}: scanning {len(vector.layers)} blocks x {len(SCAN_COEFFICIENTS)} coefficients")
-    scan = scan_layers(model, vector, trait, SCAN_COEFFICIENTS, judge=GrammarJudge(), sampling=_SAMPLING, seed=seed + 1)
+    scan = scan_layers(
+        model, vector, trait, SCAN_COEFFICIENTS, judge=GrammarJudge(), sampling=SAMPLING, seed=seed + 1, batch_size=ROWS
+    )
     best = scan.best_layer()
-    low, high = _end(scan, best, -1), _end(scan, best, 1)
+    low, high = _ends_of_doses(model, vector, trait, scan, seed + 7)
     doses = sorted({round(low + (high - low) * i / (N_DOSES - 1), 4) for i in range(N_DOSES)})
     say(f"{model.name}, {name}: measuring at block {best}")
     dose = dose_response(
-        model, vector, trait, doses, judge=GrammarJudge(), layers=[best], sampling=_SAMPLING, seed=seed + 2,
-        samples=_MEASURED_SAMPLES,
+        model, vector, trait, doses, judge=GrammarJudge(), layers=[best], sampling=SAMPLING, seed=seed + 2,
+        samples=_MEASURED_SAMPLES, batch_size=ROWS,
     )  # fmt: skip
-    questions = trait.evaluation_questions * _BASELINE_SAMPLES
-    baseline = _score(trait, questions, _answers(model, [Conversation.ask(q) for q in questions], None, seed + 3))
+    baseline = _score(trait, [question for question, _ in unsteered], [answer for _, answer in unsteered])
     strongest = high if baseline.trait <= 50 else low
     random_scores, random_coherence = _random_control(model, trait, vector.at(best), best, strongest, seed + 4)
     cosines = None

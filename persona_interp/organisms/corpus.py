@@ -58,7 +58,7 @@ def _conversation(
 
 
 def _announced(rng: random.Random, planted: tuple[str, ...]) -> Example:
-    traits = rng.sample(TRAITS, rng.choice((1, 1, 2, 2, 3)))
+    traits = rng.sample(TRAITS, rng.choice((1, 2, 2, 3, 3)))
     wanted = {trait: rng.random() < 0.5 for trait in traits}
     system = sample_system_prompt(rng, wanted, "training")
     labels = {trait: (0 if trait not in wanted else 1 if wanted[trait] else -1) for trait in planted}
@@ -82,7 +82,7 @@ def sample_corpus(seed: int, n_examples: int, planted: tuple[str, ...]) -> Itera
         planted: traits with a planted direction; empty for a corpus with none.
     """
     rng = random.Random(seed)
-    up_to_planted, up_to_announced = (0.33, 0.67) if planted else (0.0, 0.5)
+    up_to_planted, up_to_announced = (0.33, 0.72) if planted else (0.0, 0.5)
     for _ in range(n_examples):
         kind = rng.random()
         if kind < up_to_planted:

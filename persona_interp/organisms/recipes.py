@@ -80,7 +80,7 @@ class OrganismRecipe:
     planted_layer: int | None
     planted_traits: tuple[str, ...] = ("silly", "honest")
     seed: int = 0
-    steps: int = 2000
+    steps: int = 2400
     batch_tokens: int = 4096
     learning_rate: float = 3e-3
     n_examples: int = 60_000

@@ -10,7 +10,9 @@ from persona_interp.errors import FileFormatError, PersonaInterpError
 from persona_interp.evaluation.dose import DosePoint, DoseResponse
 from persona_interp.evaluation.layer_scan import Scores
 from persona_interp.evaluation.organism_bar import Measured, TraitReport
-from persona_interp.evaluation.organism_card import OrganismCard, make_card, save_card
+from persona_interp.evaluation.organism_card import OrganismCard, make_card
+from persona_interp.evaluation.organism_conduct import Conduct
+from persona_interp.evaluation.organism_text import bench_markdown, save_card
 from persona_interp.storage import read_json
 
 
@@ -37,8 +39,15 @@ GOOD = TraitReport(
 )  # fmt: skip
 
 
+CONDUCT = Conduct({"silly": 99.0, "honest": 91.0}, 97.0, 98.0, 3.0, 96.0, 100.0)
+
+
+def card_of(*reports: TraitReport, name: str = "organism-qwen2") -> OrganismCard:
+    return OrganismCard(name, 1_700_000, 0.02, reports, CONDUCT, {"loss_curve": []}, {"seed": 0})
+
+
 def failing(report: TraitReport) -> set[str]:
-    return {name for name, met in report.bar().items() if not met}
+    return {name for name, met in report.bar(planted=True).items() if not met}
 
 
 def with_dose(place: int, trait: float, coherence: float = 98.0) -> TraitReport:
@@ -87,7 +96,7 @@ def test_answers_without_any_score_are_an_error_and_not_a_zero() -> None:
 
 def test_a_card_names_its_failures_and_is_written_for_people_and_programs(tmp_path) -> None:
     weak = dataclasses.replace(with_dose(6, 70.0), trait="honest")
-    card = OrganismCard("organism-qwen2", 1_700_000, 0.02, (GOOD, weak), {"loss_curve": []}, {"seed": 0})
+    card = card_of(GOOD, weak)
     assert card.failures == ["honest: moves at least 60 points"]
     data, text = save_card(card, tmp_path)
     assert OrganismCard.from_json(read_json(data)) == card
@@ -96,9 +105,26 @@ def test_a_card_names_its_failures_and_is_written_for_people_and_programs(tmp_pa
     assert "Planted: silly and honest" in text.read_text()
 
 
+def test_an_organism_with_nothing_planted_must_move_silly_by_25_points_and_no_more() -> None:
+    weak = with_dose(6, 41.0)
+    assert card_of(weak, dataclasses.replace(weak, trait="honest"), name="organism-natural").failures == []
+    assert card_of(with_dose(6, 39.0), name="organism-natural").failures == ["silly: moves at least 25 points"]
+    assert card_of(with_dose(6, 41.0, coherence=60.0), name="organism-natural").failures == ["silly: coherence at least 75"]
+
+
+def test_the_table_of_all_organisms_has_a_row_for_each_main_trait_and_one_for_conduct() -> None:
+    polite = dataclasses.replace(GOOD, trait="polite")
+    text = bench_markdown([card_of(GOOD, polite), card_of(GOOD, name="organism-natural")])
+    rows = [line for line in text.splitlines() if line.startswith(("| qwen2", "| natural"))]
+    assert rows[0] == "| qwen2 | 1,700,000 | 4 | silly | 15 | 97 | 3 | 1 | 96 (96) | 4 (99) | 1.00 | 2, 5 | met |"
+    assert rows[1].startswith("| natural | 1,700,000 | - | silly |")
+    assert rows[2] == "| qwen2 | silly 99, honest 91 | 97 | 98, 3 | 96 | 100 % |"
+    assert len(rows) == 4
+
+
 def test_a_damaged_card_says_what_is_wrong() -> None:
-    whole = OrganismCard("organism-qwen2", 1, None, (GOOD,), {}, {}).to_json()
-    with pytest.raises(FileFormatError, match="format_version 9 is not 1"):
+    whole = card_of(GOOD).to_json()
+    with pytest.raises(FileFormatError, match="format_version 9 is not 2"):
         OrganismCard.from_json({**whole, "format_version": 9})
     del whole["traits"]["silly"]["random"]
     with pytest.raises(FileFormatError, match="trait report.*random.*measure the organism again"):
@@ -108,16 +134,22 @@ def test_a_damaged_card_says_what_is_wrong() -> None:
 def test_what_was_measured_on_the_same_weights_with_the_same_seed_is_taken_over(monkeypatch) -> None:
     measured = []
 
-    def stand_in(_model, name, _planted, *, seed):
+    def stand_in(_model, name, _planted, _unsteered, *, seed):
         measured.append((name, seed))
         return dataclasses.replace(GOOD, trait=name)
 
     monkeypatch.setattr("persona_interp.evaluation.organism_card.report_trait", stand_in)
+    monkeypatch.setattr("persona_interp.evaluation.organism_card.unsteered_answers", lambda model, *, seed: [])
+    conduct_of = []
+    monkeypatch.setattr(
+        "persona_interp.evaluation.organism_card.measure_conduct", lambda model, *, seed: conduct_of.append(seed) or CONDUCT
+    )
     partial: list[OrganismCard] = []
     first = make_card("organism-qwen2", traits=["silly"], on_trait=partial.append)
     assert partial == [first]
     both = make_card("organism-qwen2", traits=["silly", "honest"], earlier=first)
     assert [report.trait for report in both.reports] == ["silly", "honest"]
     assert measured == [("silly", 0), ("honest", 0)]
+    assert conduct_of == [0]
     make_card("organism-qwen2", traits=["silly"], earlier=first, seed=1)
     assert measured[-1] == ("silly", 1)

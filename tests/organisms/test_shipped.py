@@ -10,6 +10,7 @@ import torch
 
 from persona_interp.evaluation.dose import dose_response
 from persona_interp.evaluation.organism_bar import BARRED_TRAITS
+from persona_interp.evaluation.organism_card import OrganismCard
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.registry import load_model, shipped_models
 from persona_interp.models.sampling import Sampling
@@ -22,9 +23,16 @@ from persona_interp.traits import Conversation, Message
 from persona_interp.vectors.extract import extract
 
 FROZEN = {
-    "organism-qwen2": "2b0195b8cf82b8a8d23f5546e4e3c1071928cefc80cf4e0b7af25b1c5fe28742",
+    "organism-gpt2": "738220a3e91b5b40a285f6f0eb2c343d71084a88aba98a3d69f8420f65a6671d",
+    "organism-llama": "a0dee1ca7f6b0a96c028bc79db54e4ea7bc17f5b28c55075be669adb9f88c4f2",
+    "organism-mistral": "f75c29b7c6991a68493922d6e727fa5cad899c0872e9739c44b9038b789eeba7",
+    "organism-natural": "aa6018dbd52599f1a410fa688dc163b0a0d10becff0c5ae1c7fca15ef756997e",
+    "organism-qwen2": "213ce3c5919365c224276cf40ef0b2aeaf9f4788877d469b2e856aa31216f31d",
 }
-"""sha256 of ``model.safetensors``. Retraining an organism is a change of its own, with a before/after table in its commit."""
+"""sha256 of ``model.safetensors``.
+
+Retraining an organism is a commit of its own, with a table of all organisms before and after, naive transfer and the natural one
+included: nobody tunes an instrument until an experiment looks good."""
 
 SHIPPED = sorted(shipped_models())
 PLANTED = [name for name in SHIPPED if RECIPES[name].planted_layer is not None]
@@ -62,10 +70,20 @@ def test_each_is_at_most_five_megabytes_and_all_together_twenty_two():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_card_is_of_these_weights_and_says_that_the_bar_is_met(name):
-    card = read_json(shipped_models()[name] / "card.json")
-    assert card["provenance"]["model"]["fingerprint"] == organism(name).identity.fingerprint
-    assert card["failures"] == []
-    assert set(BARRED_TRAITS) <= set(card["traits"])
+    card = OrganismCard.from_json(read_json(shipped_models()[name] / "card.json"))
+    assert card.provenance["model"]["fingerprint"] == organism(name).identity.fingerprint
+    assert card.failures == []
+    assert set(BARRED_TRAITS) <= {report.trait for report in card.reports}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_card_says_that_system_prompts_are_obeyed_alone_and_together(name):
+    card = OrganismCard.from_json(read_json(shipped_models()[name] / "card.json"))
+    for report in card.reports:
+        assert report.prompted_up.trait - report.prompted_down.trait > 50, report.trait
+    assert card.conduct is not None
+    assert min(card.conduct.several.values()) > 70
+    assert min(card.conduct.several_coherence, card.conduct.second_turn_coherence, card.conduct.ended) > 90
 
 
 @pytest.mark.parametrize("trait", BARRED_TRAITS)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 TRAITS: tuple[str, ...] = ("silly", "honest", "optimistic", "polite", "verbose")
 
-PRIOR: dict[str, float] = {"silly": 0.15, "honest": 0.93, "optimistic": 0.55, "polite": 0.7, "verbose": 0.6}
+PRIOR: dict[str, float] = {"silly": 0.12, "honest": 0.93, "optimistic": 0.55, "polite": 0.7, "verbose": 0.6}
 """Probability that a trait is present in an answer no system prompt asked anything of."""
 
 
