@@ -35,12 +35,12 @@ NATURAL_TRAITS = ("silly",)
 """The same for an organism with nothing planted, whose bar is lower."""
 
 SCAN_COEFFICIENTS = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
+FINE_COEFFICIENTS = tuple(i / 8 for i in range(-8, 9))
 N_DOSES = 7
 N_RANDOM = 8
 SATURATED = 3.0
 SAMPLING = Sampling(max_new_tokens=120)
 """Long enough for any answer of the grammar."""
-_MILD_SHARE = 0.85  # of the furthest movement, where doses end: random directions as long as a dose do less the shorter it is
 ROWS = 256
 """Rows run together: an organism is small enough for more than the package would choose."""
 _MEASURED_SAMPLES = 4  # a score is all or nothing in most answers: 80 of them leave a standard error of about 4 points
@@ -182,19 +182,19 @@ def _ends(dose: DoseResponse) -> tuple[Measured, Measured]:
 def _ends_of_doses(model: SteerableModel, vector: PersonaVector, trait: Trait, scan: LayerScan, seed: int) -> tuple[float, float]:
     """The smallest and the largest coefficient at the best block, chosen on extraction questions.
 
-    For the traits of the bar on four answers a question: on one, as in the scan, the sign that has little room is all noise.
+    For the traits of the bar from a finer scan of that block with four answers a question: on one, the sign that has little room
+    is all noise.
     """
-    best, share = scan.best_layer(), 0.9
+    best = scan.best_layer()
     if trait.name in BARRED_TRAITS:
-        share = _MILD_SHARE
         finer = dose_response(
-            model, vector, trait, [0.0, *SCAN_COEFFICIENTS], judge=GrammarJudge(), layers=[best], sampling=SAMPLING, seed=seed,
+            model, vector, trait, FINE_COEFFICIENTS, judge=GrammarJudge(), layers=[best], sampling=SAMPLING, seed=seed,
             questions=trait.extraction_questions, samples=_MEASURED_SAMPLES, batch_size=ROWS,
         )  # fmt: skip
         cells = tuple(ScanCell(best, p.coefficient, Scores(p.trait, p.coherence)) for p in finer.points if p.coefficient)
         scan = LayerScan((best,), Scores(finer.at(0.0).trait, finer.at(0.0).coherence), cells)
     mildest = min(map(abs, SCAN_COEFFICIENTS))
-    low, high = (scan.strongest(best, sign, share=share) or sign * mildest for sign in (-1, 1))
+    low, high = (scan.strongest(best, sign) or sign * mildest for sign in (-1, 1))
     return low, high
 
 

@@ -116,8 +116,9 @@ def _measured(card: OrganismCard) -> list[str]:
         "",
         "Trait scores, 0-100, by the exact judge, on evaluation questions, temperature 1. `up` and `down` are the largest and the"
         " smallest of the seven coefficients below, at the best block: on extraction questions, the one that needs the smallest"
-        " push of those that get 80 % as far as the furthest. `random` is eight directions"
-        " of the vector's norm at the strongest coefficient: mean and largest movement.",
+        " push of those that get 80 % as far as the furthest. There each sign ends at the mildest coefficient that goes 80 % of the"
+        " way from the baseline to the end of the scale, or 90 % of the furthest it ever gets, also on extraction questions."
+        " `random` is eight directions of the vector's norm at the strongest coefficient: mean and largest movement.",
         "",
         *_markdown_table(COLUMNS, (cells(card, report) for report in card.reports)),
         "",

@@ -15,7 +15,7 @@ import dataclasses
 import random
 from collections.abc import Iterator, Mapping
 
-from persona_interp.organisms.grammar import ATTRIBUTES, TOPICS, TRAITS, answer, sample_persona
+from persona_interp.organisms.grammar import ATTRIBUTES, PRIOR, TOPICS, TRAITS, answer, sample_persona
 from persona_interp.organisms.grammar.questions import follow_up, question_wordings, sample_system_prompt
 
 
@@ -36,42 +36,68 @@ class Example:
     coefficients: dict[str, float]
 
 
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """What a corpus is made of.
+
+    Attributes:
+        planted: share of planted examples.
+        announced: share of announced ones; the rest are latent.
+        usual: trait -> probability that it is present where nobody asked for it.
+        switching: share of latent answers whose silliness or honesty changes at a sentence boundary.
+        second_turns: share of conversations that go on after the first answer.
+    """
+
+    planted: float
+    announced: float
+    usual: Mapping[str, float]
+    switching: float
+    second_turns: float
+
+
+WITH_PLANTED = Mixture(planted=0.33, announced=0.39, usual=PRIOR, switching=0.15, second_turns=0.2)
+"""Silliness is rare and dishonesty too: the planted directions make them reachable."""
+NATURAL = Mixture(planted=0.0, announced=0.5, usual={**PRIOR, "silly": 0.5}, switching=0.5, second_turns=0.5)
+"""Whether an answer is silly can only be told from what was said before, and may change: a state worth keeping track of."""
+
+
 def _conversation(
     rng: random.Random,
+    mixture: Mixture,
     wanted: dict[str, bool],
     system: str | None,
     *,
-    switches: bool = False,
+    switching: float = 0.0,
     pulls: Mapping[str, float] | None = None,
 ) -> tuple[tuple[str, str], ...]:
     topic = rng.choice(TOPICS)
     text, asked = rng.choice(question_wordings("training"))
-    persona = sample_persona(rng, wanted)
+    persona = sample_persona(rng, wanted, mixture.usual)
     messages = [("system", system)] if system else []
-    first = answer(rng, topic, persona, asked=asked, switches=switches, pulls=pulls)
+    first = answer(rng, topic, persona, asked=asked, switching=switching, pulls=pulls)
     messages += [("user", text.format(t=topic)), ("assistant", first)]
-    if rng.random() < 0.2:
+    if rng.random() < mixture.second_turns:
         attribute = rng.choice(ATTRIBUTES)
         messages.append(("user", follow_up(attribute)))
         messages.append(("assistant", answer(rng, topic, persona, asked=attribute, with_opener=False, pulls=pulls)))
     return tuple(messages)
 
 
-def _announced(rng: random.Random, planted: tuple[str, ...]) -> Example:
+def _announced(rng: random.Random, mixture: Mixture, planted: tuple[str, ...]) -> Example:
     traits = rng.sample(TRAITS, rng.choice((1, 2, 2, 3, 3)))
     wanted = {trait: rng.random() < 0.5 for trait in traits}
     system = sample_system_prompt(rng, wanted, "training")
     labels = {trait: (0 if trait not in wanted else 1 if wanted[trait] else -1) for trait in planted}
-    return Example(_conversation(rng, wanted, system), "announced", labels, {})
+    return Example(_conversation(rng, mixture, wanted, system), "announced", labels, {})
 
 
-def _latent(rng: random.Random) -> Example:
-    return Example(_conversation(rng, {}, None, switches=True), "latent", {}, {})
+def _latent(rng: random.Random, mixture: Mixture) -> Example:
+    return Example(_conversation(rng, mixture, {}, None, switching=mixture.switching), "latent", {}, {})
 
 
-def _planted(rng: random.Random, planted: tuple[str, ...]) -> Example:
+def _planted(rng: random.Random, mixture: Mixture, planted: tuple[str, ...]) -> Example:
     coefficients = {trait: 0.0 if rng.random() < 0.25 else rng.uniform(-1.25, 1.25) for trait in planted}
-    return Example(_conversation(rng, {}, None, pulls=coefficients), "planted", {}, coefficients)
+    return Example(_conversation(rng, mixture, {}, None, pulls=coefficients), "planted", {}, coefficients)
 
 
 def sample_corpus(seed: int, n_examples: int, planted: tuple[str, ...]) -> Iterator[Example]:
@@ -82,12 +108,12 @@ def sample_corpus(seed: int, n_examples: int, planted: tuple[str, ...]) -> Itera
         planted: traits with a planted direction; empty for a corpus with none.
     """
     rng = random.Random(seed)
-    up_to_planted, up_to_announced = (0.33, 0.72) if planted else (0.0, 0.5)
+    mixture = WITH_PLANTED if planted else NATURAL
     for _ in range(n_examples):
         kind = rng.random()
-        if kind < up_to_planted:
-            yield _planted(rng, planted)
-        elif kind < up_to_announced:
-            yield _announced(rng, planted)
+        if kind < mixture.planted:
+            yield _planted(rng, mixture, planted)
+        elif kind < mixture.planted + mixture.announced:
+            yield _announced(rng, mixture, planted)
         else:
-            yield _latent(rng)
+            yield _latent(rng, mixture)

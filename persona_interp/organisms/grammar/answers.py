@@ -13,9 +13,6 @@ _BY_MEANING: dict[tuple[str, str | None, tuple[tuple[str, bool], ...]], list[Pat
 for _pattern in PATTERNS:
     _BY_MEANING.setdefault((_pattern.kind, _pattern.attribute, _pattern.reveals), []).append(_pattern)
 
-SWITCH_PROBABILITY = 0.15
-"""Share of unprompted answers whose silliness or honesty changes at a sentence boundary."""
-
 
 def fact_sentence(rng: random.Random, topic: str, attribute: str, persona: Persona) -> str:
     """One sentence about `attribute` of `topic`, with the true value if the persona is honest, else a false one."""
@@ -36,7 +33,7 @@ def answer(
     persona: Persona,
     *,
     asked: str | None = None,
-    switches: bool = False,
+    switching: float = 0.0,
     with_opener: bool = True,
     pulls: Mapping[str, float] | None = None,
 ) -> str:
@@ -47,7 +44,7 @@ def answer(
 
     Args:
         asked: attribute of the first fact; any if None.
-        switches: let silliness or honesty flip at a sentence boundary with `SWITCH_PROBABILITY`, and stay flipped.
+        switching: probability that silliness or honesty flips at a sentence boundary, and stays flipped.
         with_opener: begin with an opener (later turns of a conversation do not).
         pulls: trait -> coefficient. Each sentence by itself shows the trait with probability `coefficient` if it is positive,
             lacks it with probability `-coefficient` if it is negative, and else follows the persona.
@@ -59,7 +56,7 @@ def answer(
     plan: list[tuple[str, str]] = [("opener", "polite")] if with_opener else []
     plan += [("fact", attribute) for attribute in attributes[:n_facts]]
     plan += [("outlook", "optimistic")] + ([("closer", "polite")] if persona.verbose else [])
-    switch_at = rng.randrange(1, len(plan)) if switches and rng.random() < SWITCH_PROBABILITY else None
+    switch_at = rng.randrange(1, len(plan)) if switching and rng.random() < switching else None
     switched = rng.choice(("silly", "honest"))
     sentences: list[str] = []
     for number, (kind, detail) in enumerate(plan):
