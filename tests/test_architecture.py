@@ -18,13 +18,14 @@ PACKAGE = ROOT / "persona_interp"
 
 # A name may import names of its own line and of the lines above it.
 ORDER = (
-    ("errors", "shapes", "storage", "provenance", "progress"),
+    ("errors", "shapes", "storage", "provenance", "progress", "keyed_log"),
     ("traits", "residuals", "interventions"),
     ("models",),
     ("organisms", "alignment"),
     ("judges",),
     ("vectors",),
-    ("modulation", "evaluation", "monitoring"),
+    ("modulation", "evaluation"),
+    ("monitoring",),
     ("diagnostics",),
     ("plotting",),
     ("cli", "demo"),

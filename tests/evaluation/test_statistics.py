@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, pearsonr
 
-from persona_interp.monitoring.agreement import Estimate, auroc, pearson, pearson_within, spearman
+from persona_interp.evaluation.statistics import Estimate, auroc, pearson, pearson_within, spearman
 
 
 def test_pearson_and_spearman_on_known_data() -> None:
