@@ -22,7 +22,7 @@ MIN_COHERENCE = 75.0
 
 _FAR_ENOUGH = 0.9
 """Share of a layer's furthest movement that is far enough: past it, more strength mostly buys more damage."""
-_ROOM_CLOSED = 0.8
+_ROOM_CLOSED = 0.75
 """Share of the way from the baseline to the end of the scale that is far enough too."""
 _AS_GOOD = 0.8
 """Share of the furthest layer's movement that counts as equal: on the twenty questions of a scan, less is noise."""
@@ -99,21 +99,21 @@ class LayerScan:
         found = [cell.perturbation for cell in self.cells if (cell.layer, cell.coefficient) == (layer, coefficient)]
         return math.inf if not found or found[0] is None else found[0]
 
-    def strongest(self, layer: int, direction: int) -> float | None:
+    def strongest(self, layer: int, direction: int, *, enough: float = 100.0) -> float | None:
         """The mildest coherent coefficient that goes far enough in `direction`.
 
-        Far enough is 80 % of the way from the baseline to the end of the scale, or 90 % as far as `layer` ever gets, whichever is
-        nearer. None where no coherent coefficient of that sign moves the score that way.
+        Far enough is three quarters of the way from the baseline to the end of the scale, 90 % as far as `layer` ever gets, or
+        `enough` points, whichever is nearest. None where no coherent coefficient of that sign moves the score that way.
         """
         base = self.baseline.trait or 0.0
         room = 100 - base if direction > 0 else base
-        target = min(_FAR_ENOUGH * self.movement(layer, direction), _ROOM_CLOSED * room)
-        enough = [
+        target = min(_FAR_ENOUGH * self.movement(layer, direction), _ROOM_CLOSED * room, enough)
+        reaching = [
             abs(coefficient)
             for moved, coefficient in self._moves(layer)
             if coefficient * direction > 0 and direction * moved > 0 and direction * moved >= target
         ]
-        return direction * min(enough) if enough else None
+        return direction * min(reaching) if reaching else None
 
     def _moves(self, layer: int) -> list[tuple[float, float]]:
         """(movement, coefficient) of the coherent cells of `layer`; a judge without coherence counts as coherent."""

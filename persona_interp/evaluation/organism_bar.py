@@ -37,6 +37,8 @@ NATURAL_TRAITS = ("silly",)
 SCAN_COEFFICIENTS = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 FINE_COEFFICIENTS = tuple(i / 8 for i in range(-8, 9))
 N_DOSES = 7
+MOVEMENT = 60.0
+"""Points by which steering must move a trait of the bar; chosen doses aim 5 further, for questions they were not chosen on."""
 N_RANDOM = 8
 SATURATED = 3.0
 SAMPLING = Sampling(max_new_tokens=120)
@@ -132,7 +134,7 @@ class TraitReport:
         other_room = base if base <= 50 else 100 - base
         return {
             "baseline leaves room": base <= 25 or base >= 85,
-            "moves at least 60 points": self.movement >= 60,
+            f"moves at least {MOVEMENT:g} points": self.movement >= MOVEMENT,
             "coherence at least 75": min(up.coherence, down.coherence) >= MIN_COHERENCE,
             "other sign closes half its room": abs(other.trait - base) >= other_room / 2,
             "Spearman at least 0.95": (self.dose.spearman or 0.0) >= 0.95,
@@ -194,7 +196,7 @@ def _ends_of_doses(model: SteerableModel, vector: PersonaVector, trait: Trait, s
         cells = tuple(ScanCell(best, p.coefficient, Scores(p.trait, p.coherence)) for p in finer.points if p.coefficient)
         scan = LayerScan((best,), Scores(finer.at(0.0).trait, finer.at(0.0).coherence), cells)
     mildest = min(map(abs, SCAN_COEFFICIENTS))
-    low, high = (scan.strongest(best, sign) or sign * mildest for sign in (-1, 1))
+    low, high = (scan.strongest(best, sign, enough=MOVEMENT + 5) or sign * mildest for sign in (-1, 1))
     return low, high
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from persona_interp.keyed_log import KeyedLog, content_key, settle
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling, derived_seed
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.keyed_log import KeyedLog, content_key, settle
 from persona_interp.traits.conversation import Conversation
 
 SETTINGS, ANSWERS = "settings.json", "own_answers.jsonl"

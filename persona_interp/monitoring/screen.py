@@ -16,11 +16,11 @@ from math import fsum
 from pathlib import Path
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.keyed_log import KeyedLog, content_key
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.chats import Chat, Turn
-from persona_interp.keyed_log import KeyedLog, content_key
 from persona_interp.monitoring.own_answers import ANSWERS, own_answers
 from persona_interp.monitoring.project import mean_projections
 from persona_interp.monitoring.projection import Axis

@@ -101,10 +101,11 @@ def test_the_strongest_coefficient_is_the_mildest_that_gets_nearly_as_far() -> N
 
 
 def test_the_strongest_coefficient_need_not_go_further_than_most_of_the_way_to_the_end_of_the_scale() -> None:
-    cells = (cell(0, 0.5, 79.0), cell(0, 0.75, 84.0), cell(0, 1.0, 98.0), cell(0, -0.25, 5.0), cell(0, -0.5, 0.0))
+    cells = (cell(0, 0.5, 79.0), cell(0, 0.75, 80.0), cell(0, 1.0, 98.0), cell(0, -0.25, 5.0), cell(0, -0.5, 0.0))
     scan = LayerScan((0,), Scores(20.0, None), cells)
-    assert scan.strongest(0, 1) == 0.75, "80 % of 80 points, though 0.9 of the furthest is past 90"
-    assert scan.strongest(0, -1) == -0.5, "80 % of 20 points is 4"
+    assert scan.strongest(0, 1) == 0.75, "three quarters of 80 points, though 90 % of the furthest is past 90"
+    assert scan.strongest(0, -1) == -0.25, "three quarters of 20 points"
+    assert scan.strongest(0, 1, enough=55.0) == 0.5
 
 
 def test_no_useful_coefficient_of_a_sign_is_none_and_not_a_number() -> None:

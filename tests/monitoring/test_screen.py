@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError
+from persona_interp.evaluation.statistics import auroc
+from persona_interp.keyed_log import KeyedLog
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.evaluation.statistics import auroc
 from persona_interp.monitoring.chats import Chat
-from persona_interp.keyed_log import KeyedLog
 from persona_interp.monitoring.own_answers import own_answers
 from persona_interp.monitoring.project import mean_projections, project
 from persona_interp.monitoring.projection import Axis

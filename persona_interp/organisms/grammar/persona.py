@@ -31,9 +31,7 @@ class Persona:
         return dataclasses.replace(self, **wanted)
 
 
-def sample_persona(
-    rng: random.Random, wanted: Mapping[str, bool] | None = None, usual: Mapping[str, float] = PRIOR
-) -> Persona:
+def sample_persona(rng: random.Random, wanted: Mapping[str, bool] | None = None, usual: Mapping[str, float] = PRIOR) -> Persona:
     """A persona drawn from `usual` (trait -> probability), with the traits of `wanted` fixed."""
     drawn = {trait: rng.random() < usual[trait] for trait in TRAITS}
     return Persona(**{**drawn, **(wanted or {})})
