@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -34,8 +34,10 @@ BARRED_TRAITS = ("silly", "honest")
 NATURAL_TRAITS = ("silly",)
 """The same for an organism with nothing planted, whose bar is lower."""
 
-SCAN_COEFFICIENTS = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
-FINE_COEFFICIENTS = tuple(i / 8 for i in range(-8, 9))
+SCANNED = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
+"""Coefficients tried at every block, in units of `dose_unit`."""
+FINER = tuple(i / 8 for i in range(-8, 9))
+_NATURAL_RATIO = 0.8  # published best doses lie at perturbation ratios of 0.8 to 1
 N_DOSES = 7
 MOVEMENT = 60.0
 """Points by which steering must move a trait of the bar; chosen doses aim 5 further, for questions they were not chosen on."""
@@ -181,7 +183,18 @@ def _ends(dose: DoseResponse) -> tuple[Measured, Measured]:
     return first, last
 
 
-def _ends_of_doses(model: SteerableModel, vector: PersonaVector, trait: Trait, scan: LayerScan, seed: int) -> tuple[float, float]:
+def dose_unit(vector: PersonaVector, planted: Planted | None) -> float:
+    """The largest coefficient tried: 1 where directions are planted, for that is what training used.
+
+    Elsewhere the whole number whose perturbation ratio comes nearest to 0.8.
+    """
+    known = [ratio for ratio in vector.norm_ratios if ratio]
+    return 1.0 if planted is not None or not known else max(1.0, round(_NATURAL_RATIO / median(known)))
+
+
+def _ends_of_doses(
+    model: SteerableModel, vector: PersonaVector, trait: Trait, scan: LayerScan, unit: float, seed: int
+) -> tuple[float, float]:
     """The smallest and the largest coefficient at the best block, chosen on extraction questions.
 
     For the traits of the bar from a finer scan of that block with four answers a question: on one, the sign that has little room
@@ -190,12 +203,12 @@ def _ends_of_doses(model: SteerableModel, vector: PersonaVector, trait: Trait, s
     best = scan.best_layer()
     if trait.name in BARRED_TRAITS:
         finer = dose_response(
-            model, vector, trait, FINE_COEFFICIENTS, judge=GrammarJudge(), layers=[best], sampling=SAMPLING, seed=seed,
+            model, vector, trait, [unit * c for c in FINER], judge=GrammarJudge(), layers=[best], sampling=SAMPLING, seed=seed,
             questions=trait.extraction_questions, samples=_MEASURED_SAMPLES, batch_size=ROWS,
         )  # fmt: skip
         cells = tuple(ScanCell(best, p.coefficient, Scores(p.trait, p.coherence)) for p in finer.points if p.coefficient)
         scan = LayerScan((best,), Scores(finer.at(0.0).trait, finer.at(0.0).coherence), cells)
-    mildest = min(map(abs, SCAN_COEFFICIENTS))
+    mildest = unit * min(map(abs, SCANNED))
     low, high = (scan.strongest(best, sign, enough=MOVEMENT + 5) or sign * mildest for sign in (-1, 1))
     return low, high
 
@@ -254,12 +267,12 @@ def report_trait(
     trait = organism_trait(name)
     say(f"{model.name}, {name}: extracting")
     vector = extract(model, trait, judge=GrammarJudge(), samples=2, sampling=SAMPLING, seed=seed, batch_size=ROWS)
-    say(f"{model.name}, {name}: scanning {len(vector.layers)} blocks x {len(SCAN_COEFFICIENTS)} coefficients")
-    scan = scan_layers(
-        model, vector, trait, SCAN_COEFFICIENTS, judge=GrammarJudge(), sampling=SAMPLING, seed=seed + 1, batch_size=ROWS
-    )
+    unit = dose_unit(vector, planted)
+    say(f"{model.name}, {name}: scanning {len(vector.layers)} blocks x {len(SCANNED)} coefficients up to {unit:g}")
+    tried = [unit * c for c in SCANNED]
+    scan = scan_layers(model, vector, trait, tried, judge=GrammarJudge(), sampling=SAMPLING, seed=seed + 1, batch_size=ROWS)
     best = scan.best_layer()
-    low, high = _ends_of_doses(model, vector, trait, scan, seed + 7)
+    low, high = _ends_of_doses(model, vector, trait, scan, unit, seed + 7)
     doses = sorted({round(low + (high - low) * i / (N_DOSES - 1), 4) for i in range(N_DOSES)})
     say(f"{model.name}, {name}: measuring at block {best}")
     dose = dose_response(
