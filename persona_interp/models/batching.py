@@ -50,6 +50,23 @@ def pad(rows: Sequence[Sequence[int]], n_prompt: Sequence[int], pad_id: int, dev
     return PaddedBatch(ids.to(device), Spans(real.to(device), prompt_end.to(device)))
 
 
+def check_lengths(lengths: Sequence[int], new_tokens: int, n_ctx: int, model_name: str) -> None:
+    """Refuse rows that cannot be run.
+
+    Raises:
+        InvalidInputError: a row without tokens, or one that does not fit into the context with its new tokens.
+    """
+    for row, length in enumerate(lengths):
+        if length == 0:
+            raise InvalidInputError(f"row {row} has no tokens: {model_name} needs at least one to start from")
+        if length + new_tokens > n_ctx:
+            more = f" and {new_tokens} new tokens" if new_tokens else ""
+            raise InvalidInputError(
+                f"row {row} does not fit into the context of {model_name}: {length} tokens{more} are "
+                f"{length + new_tokens}, the context is {n_ctx}; shorten the text or lower max_new_tokens"
+            )
+
+
 def buckets(lengths: Sequence[int], batch_size: int | None, most: int = ROWS_PER_BATCH) -> list[list[int]]:
     """Indices grouped into batches of similar length, longest first, so that memory runs out at once or not at all.
 

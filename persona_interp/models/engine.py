@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,7 +13,22 @@ from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.row_sampler import RowSampler
-from persona_interp.shapes import TokenIds
+from persona_interp.shapes import Residual, TokenIds
+
+Loss: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Where a forward begins in the middle.
+
+    Attributes:
+        layer: the last block that is not run.
+        resid: its output for the batch, unsteered.
+    """
+
+    layer: int
+    resid: Residual
 
 
 class Engine(Protocol):
@@ -21,10 +37,35 @@ class Engine(Protocol):
     An engine that cannot express a graph raises `UnsupportedError` before anything runs.
     """
 
+    @property
+    def restarts(self) -> bool:
+        """Whether a forward can begin in the middle, from residuals kept on this machine."""
+        ...
+
+    def residuals(self, batch: PaddedBatch, layers: Sequence[int]) -> dict[int, Residual]:
+        """The unsteered outputs of some blocks for the whole batch, pads included, for forwards that begin there."""
+        ...
+
     def forward(
-        self, batch: PaddedBatch, graph: InterventionGraph, readouts: Readouts, *, n_logits: int
+        self, batch: PaddedBatch, graph: InterventionGraph, readouts: Readouts, *, n_logits: int, start: Restart | None = None
     ) -> Float[Tensor, "batch kept vocab"] | None:
-        """One forward. The logits of the last `n_logits` positions; with 0 none, and layers nobody needs are not run."""
+        """One forward. The logits of the last `n_logits` positions; with 0 none, and layers nobody needs are not run.
+
+        With `start` the blocks up to its layer are not run either: what they put out is given.
+        """
+        ...
+
+    def gradient(
+        self, batch: PaddedBatch, directions: Mapping[int, Float[Tensor, " d_model"]], loss: Loss, *, n_logits: int
+    ) -> Float[Tensor, "batch layer"]:
+        """How `loss` of the last `n_logits` positions' logits, one value a row, changes with the coefficient of each direction.
+
+        At coefficient 0 of all of them, added at every token; one forward and one backward pass.
+        """
+        ...
+
+    def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+        """What the final norm and the unembedding make of residuals."""
         ...
 
     def generate(

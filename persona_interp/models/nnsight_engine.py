@@ -5,28 +5,31 @@ from __future__ import annotations
 import copy
 import threading
 import weakref
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import nnsight
+import torch
 from jaxtyping import Float
 from nnsight import TransformersModel
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessorList
 
-from persona_interp.errors import PersonaInterpError
+from persona_interp.errors import PersonaInterpError, UnsupportedError
 from persona_interp.interventions.compile.nnsight import TracedGraph
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.compile.stacked import stack_writes
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.interventions.positions import decode_masks
 from persona_interp.models.batching import PaddedBatch
+from persona_interp.models.engine import Loss, Restart
 from persona_interp.models.families import FamilyLayout
 from persona_interp.models.inference import inference_only
 from persona_interp.models.remote import remote_errors
 from persona_interp.models.row_sampler import RowSampler
-from persona_interp.shapes import TokenIds
+from persona_interp.models.shared_prompts import last_column, shared_prompts
+from persona_interp.shapes import Residual, TokenIds
 
 _LOCKS: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()
 
@@ -57,6 +60,7 @@ class NnsightEngine:
         revision: str | None = None,
     ) -> None:
         self._hf_model = hf_model
+        self._layout = layout
         self._remote = remote
         self._name = name
         self._lock = _LOCKS.setdefault(hf_model, threading.RLock())
@@ -71,8 +75,25 @@ class NnsightEngine:
         self._blocks = [blocks[layer] for layer in range(len(blocks))]
         self._embedding = self._traced.get(layout.embedding)
 
+    @property
+    def restarts(self) -> bool:
+        """See `Engine.restarts`."""
+        return not self._remote
+
+    def residuals(self, batch: PaddedBatch, layers: Sequence[int]) -> dict[int, Residual]:
+        """Outputs of `layers`; see `Engine.residuals`."""
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
+        found: dict[int, Residual] = {}
+        with self._running(), self._traced.trace(**inputs, use_cache=False, logits_to_keep=1) as tracer:
+            kept = {}
+            for layer in sorted(layers):
+                kept[layer] = self._blocks[layer].output
+            found = nnsight.save(kept)
+            tracer.stop()
+        return found
+
     def forward(
-        self, batch: PaddedBatch, graph: InterventionGraph, readouts: Readouts, *, n_logits: int
+        self, batch: PaddedBatch, graph: InterventionGraph, readouts: Readouts, *, n_logits: int, start: Restart | None = None
     ) -> Float[Tensor, "batch kept vocab"] | None:
         """One forward; see `Engine.forward`."""
         traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding)
@@ -82,7 +103,10 @@ class NnsightEngine:
             self._running(),
             self._traced.trace(**inputs, use_cache=False, logits_to_keep=max(1, n_logits), remote=self._remote) as tracer,
         ):
-            traced.forward(batch.spans)
+            if start is None:
+                traced.forward(batch.spans)
+            else:
+                traced.forward_from(start.layer, start.resid, batch.spans)
             read = nnsight.save(traced.readouts.values())
             if n_logits == 0:
                 tracer.stop()
@@ -106,10 +130,15 @@ class NnsightEngine:
         if self._remote:
             sampler.on_step = None  # a progress bar cannot travel
         options = {"generation_config": settings, "logits_processor": LogitsProcessorList([sampler]), "streamer": None}
+        shared = None if self._remote else shared_prompts(batch, graph)
+        spans = batch.spans if shared is None else last_column(batch.spans)
+        if shared is not None:
+            with self._running():
+                options["past_key_values"] = shared.cache(self._hf_model)
         ids, read, calls = batch.ids, readouts.values(), [0]
         with self._running(settings), self._traced.generate(**options, remote=self._remote) as tracer:
             with tracer.invoke(input_ids=batch.ids, attention_mask=batch.attention_mask):
-                traced.generate(tracer, batch.spans, max_new_tokens)
+                traced.generate(tracer, spans, max_new_tokens)
                 read, calls = nnsight.save(traced.readouts.values()), nnsight.save([traced.calls])
             with tracer.invoke():  # apart: a block whose steps ran out when every row had ended does not come back
                 ids = nnsight.save(tracer.result)
@@ -122,6 +151,48 @@ class NnsightEngine:
                 "be wrong; this version of nnsight or transformers runs generation differently"
             )
         return answers
+
+    def gradient(
+        self, batch: PaddedBatch, directions: Mapping[int, Float[Tensor, " d_model"]], loss: Loss, *, n_logits: int
+    ) -> Float[Tensor, "batch layer"]:
+        """Gradients at coefficient 0; see `Engine.gradient`.
+
+        Raises:
+            UnsupportedError: the model runs remotely, or is quantized in a way that passes no gradient.
+        """
+        if self._remote:
+            raise UnsupportedError(f"{self._name} runs remotely, where no gradient is taken: use method 'likelihood' instead")
+        layers = sorted(directions)
+        dtype, real = self._hf_model.dtype, batch.spans.real.unsqueeze(-1)
+        coefficients = torch.zeros(batch.ids.shape[0], len(layers), dtype=torch.float32, device=batch.ids.device)
+        coefficients.requires_grad_(True)
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
+        logits = None
+        with self._running(), torch.enable_grad():
+            with self._traced.trace(**inputs, use_cache=False, logits_to_keep=max(1, n_logits)) as tracer:
+                for column, layer in enumerate(layers):
+                    resid = self._blocks[layer].output
+                    push = coefficients[:, column].view(-1, 1, 1).to(resid.device) * directions[layer].to(resid.device)
+                    self._blocks[layer].output = resid + torch.where(real.to(resid.device), push.to(dtype), 0)
+                logits = nnsight.save(tracer.result.logits)
+            if logits is None or not logits.requires_grad:
+                raise UnsupportedError(f"{self._name} passes no gradient to its residual stream: use method 'likelihood' instead")
+            (gradient,) = torch.autograd.grad(loss(logits).sum(), coefficients)
+        return gradient.detach().cpu()
+
+    def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+        """Logits read off residuals; see `Engine.unembed`.
+
+        Raises:
+            UnsupportedError: the weights are not on this machine.
+        """
+        if self._remote:
+            raise UnsupportedError(f"the unembedding of {self._name} is not on this machine: use method 'likelihood' instead")
+        norm, head = (self._hf_model.get_submodule(path) for path in (self._layout.final_norm, self._layout.unembedding))
+        weight = next(norm.parameters())
+        with self._running():
+            logits = head(norm(resid.to(weight)).to(next(head.parameters())))
+        return logits.float().cpu()
 
     @contextmanager
     def _running(self, settings: GenerationConfig | None = None) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.compile.readout import Readouts
-from persona_interp.interventions.graph import Capture, InterventionGraph
-from persona_interp.models.batching import LOGITS_PER_BATCH, ROWS_PER_BATCH, PaddedBatch, pad, run_in_batches
+from persona_interp.interventions.graph import Capture, InterventionGraph, Write
+from persona_interp.interventions.operations import Add
+from persona_interp.models.batching import LOGITS_PER_BATCH, ROWS_PER_BATCH, PaddedBatch, check_lengths, pad, run_in_batches
 from persona_interp.models.bridge import transformer_lens_bridge
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
 from persona_interp.models.checks import verified_blocks
 from persona_interp.models.engine import Engine
 from persona_interp.models.families import context_length, layout_of, text_config
 from persona_interp.models.identity import ModelIdentity, fingerprint
+from persona_interp.models.likelihoods import answer_log_probs, likelihoods_under
 from persona_interp.models.nnsight_engine import NnsightEngine
 from persona_interp.models.results import AnswerLikelihood, Generation
 from persona_interp.models.row_sampler import RowSampler
@@ -197,29 +199,86 @@ class SteerableModel:
         Raises:
             InvalidInputError: a row without prompt ids, or longer than the context; also as `InterventionGraph.check`.
         """
-        graph = InterventionGraph((graph or _NOTHING).writes)
-        self._check(graph, len(tokenised))
-        if any(row.n_prompt == 0 for row in tokenised):
-            raise InvalidInputError(
-                "log_likelihood() needs at least one prompt id in every row: nothing predicts the very first token"
-            )
+        return self.log_likelihoods(tokenised, [graph or _NOTHING], batch_size=batch_size)[0]
+
+    def log_likelihoods(
+        self, tokenised: Sequence[TokenisedAnswer], graphs: Sequence[InterventionGraph], *, batch_size: int | None = None
+    ) -> list[list[AnswerLikelihood]]:
+        """`log_likelihood` under each of several graphs.
+
+        Each forward begins at the first layer its graph writes to, from the residual stream that one unsteered pass left there:
+        the same numbers for about half the work when graphs are spread over all layers.
+
+        Raises:
+            InvalidInputError: as `log_likelihood`.
+        """
+        graphs = [InterventionGraph(graph.writes) for graph in graphs]
+        for graph in graphs:
+            self._check(graph, len(tokenised))
+        self._check_answers(tokenised)
         fed = [row.ids[:-1] if row.answer_ids else row.ids for row in tokenised]
-        self._check_lengths([len(ids) for ids in fed], 0)
-        results: list[AnswerLikelihood | None] = [None] * len(fed)
-        with track(len(fed), f"{self.name}: scoring texts") as bar:
+        results: list[list[AnswerLikelihood | None]] = [[None] * len(fed) for _ in graphs]
+        with track(len(fed) * len(graphs), f"{self.name}: scoring texts") as bar:
 
             def run(rows: list[int]) -> None:
                 batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
-                longest = max(1, *(len(tokenised[row].answer_ids) for row in rows))
-                logits = self._logits(batch, graph.for_rows(rows), longest)
-                for place, row in enumerate(rows):
-                    results[row] = AnswerLikelihood(_token_log_probs(logits[place], tokenised[row].answer_ids))
-                bar.advance(len(rows))
+                parts = [graph.for_rows(rows) for graph in graphs]
+                answers = [tokenised[row].answer_ids for row in rows]
+                for found, likelihoods in zip(
+                    results, likelihoods_under(self._engine, batch, answers, parts, self.n_layers), strict=True
+                ):
+                    for row, likelihood in zip(rows, likelihoods, strict=True):
+                        found[row] = likelihood
+                bar.advance(len(rows) * len(graphs))
 
-            logits_a_row = text_config(self.config).vocab_size * max((len(row.answer_ids) for row in tokenised), default=0)
-            most = min(ROWS_PER_BATCH, max(1, LOGITS_PER_BATCH // max(1, logits_a_row)))
-            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
-        return [result for result in results if result is not None]
+            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=self._most_rows(tokenised))
+        return [[likelihood for likelihood in found if likelihood is not None] for found in results]
+
+    def likelihood_gradient(
+        self,
+        tokenised: Sequence[TokenisedAnswer],
+        directions: Mapping[int, Float[Tensor, " d_model"]],
+        *,
+        batch_size: int | None = None,
+    ) -> Float[Tensor, "row layer"]:
+        """How the mean log probability of each row's answer tokens changes with the coefficient of a direction at each layer.
+
+        In nats a token and unit of coefficient, at coefficient 0, added at every token; layers ascending. One forward and one
+        backward pass.
+
+        Raises:
+            InvalidInputError: no direction, an empty answer, or as `log_likelihood`.
+            UnsupportedError: no gradient reaches the residual stream (remote, some quantized weights).
+        """
+        if not directions or any(not row.answer_ids for row in tokenised):
+            raise InvalidInputError(
+                f"a gradient needs directions ({len(directions)} given) and rows with at least one answer token"
+            )
+        graph = InterventionGraph(tuple(Write(layer, Add(direction)) for layer, direction in directions.items()))
+        self._check(graph, len(tokenised))
+        self._check_answers(tokenised)
+        results = torch.zeros(len(tokenised), len(directions))
+        fed = [row.ids[:-1] for row in tokenised]
+
+        def run(rows: list[int]) -> None:
+            batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
+            answers = [tokenised[row].answer_ids for row in rows]
+
+            def loss(logits: Tensor) -> Tensor:
+                return torch.stack([answer_log_probs(logits[row], answer).mean() for row, answer in enumerate(answers)])
+
+            results[rows] = self._engine.gradient(batch, directions, loss, n_logits=max(map(len, answers)))
+
+        run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=self._most_rows(tokenised))
+        return results
+
+    def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+        """Logits that the final norm and the unembedding read off residuals (a logit lens), float32 on the CPU.
+
+        Raises:
+            UnsupportedError: the weights are not on this machine.
+        """
+        return self._engine.unembed(resid)
 
     def next_token_logits(
         self, prompt_ids: Sequence[Sequence[int]], *, graph: InterventionGraph | None = None, batch_size: int | None = None
@@ -261,22 +320,17 @@ class SteerableModel:
     def _check(self, graph: InterventionGraph, n_rows: int) -> None:
         graph.check(n_layers=self.n_layers, d_model=self.d_model, n_rows=n_rows, model_name=self.name)
 
+    def _check_answers(self, tokenised: Sequence[TokenisedAnswer]) -> None:
+        if any(row.n_prompt == 0 for row in tokenised):
+            raise InvalidInputError(
+                "log_likelihood() needs at least one prompt id in every row: nothing predicts the very first token"
+            )
+        self._check_lengths([len(row.ids[:-1] if row.answer_ids else row.ids) for row in tokenised], 0)
+
+    def _most_rows(self, tokenised: Sequence[TokenisedAnswer]) -> int:
+        """Rows run together where logits are kept at every answer position."""
+        logits_a_row = text_config(self.config).vocab_size * max((len(row.answer_ids) for row in tokenised), default=0)
+        return min(ROWS_PER_BATCH, max(1, LOGITS_PER_BATCH // max(1, logits_a_row)))
+
     def _check_lengths(self, lengths: Sequence[int], new_tokens: int) -> None:
-        for row, length in enumerate(lengths):
-            if length == 0:
-                raise InvalidInputError(f"row {row} has no tokens: {self.name} needs at least one to start from")
-            if length + new_tokens > self.n_ctx:
-                more = f" and {new_tokens} new tokens" if new_tokens else ""
-                raise InvalidInputError(
-                    f"row {row} does not fit into the context of {self.name}: {length} tokens{more} are "
-                    f"{length + new_tokens}, the context is {self.n_ctx}; shorten the text or lower max_new_tokens"
-                )
-
-
-def _token_log_probs(logits: Float[Tensor, "kept vocab"], answer_ids: Sequence[int]) -> Float[Tensor, " n_answer"]:
-    """Log probabilities of the answer ids, which the last positions predict."""
-    if not answer_ids:
-        return torch.zeros(0)
-    scores = logits[-len(answer_ids) :].float()
-    index = torch.tensor(answer_ids, device=scores.device).unsqueeze(1)
-    return (scores.gather(1, index).squeeze(1) - scores.logsumexp(dim=1)).cpu()
+        check_lengths(lengths, new_tokens, self.n_ctx, self.name)

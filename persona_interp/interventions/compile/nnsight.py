@@ -44,6 +44,18 @@ class TracedGraph:
         self.readouts.begin_prefill(spans)
         self._call(prefill_masks(spans), self.readouts.layers(generating=False))
 
+    def forward_from(self, start: int, resid: Tensor, spans: Spans) -> None:
+        """Follow one call in which no block up to `start` is run, because `resid` is what that one puts out."""
+        masks = prefill_masks(spans)
+        for layer in range(start):
+            self.blocks[layer].skip(resid)
+        self.blocks[start].skip(self.writes.apply(start, resid, masks) if start in self.writes.layers(masks) else resid)
+        for layer in self.writes.layers(masks):
+            if layer > start:
+                block = self.blocks[layer]
+                block.output = self.writes.apply(layer, block.output, masks)
+        self.calls += 1
+
     def generate(self, tracer: Any, spans: Spans, max_new_tokens: int) -> None:
         """Follow a generation: the prompts, then one answer token a row and call, until it ends.
 
