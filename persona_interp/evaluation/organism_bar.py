@@ -38,7 +38,8 @@ SCANNED = (-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 """Coefficients tried at every block, in units of `dose_unit`."""
 FINER = tuple(i / 8 for i in range(-8, 9))
 _NATURAL_RATIO = 0.8  # published best doses lie at perturbation ratios of 0.8 to 1
-N_DOSES = 7
+ROOMY_DOSES, OTHER_DOSES = 4, 2
+"""Coefficients measured on the side of 0 with more room, and on the other; 0 is measured too."""
 MOVEMENT = 60.0
 """Points by which steering must move a trait of the bar; chosen doses aim 5 further, for questions they were not chosen on."""
 N_RANDOM = 8
@@ -213,6 +214,12 @@ def _ends_of_doses(
     return low, high
 
 
+def _doses(low: float, high: float, roomy: int) -> list[float]:
+    """Seven coefficients: evenly up to each end, more of them in the direction `roomy`."""
+    below, above = (ROOMY_DOSES, OTHER_DOSES) if roomy < 0 else (OTHER_DOSES, ROOMY_DOSES)
+    return [low * i / below for i in range(below, 0, -1)] + [0.0] + [high * i / above for i in range(1, above + 1)]
+
+
 def _score(trait: Trait, questions: Sequence[str], texts: Sequence[str]) -> Measured:
     return Measured.of(Scores.of(GrammarJudge().judge(trait, list(zip(questions, texts, strict=True)))), trait.name)
 
@@ -273,7 +280,7 @@ def report_trait(
     scan = scan_layers(model, vector, trait, tried, judge=GrammarJudge(), sampling=SAMPLING, seed=seed + 1, batch_size=ROWS)
     best = scan.best_layer()
     low, high = _ends_of_doses(model, vector, trait, scan, unit, seed + 7)
-    doses = sorted({round(low + (high - low) * i / (N_DOSES - 1), 4) for i in range(N_DOSES)})
+    doses = _doses(low, high, scan.direction)
     say(f"{model.name}, {name}: measuring at block {best}")
     dose = dose_response(
         model, vector, trait, doses, judge=GrammarJudge(), layers=[best], sampling=SAMPLING, seed=seed + 2,

@@ -154,7 +154,7 @@ def _doses(card: OrganismCard) -> list[str]:
             f"**{report.trait}** at block {report.best_layer}, |vector| / mean |residual| = {report.norm_ratio:.2f}",
             "",
             *_markdown_table(
-                ["coefficient", *(f"{point.coefficient:+.2f}" for point in points)],
+                ["coefficient", *(f"{point.coefficient:+.2f}" if point.coefficient else "0" for point in points)],
                 [
                     ["trait", *(f"{point.trait or 0:.0f}" for point in points)],
                     ["coherence", *(f"{point.coherence or 0:.0f}" for point in points)],

@@ -224,9 +224,8 @@ class SteerableModel:
                 batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
                 parts = [graph.for_rows(rows) for graph in graphs]
                 answers = [tokenised[row].answer_ids for row in rows]
-                for found, likelihoods in zip(
-                    results, likelihoods_under(self._engine, batch, answers, parts, self.n_layers), strict=True
-                ):
+                under = likelihoods_under(self._engine, batch, answers, parts, self.n_layers)
+                for found, likelihoods in zip(results, under, strict=True):
                     for row, likelihood in zip(rows, likelihoods, strict=True):
                         found[row] = likelihood
                 bar.advance(len(rows) * len(graphs))
@@ -322,9 +321,7 @@ class SteerableModel:
 
     def _check_answers(self, tokenised: Sequence[TokenisedAnswer]) -> None:
         if any(row.n_prompt == 0 for row in tokenised):
-            raise InvalidInputError(
-                "log_likelihood() needs at least one prompt id in every row: nothing predicts the very first token"
-            )
+            raise InvalidInputError("log_likelihood() needs a prompt id in every row: nothing predicts the very first token")
         self._check_lengths([len(row.ids[:-1] if row.answer_ids else row.ids) for row in tokenised], 0)
 
     def _most_rows(self, tokenised: Sequence[TokenisedAnswer]) -> int:
