@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -31,6 +31,7 @@ class Restart:
     resid: Residual
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Runs one padded batch while the writes of a graph are applied and its captures collected in `readouts`.
 

@@ -206,11 +206,8 @@ class SteerableModel:
     ) -> list[list[AnswerLikelihood]]:
         """`log_likelihood` under each of several graphs.
 
-        Each forward begins at the first layer its graph writes to, from the residual stream that one unsteered pass left there:
-        the same numbers for about half the work when graphs are spread over all layers.
-
-        Raises:
-            InvalidInputError: as `log_likelihood`.
+        Each forward begins at the first layer its graph writes to, from what one unsteered pass left there: the same numbers for
+        about half the work when graphs are spread over all layers. Raises as `log_likelihood`.
         """
         graphs = [InterventionGraph(graph.writes) for graph in graphs]
         for graph in graphs:
