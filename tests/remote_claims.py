@@ -98,6 +98,10 @@ def verbs(here: SteerableModel, there: SteerableModel) -> Iterator[tuple[str, bo
     yield "captured from texts", all(len(b) == 2 and all(same(v, b[c]) for c, v in a.items()) for a, b in pairs)
     likelihoods = zip(here.log_likelihood(TEXTS, graph=graph), there.log_likelihood(TEXTS, graph=graph), strict=True)
     yield "log likelihood", all(same(a.token_log_probs, b.token_log_probs) for a, b in likelihoods)
+    graphs = [graph, InterventionGraph()]
+    under = zip(here.log_likelihoods(TEXTS, graphs), there.log_likelihoods(TEXTS, graphs), strict=True)
+    pairs = [pair for a, b in under for pair in zip(a, b, strict=True)]
+    yield "likelihoods under graphs", all(same(a.token_log_probs, b.token_log_probs) for a, b in pairs)
     ids = [[5, 6], [7, 8, 9]]
     yield "next token", same(here.next_token_logits(ids, graph=graph), there.next_token_logits(ids, graph=graph))
 

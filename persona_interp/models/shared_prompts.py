@@ -27,13 +27,13 @@ class SharedPrompts:
         ids: ``[distinct pos]``.
         attention_mask: likewise.
         position_ids: likewise.
-        index: ``[batch]``.
+        index: ``[row]``, for every row of the batch.
     """
 
     ids: TokenIds
     attention_mask: TokenIds
     position_ids: TokenIds
-    index: Int[Tensor, " batch"]
+    index: Int[Tensor, " row"]
 
     def cache(self, hf_model: Any) -> Any:
         """The key-value cache of every row, from one forward of the distinct prompts."""

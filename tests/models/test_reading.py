@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import oracle
 import pytest
@@ -13,6 +14,7 @@ from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Add
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.chat import TokenisedAnswer
+from persona_interp.models.nnsight_engine import NnsightEngine
 from persona_interp.models.steerable import SteerableModel
 
 TinyModel = Callable[[str], SteerableModel]
@@ -129,13 +131,13 @@ def test_logits_of_many_answers_are_not_held_at_once(tiny_model: TinyModel, monk
     model = tiny_model("llama")
     expected = model.log_likelihood(TEXTS)
     rows_run: list[int] = []
-    logits = SteerableModel._logits
+    forward = NnsightEngine.forward
 
-    def counted(self: SteerableModel, batch: PaddedBatch, graph: InterventionGraph, n_logits: int) -> torch.Tensor:
+    def counted(self: NnsightEngine, batch: PaddedBatch, *args: Any, **options: Any) -> torch.Tensor | None:
         rows_run.append(batch.ids.shape[0])
-        return logits(self, batch, graph, n_logits)
+        return forward(self, batch, *args, **options)
 
-    monkeypatch.setattr(SteerableModel, "_logits", counted)
+    monkeypatch.setattr(NnsightEngine, "forward", counted)
     monkeypatch.setattr("persona_interp.models.steerable.LOGITS_PER_BATCH", 2 * 12 * model.config.vocab_size)
     for one, other in zip(expected, model.log_likelihood(TEXTS), strict=True):
         torch.testing.assert_close(one.token_log_probs, other.token_log_probs, **CLOSE)
@@ -168,7 +170,7 @@ def test_what_cannot_be_read_is_refused_before_anything_runs(tiny_model: TinyMod
         model.next_token_logits([[7] * 257])
     with pytest.raises(InvalidInputError, match="row 1 has no tokens"):
         model.next_token_logits([[7], []])
-    with pytest.raises(InvalidInputError, match="at least one prompt id in every row"):
+    with pytest.raises(InvalidInputError, match="a prompt id in every row"):
         model.log_likelihood(rows((0, 3)))
     with pytest.raises(InvalidInputError, match="batch_size is 0"):
         model.log_likelihood(TEXTS, batch_size=0)

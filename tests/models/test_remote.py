@@ -32,6 +32,7 @@ NUMBERS = (
     "captured while generating",
     "captured from texts",
     "log likelihood",
+    "likelihoods under graphs",
     "next token",
     "vector",
     "statistics",
