@@ -63,6 +63,23 @@ class DosePoint:
         """Mean coherence of the answers that have one, None if none has."""
         return _mean(self.coherence_scores)
 
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; means and counts are written beside the scores they follow from, for readers without this package."""
+        named = ("trait", "coherence", "n", "n_without_score")
+        return {**asdict(self), **{name: getattr(self, name) for name in named}}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DosePoint:
+        """The inverse of `to_json`; means are computed again."""
+        ratio = data["perturbation_ratio"]
+        return cls(
+            coefficient=float(data["coefficient"]),
+            perturbation_ratio=None if ratio is None else float(ratio),
+            trait_scores=_scores(data["trait_scores"]),
+            coherence_scores=_scores(data["coherence_scores"]),
+            examples=tuple(map(str, data["examples"])),
+        )
+
 
 @dataclass(frozen=True)
 class DoseResponse:
@@ -116,24 +133,14 @@ class DoseResponse:
         raise InvalidInputError(f"coefficient {coefficient:g} was not measured: there are {_listed(self.coefficients)}")
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; means and counts are written beside the scores they follow from, for readers without this package."""
-        summaries = [
-            {
-                **asdict(point),
-                "trait": point.trait,
-                "coherence": point.coherence,
-                "n": point.n,
-                "n_without_score": point.n_without_score,
-            }
-            for point in self.points
-        ]
+        """JSON values."""
         described = {name: getattr(self, name) for name in ("trait", "vector", "model", "judge", "positions")}
         return {
             "format_version": FORMAT_VERSION,
             **described,
             "layers": list(self.layers),
             "spearman": self.spearman,
-            "points": summaries,
+            "points": [point.to_json() for point in self.points],
             "provenance": dict(self.provenance),
         }
 
@@ -148,7 +155,7 @@ class DoseResponse:
             raise FileFormatError(f"{source}: format_version {data.get('format_version')!r} is not {FORMAT_VERSION}")
         try:
             texts = {name: str(data[name]) for name in ("trait", "vector", "model", "judge", "positions")}
-            points = tuple(_point_from_json(point) for point in data["points"])
+            points = tuple(map(DosePoint.from_json, data["points"]))
             return cls(**texts, layers=tuple(map(int, data["layers"])), points=points, provenance=dict(data["provenance"]))
         except KeyError as error:
             raise FileFormatError(f"{source}: field {error} is missing") from error
@@ -221,7 +228,7 @@ def dose_response(
     texts = [generation.text for generation in generations]
     judgements = scorer.judge(trait, list(zip(exchanges * len(doses), texts, strict=True)))
     points = [
-        _point(dose, judgements[start : start + width], texts[start : start + width], chosen)
+        dose_point(dose, judgements[start : start + width], texts[start : start + width], chosen)
         for dose, start in zip(doses, range(0, len(texts), width), strict=True)
     ]
     return DoseResponse(
@@ -252,26 +259,24 @@ def _checked(coefficients: Sequence[float], samples: int) -> tuple[float, ...]:
     return doses
 
 
-def _point(dose: float, judgements: Sequence[Judgement], texts: Sequence[str], steered: PersonaVector) -> DosePoint:
+def dose_point(dose: float, judgements: Sequence[Judgement], texts: Sequence[str], steered: PersonaVector) -> DosePoint:
+    """The point of one coefficient, from what a judge made of its answers; `steered` is the vector at the steered layers."""
     ratios = steered.norm_ratios
     known = [ratio for ratio in ratios if ratio is not None]
+    ratio = abs(dose) * fmean(known) if known and len(known) == len(ratios) else None
+    return scored_point(dose, ratio, judgements, texts)
+
+
+def scored_point(
+    dose: float, perturbation_ratio: float | None, judgements: Sequence[Judgement], texts: Sequence[str] = ()
+) -> DosePoint:
+    """The point of answers that were judged."""
     return DosePoint(
         coefficient=dose,
-        perturbation_ratio=abs(dose) * fmean(known) if known and len(known) == len(ratios) else None,
+        perturbation_ratio=perturbation_ratio,
         trait_scores=tuple(judgement.trait for judgement in judgements),
         coherence_scores=tuple(judgement.coherence for judgement in judgements),
         examples=tuple(texts[:N_EXAMPLES]),
-    )
-
-
-def _point_from_json(data: Mapping[str, Any]) -> DosePoint:
-    ratio = data["perturbation_ratio"]
-    return DosePoint(
-        coefficient=float(data["coefficient"]),
-        perturbation_ratio=None if ratio is None else float(ratio),
-        trait_scores=_scores(data["trait_scores"]),
-        coherence_scores=_scores(data["coherence_scores"]),
-        examples=tuple(map(str, data["examples"])),
     )
 
 

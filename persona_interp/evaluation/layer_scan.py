@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from persona_interp.errors import InvalidInputError
+from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.evaluation.dose import DosePoint, DoseResponse, dose_point
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.provenance import provenance
+from persona_interp.storage import check_format_version
 from persona_interp.traits.conversation import Conversation
-from persona_interp.traits.judging import Judge, Judgement
+from persona_interp.traits.judging import Judge
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
+FORMAT_VERSION = 1
 MIN_COHERENCE = 75.0
 """Mean coherence, 0-100, below which a movement does not count; the paper keeps its doses above it (arXiv 2507.21509)."""
 
@@ -29,47 +33,49 @@ _AS_GOOD = 0.8
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Mean trait score and mean coherence of some answers, 0-100; None where no answer has a score."""
-
-    trait: float | None
-    coherence: float | None
-
-    @classmethod
-    def of(cls, judgements: Sequence[Judgement]) -> Scores:
-        """The means over the judgements that have a score."""
-        trait = [judgement.trait for judgement in judgements if judgement.trait is not None]
-        coherence = [judgement.coherence for judgement in judgements if judgement.coherence is not None]
-        return cls(fmean(trait) if trait else None, fmean(coherence) if coherence else None)
-
-
-@dataclass(frozen=True)
-class ScanCell:
-    """What one coefficient did at one layer.
-
-    Attributes:
-        perturbation: |coefficient * vector| / mean |residual| there; None where the vector does not say.
-    """
-
-    layer: int
-    coefficient: float
-    scores: Scores
-    perturbation: float | None = None
-
-
-@dataclass(frozen=True)
 class LayerScan:
     """A behavioural scan over layers and coefficients.
 
     Attributes:
-        layers: 0-based blocks tried.
+        trait: name of the trait judged.
+        model: name of the model.
+        judge: name of the judge.
+        positions: tokens steered.
         baseline: the unsteered model on the same questions.
-        cells: one for each layer and coefficient.
+        by_layer: 0-based block -> what each coefficient did there, in the order asked for; 0 is not among them.
+        provenance: versions, seed, sampling, questions, identities.
     """
 
-    layers: tuple[int, ...]
-    baseline: Scores
-    cells: tuple[ScanCell, ...]
+    trait: str
+    model: str
+    judge: str
+    positions: str
+    baseline: DosePoint
+    by_layer: Mapping[int, tuple[DosePoint, ...]]
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def of_dose(cls, dose: DoseResponse) -> LayerScan:
+        """A dose response at one layer as the scan of that layer.
+
+        Raises:
+            InvalidInputError: it steered several layers at once, or has no coefficient 0.
+        """
+        if len(dose.layers) != 1:
+            raise InvalidInputError(f"the dose response steers layers {dose.layers} at once: a scan has one at a time")
+        steered = tuple(point for point in dose.points if point.coefficient)
+        by_layer = {dose.layers[0]: steered}
+        return cls(dose.trait, dose.model, dose.judge, dose.positions, dose.at(0.0), by_layer, dose.provenance)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """0-based blocks tried."""
+        return tuple(self.by_layer)
+
+    @property
+    def cells(self) -> Iterator[tuple[int, DosePoint]]:
+        """(layer, what one coefficient did there), layer by layer."""
+        return ((layer, point) for layer, points in self.by_layer.items() for point in points)
 
     @property
     def direction(self) -> int:
@@ -82,7 +88,12 @@ class LayerScan:
         0 where no coherent coefficient moved it that way.
         """
         direction = self.direction if direction is None else direction
-        return max([0.0, *(direction * moved for moved, _ in self._moves(layer))])
+        return max([0.0, *(direction * moved for moved, _ in self.coherent_moves(layer))])
+
+    def furthest(self, layer: int) -> DosePoint | None:
+        """The coherent point that moved the score furthest in the roomier direction; None where none did."""
+        moves = [(self.direction * moved, point) for moved, point in self.coherent_moves(layer) if self.direction * moved > 0]
+        return max(moves, key=lambda move: move[0])[1] if moves else None
 
     def best_layer(self) -> int:
         """The layer that moves the score in the direction with room by the smallest push.
@@ -96,7 +107,7 @@ class LayerScan:
 
     def _push(self, layer: int) -> float:
         coefficient = self.strongest(layer, self.direction)
-        found = [cell.perturbation for cell in self.cells if (cell.layer, cell.coefficient) == (layer, coefficient)]
+        found = [point.perturbation_ratio for point in self.by_layer[layer] if point.coefficient == coefficient]
         return math.inf if not found or found[0] is None else found[0]
 
     def strongest(self, layer: int, direction: int, *, enough: float = 100.0) -> float | None:
@@ -109,48 +120,89 @@ class LayerScan:
         room = 100 - base if direction > 0 else base
         target = min(_FAR_ENOUGH * self.movement(layer, direction), _ROOM_CLOSED * room, enough)
         reaching = [
-            abs(coefficient)
-            for moved, coefficient in self._moves(layer)
-            if coefficient * direction > 0 and direction * moved > 0 and direction * moved >= target
+            abs(point.coefficient)
+            for moved, point in self.coherent_moves(layer)
+            if point.coefficient * direction > 0 and direction * moved > 0 and direction * moved >= target
         ]
         return direction * min(reaching) if reaching else None
 
-    def _moves(self, layer: int) -> list[tuple[float, float]]:
-        """(movement, coefficient) of the coherent cells of `layer`; a judge without coherence counts as coherent."""
+    def coherent_moves(self, layer: int) -> list[tuple[float, DosePoint]]:
+        """(movement, point) of the coherent cells of `layer`; a judge without coherence counts as coherent."""
         base = self.baseline.trait
         return [
-            (cell.scores.trait - base, cell.coefficient)
-            for cell in self.cells
-            if cell.layer == layer
-            and base is not None
-            and cell.scores.trait is not None
-            and (cell.scores.coherence is None or cell.scores.coherence >= MIN_COHERENCE)
+            (point.trait - base, point)
+            for point in self.by_layer[layer]
+            if base is not None and point.trait is not None and coherent(point)
         ]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        named = {name: getattr(self, name) for name in ("trait", "model", "judge", "positions")}
+        rows = [{"layer": layer, "points": [point.to_json() for point in points]} for layer, points in self.by_layer.items()]
+        return {
+            "format_version": FORMAT_VERSION,
+            **named,
+            "baseline": self.baseline.to_json(),
+            "layers": rows,
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, source: str = "layer scan") -> LayerScan:
+        """The inverse of `to_json`.
+
+        Raises:
+            FileFormatError: another format version, or a field that is missing or malformed.
+        """
+        check_format_version(data, FORMAT_VERSION, source)
+        try:
+            named = {name: str(data[name]) for name in ("trait", "model", "judge", "positions")}
+            by_layer = {int(row["layer"]): tuple(map(DosePoint.from_json, row["points"])) for row in data["layers"]}
+            return cls(
+                **named,
+                baseline=DosePoint.from_json(data["baseline"]),
+                by_layer=by_layer,
+                provenance=dict(data["provenance"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
+
+
+def coherent(point: DosePoint) -> bool:
+    """Whether mean coherence is at least 75; a judge without coherence counts as coherent."""
+    return point.coherence is None or point.coherence >= MIN_COHERENCE
 
 
 def scan_layers(
     model: SteerableModel,
     vector: PersonaVector,
     trait: Trait,
-    coefficients: Sequence[float],
+    coefficients: Sequence[float] | Mapping[int, Sequence[float]],
     *,
     questions: Sequence[str] | None = None,
     judge: str | Judge | None = None,
+    positions: Literal["all", "prompt", "response"] = "all",
     sampling: Sampling | None = None,
     seed: int = 0,
+    samples: int = 1,
     batch_size: int | None = None,
 ) -> LayerScan:
     """Steer at every layer of `vector`, at each coefficient, in one batched generation whose rows carry their own write.
+
+    Where `positions` is ``response``, each prompt is run once for all layers and coefficients.
 
     Args:
         model: the model to steer.
         vector: what to add, one direction a layer.
         trait: what to look for.
-        coefficients: multiply the vector as it is; the unsteered baseline is always measured beside them.
+        coefficients: multiply the vector as it is, the same at every layer or for each its own; the unsteered baseline is always
+            measured beside them.
         questions: the trait's extraction questions if None, so that a layer is never chosen on the evaluation questions.
         judge: a judge or its name (`load_judge`); "auto" if None.
+        positions: which tokens to steer at.
         sampling: how to draw answers.
         seed: of the answers; the same question has the same random stream in every cell.
+        samples: answers to each question.
         batch_size: rows run together, chosen by the model if None.
 
     Example:
@@ -158,33 +210,53 @@ def scan_layers(
         >>> scan.best_layer()
 
     Raises:
-        InvalidInputError: no coefficient, or no question.
+        InvalidInputError: no question, no coefficient, or coefficients that are all 0.
         IncompatibleError: the vector does not fit the model.
     """
     vector.check_fits(model.identity)
     asked = tuple(trait.extraction_questions if questions is None else questions)
-    if not asked or not coefficients:
-        raise InvalidInputError(f"a scan needs questions and coefficients: {len(asked)} and {len(coefficients)} were given")
+    by_layer = coefficients if isinstance(coefficients, Mapping) else dict.fromkeys(vector.layers, coefficients)
+    places = [(layer, float(value)) for layer, values in by_layer.items() for value in values if value]
+    if not asked or not places:
+        raise InvalidInputError(
+            f"a scan needs questions and coefficients other than 0: {len(asked)} and {len(places)} were given"
+        )
     scorer = load_judge("auto" if judge is None else judge, model)
-    places = [(layer, float(coefficient)) for layer in vector.layers for coefficient in coefficients]
-    width = len(asked)
+    sampling = Sampling() if sampling is None else sampling
+    exchanges = [question for question in asked for _ in range(samples)]
+    width, n_groups = len(exchanges), len(places) + 1
     graph = InterventionGraph()
-    for number, (layer, coefficient) in enumerate(places, start=1):
-        graph += vector.graph(coefficient, layers=[layer], rows=range(number * width, (number + 1) * width))
-    n_groups = len(places) + 1
+    for number, (layer, value) in enumerate(places, start=1):
+        rows = range(number * width, (number + 1) * width)
+        graph += vector.graph(value, layers=[layer], positions=positions, rows=rows)
     answers = model.generate(
-        [Conversation.ask(question) for question in asked] * n_groups,
+        [Conversation.ask(question) for question in exchanges] * n_groups,
         graph=graph,
         sampling=sampling,
         seed=row_seeds(seed, width) * n_groups,
         batch_size=batch_size,
     )
-    exchanges = [(question, answer.text) for question, answer in zip(asked * n_groups, answers, strict=True)]
-    judgements = scorer.judge(trait, exchanges)
-    scores = [Scores.of(judgements[start : start + width]) for start in range(0, len(judgements), width)]
-    ratios = dict(zip(vector.layers, vector.norm_ratios, strict=True))
-    cells = tuple(
-        ScanCell(layer, coefficient, found, None if (ratio := ratios[layer]) is None else abs(coefficient) * ratio)
-        for (layer, coefficient), found in zip(places, scores[1:], strict=True)
+    texts = [answer.text for answer in answers]
+    judgements = scorer.judge(trait, list(zip(exchanges * n_groups, texts, strict=True)))
+    groups = [slice(start, start + width) for start in range(0, len(texts), width)]
+    found: dict[int, list[DosePoint]] = {}
+    for (layer, value), part in zip(places, groups[1:], strict=True):
+        found.setdefault(layer, []).append(dose_point(value, judgements[part], texts[part], vector.select([layer])))
+    return LayerScan(
+        trait=trait.name,
+        model=model.name,
+        judge=scorer.name,
+        positions=positions,
+        baseline=dose_point(0.0, judgements[groups[0]], texts[groups[0]], vector),
+        by_layer={layer: tuple(points) for layer, points in found.items()},
+        provenance=provenance(
+            model=model.identity.to_json(),
+            vector=vector.trait,
+            seed=seed,
+            sampling=sampling.to_json(),
+            samples=samples,
+            questions=list(asked),
+            n_answers=len(texts),
+            n_tokens=sum(len(answer.answer_ids) for answer in answers),
+        ),
     )
-    return LayerScan(vector.layers, scores[0], cells)

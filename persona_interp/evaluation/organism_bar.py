@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from persona_interp.errors import FileFormatError, PersonaInterpError
-from persona_interp.evaluation.dose import DoseResponse, dose_response
-from persona_interp.evaluation.layer_scan import MIN_COHERENCE, LayerScan, ScanCell, Scores, scan_layers
+from persona_interp.evaluation.dose import DosePoint, DoseResponse, dose_response, scored_point
+from persona_interp.evaluation.layer_scan import MIN_COHERENCE, LayerScan, scan_layers
 from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add
 from persona_interp.judges.grammar import GrammarJudge
@@ -60,11 +60,11 @@ class Measured:
     coherence: float
 
     @classmethod
-    def of(cls, scores: Scores, what: str) -> Measured:
-        """The scores, or an error if nothing could be scored: an organism that says no whole sentence is no instrument."""
-        if scores.trait is None or scores.coherence is None:
+    def of(cls, point: DosePoint, what: str) -> Measured:
+        """The means, or an error if nothing could be scored: an organism that says no whole sentence is no instrument."""
+        if point.trait is None or point.coherence is None:
             raise PersonaInterpError(f"no answer of {what} has a complete sentence to score: the organism is not usable")
-        return cls(scores.trait, scores.coherence)
+        return cls(point.trait, point.coherence)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +180,7 @@ class TraitReport:
 
 def _ends(dose: DoseResponse) -> tuple[Measured, Measured]:
     ordered = sorted(dose.points, key=lambda point: point.coefficient)
-    first, last = (Measured.of(Scores(point.trait, point.coherence), "a dose") for point in (ordered[0], ordered[-1]))
+    first, last = (Measured.of(point, "a dose") for point in (ordered[0], ordered[-1]))
     return first, last
 
 
@@ -207,8 +207,7 @@ def _ends_of_doses(
             model, vector, trait, [unit * c for c in FINER], judge=GrammarJudge(), layers=[best], sampling=SAMPLING, seed=seed,
             questions=trait.extraction_questions, samples=_MEASURED_SAMPLES, batch_size=ROWS,
         )  # fmt: skip
-        cells = tuple(ScanCell(best, p.coefficient, Scores(p.trait, p.coherence)) for p in finer.points if p.coefficient)
-        scan = LayerScan((best,), Scores(finer.at(0.0).trait, finer.at(0.0).coherence), cells)
+        scan = LayerScan.of_dose(finer)
     mildest = unit * min(map(abs, SCANNED))
     low, high = (scan.strongest(best, sign, enough=MOVEMENT + 5) or sign * mildest for sign in (-1, 1))
     return low, high
@@ -221,7 +220,8 @@ def _doses(low: float, high: float, roomy: int) -> list[float]:
 
 
 def _score(trait: Trait, questions: Sequence[str], texts: Sequence[str]) -> Measured:
-    return Measured.of(Scores.of(GrammarJudge().judge(trait, list(zip(questions, texts, strict=True)))), trait.name)
+    judgements = GrammarJudge().judge(trait, list(zip(questions, texts, strict=True)))
+    return Measured.of(scored_point(0.0, None, judgements), trait.name)
 
 
 def _answers(model: SteerableModel, conversations: list[Conversation], graph: InterventionGraph | None, seed: int) -> list[str]:

@@ -8,7 +8,6 @@ import pytest
 
 from persona_interp.errors import FileFormatError, PersonaInterpError
 from persona_interp.evaluation.dose import DosePoint, DoseResponse
-from persona_interp.evaluation.layer_scan import Scores
 from persona_interp.evaluation.organism_bar import Measured, TraitReport
 from persona_interp.evaluation.organism_card import OrganismCard, make_card
 from persona_interp.evaluation.organism_conduct import Conduct
@@ -91,7 +90,7 @@ def test_a_trait_that_starts_high_is_judged_downwards() -> None:
 
 def test_answers_without_any_score_are_an_error_and_not_a_zero() -> None:
     with pytest.raises(PersonaInterpError, match="no answer of silly has a complete sentence"):
-        Measured.of(Scores(None, None), "silly")
+        Measured.of(DosePoint(0.0, None, (None,), (None,)), "silly")
 
 
 def test_a_card_names_its_failures_and_is_written_for_people_and_programs(tmp_path) -> None:
