@@ -110,15 +110,20 @@ class LayerScan:
         found = [point.perturbation_ratio for point in self.by_layer[layer] if point.coefficient == coefficient]
         return math.inf if not found or found[0] is None else found[0]
 
-    def strongest(self, layer: int, direction: int, *, enough: float = 100.0) -> float | None:
+    def strongest(self, layer: int, direction: int, *, enough: float | None = None) -> float | None:
         """The mildest coherent coefficient that goes far enough in `direction`.
 
-        Far enough is three quarters of the way from the baseline to the end of the scale, 90 % as far as `layer` ever gets, or
-        `enough` points, whichever is nearest. None where no coherent coefficient of that sign moves the score that way.
+        Far enough is 90 % as far as `layer` ever gets or `enough` points, whichever is less. None where no coherent coefficient of
+        that sign moves the score that way.
+
+        Args:
+            layer: where.
+            direction: +1 or -1.
+            enough: three quarters of the way from the baseline to the end of the scale if None.
         """
         base = self.baseline.trait or 0.0
         room = 100 - base if direction > 0 else base
-        target = min(_FAR_ENOUGH * self.movement(layer, direction), _ROOM_CLOSED * room, enough)
+        target = min(_FAR_ENOUGH * self.movement(layer, direction), _ROOM_CLOSED * room if enough is None else enough)
         reaching = [
             abs(point.coefficient)
             for moved, point in self.coherent_moves(layer)

@@ -41,7 +41,9 @@ _NATURAL_RATIO = 0.8  # published best doses lie at perturbation ratios of 0.8 t
 ROOMY_DOSES, OTHER_DOSES = 4, 2
 """Coefficients measured on the side of 0 with more room, and on the other; 0 is measured too."""
 MOVEMENT = 60.0
-"""Points by which steering must move a trait of the bar; chosen doses aim 5 further, for questions they were not chosen on."""
+"""Points by which steering must move a trait of the bar."""
+AIM = MOVEMENT + 10
+"""What doses are chosen for: two standard errors more, and on other questions than those they are measured on."""
 N_RANDOM = 8
 SATURATED = 3.0
 SAMPLING = Sampling(max_new_tokens=120)
@@ -209,7 +211,8 @@ def _ends_of_doses(
         )  # fmt: skip
         scan = LayerScan.of_dose(finer)
     mildest = unit * min(map(abs, SCANNED))
-    low, high = (scan.strongest(best, sign, enough=MOVEMENT + 5) or sign * mildest for sign in (-1, 1))
+    aims = {scan.direction: AIM, -scan.direction: None}
+    low, high = (scan.strongest(best, sign, enough=aims[sign]) or sign * mildest for sign in (-1, 1))
     return low, high
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from persona_interp.evaluation.organism_bar import BARRED_TRAITS, MOVEMENT, SAMPLING, TraitReport
+from persona_interp.evaluation.organism_bar import AIM, BARRED_TRAITS, SAMPLING, TraitReport
 from persona_interp.evaluation.organism_card import OrganismCard
 from persona_interp.evaluation.organism_conduct import N_AT_ONCE, Conduct
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS
@@ -116,10 +116,10 @@ def _measured(card: OrganismCard) -> list[str]:
         "",
         "Trait scores, 0-100, by the exact judge, on evaluation questions, temperature 1. `up` and `down` are the largest and the"
         " smallest of the seven coefficients below, at the best block: of those that get 80 % as far as the furthest, the one"
-        " that needs the smallest push. Each sign ends at the mildest coefficient that goes three quarters of the way to the end"
-        f" of the scale, 90 % of the furthest it gets, or {MOVEMENT + 5:g} points. Block and coefficients are chosen on"
-        " extraction questions. `random` is eight directions of the vector's norm at the strongest coefficient: mean and largest"
-        " movement.",
+        " that needs the smallest push. Each sign ends at the mildest coefficient that gets 90 % as far as any, or moves the"
+        f" score enough: {AIM:g} points where there is room, else three quarters of the way to the end of the scale. Block and"
+        " coefficients are chosen on extraction questions. `random` is eight directions of the vector's norm at the strongest"
+        " coefficient: mean and largest movement.",
         "",
         *_markdown_table(COLUMNS, (cells(card, report) for report in card.reports)),
         "",

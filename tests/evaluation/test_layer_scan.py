@@ -121,6 +121,7 @@ def test_the_strongest_coefficient_need_not_go_further_than_most_of_the_way_to_t
     assert scan.strongest(0, 1) == 0.75, "three quarters of 80 points, though 90 % of the furthest is past 90"
     assert scan.strongest(0, -1) == -0.25, "three quarters of 20 points"
     assert scan.strongest(0, 1, enough=55.0) == 0.5
+    assert scan.strongest(0, 1, enough=65.0) == 1.0
 
 
 def test_no_useful_coefficient_of_a_sign_is_none_and_not_a_number() -> None:
