@@ -113,8 +113,8 @@ class LayerScan:
     def strongest(self, layer: int, direction: int, *, enough: float | None = None) -> float | None:
         """The mildest coherent coefficient that goes far enough in `direction`.
 
-        Far enough is 90 % as far as `layer` ever gets or `enough` points, whichever is less. None where no coherent coefficient of
-        that sign moves the score that way.
+        Far enough is 90 % as far as `layer` ever gets or `enough` points, whichever is less. None where no coherent coefficient
+        of that sign moves the score that way.
 
         Args:
             layer: where.
