@@ -106,6 +106,8 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         n = len(self.questions) * self.samples
+        if self.controls.other_trait.at(0.0) is None:
+            raise InvalidInputError("the other trait has no scores of the unsteered answers: give a point at coefficient 0")
         for point in self._points():
             if not len(point.trait_scores) == len(point.coherence_scores) == n:
                 raise InvalidInputError(
@@ -135,9 +137,15 @@ class Evaluation:
         """Mean coherence of a result or control, 0-100."""
         return self._bootstrap.mean(point.coherence_scores)
 
-    def change(self, point: DosePoint) -> Estimate:
-        """Points between the baseline's trait score and that of a result or control, question by question."""
-        return self._bootstrap.difference(point.trait_scores, self.controls.baseline.trait_scores)
+    def change(self, point: DosePoint, base: DosePoint | None = None) -> Estimate:
+        """Points between the trait score of `base` (the baseline if None) and that of `point`, question by question."""
+        base = self.controls.baseline if base is None else base
+        return self._bootstrap.difference(point.trait_scores, base.trait_scores)
+
+    @property
+    def other_baseline(self) -> DosePoint:
+        """The unsteered answers scored for the other trait."""
+        return next(point for point in self.controls.other_trait.points if point.coefficient == 0)
 
     def random_scores(self, coefficient: float) -> tuple[float, ...]:
         """Mean trait score under each random direction at one coefficient; those without a score are left out."""

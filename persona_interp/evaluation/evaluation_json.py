@@ -22,11 +22,11 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     """What `Evaluation.to_json` writes beside the format version."""
     controls, coherent = evaluation.controls, evaluation.coherent_range
 
-    def point(one: DosePoint, *, own: bool = True) -> dict[str, Any]:
-        return _point_json(evaluation, one, own)
+    def curve(one: Curve, label: str, base: DosePoint = controls.baseline) -> dict[str, Any]:
+        return {label: one.name, "results": [_point_json(evaluation, each, base) for each in one.points]}
 
-    def curve(one: Curve, label: str, *, own: bool = True) -> dict[str, Any]:
-        return {label: one.name, "results": [point(each, own=own) for each in one.points]}
+    def point(one: DosePoint) -> dict[str, Any]:
+        return _point_json(evaluation, one, controls.baseline)
 
     return {
         **{name: getattr(evaluation, name) for name in _TEXTS},
@@ -36,7 +36,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             "baseline": point(controls.baseline),
             "random": [curve(each, "vector") for each in controls.random],
             "other_vector": curve(controls.other_vector, "vector"),
-            "other_trait": curve(controls.other_trait, "trait", own=False),
+            "other_trait": curve(controls.other_trait, "trait", evaluation.other_baseline),
             "prompt_only": {"positive": point(controls.prompted), "negative": point(controls.prompted_against)},
         },
         **{name: estimate_json(getattr(evaluation, name)) for name in _OVER_ALL},
@@ -61,25 +61,24 @@ def from_json(data: Mapping[str, Any]) -> Evaluation:
         samples=int(data["samples"]),
         results=_points(data["results"]),
         controls=Controls(
-            baseline=_point(controls["baseline"]),
+            baseline=DosePoint.from_json(controls["baseline"]),
             random=tuple(_curve(each, "vector") for each in controls["random"]),
             other_vector=_curve(controls["other_vector"], "vector"),
             other_trait=_curve(controls["other_trait"], "trait"),
-            prompted=_point(prompted["positive"]),
-            prompted_against=_point(prompted["negative"]),
+            prompted=DosePoint.from_json(prompted["positive"]),
+            prompted_against=DosePoint.from_json(prompted["negative"]),
         ),
         provenance=dict(data["provenance"]),
     )
 
 
-def _point_json(evaluation: Evaluation, point: DosePoint, own: bool) -> dict[str, Any]:
-    """`own`: the scores are for the evaluation's own trait, so that a change from its baseline means something."""
+def _point_json(evaluation: Evaluation, point: DosePoint, base: DosePoint) -> dict[str, Any]:
     return {
         "coefficient": point.coefficient,
         "perturbation_ratio": point.perturbation_ratio,
         "trait_score": estimate_json(evaluation.trait_score(point)),
         "coherence": estimate_json(evaluation.coherence(point)),
-        **({"change": estimate_json(evaluation.change(point))} if own else {}),
+        "change": estimate_json(evaluation.change(point, base)),
         "examples": list(point.examples),
         "n_without_score": point.n_without_score,
         "trait_scores": list(point.trait_scores),
@@ -92,19 +91,4 @@ def _curve(data: Mapping[str, Any], label: str) -> Curve:
 
 
 def _points(data: Any) -> tuple[DosePoint, ...]:
-    return tuple(map(_point, data))
-
-
-def _point(data: Mapping[str, Any]) -> DosePoint:
-    ratio = data["perturbation_ratio"]
-    return DosePoint(
-        coefficient=float(data["coefficient"]),
-        perturbation_ratio=None if ratio is None else float(ratio),
-        trait_scores=_scores(data["trait_scores"]),
-        coherence_scores=_scores(data["coherence_scores"]),
-        examples=tuple(map(str, data["examples"])),
-    )
-
-
-def _scores(values: Any) -> tuple[float | None, ...]:
-    return tuple(None if value is None else float(value) for value in values)
+    return tuple(map(DosePoint.from_json, data))
