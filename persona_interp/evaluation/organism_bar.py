@@ -50,7 +50,7 @@ SAMPLING = Sampling(max_new_tokens=120)
 """Long enough for any answer of the grammar."""
 ROWS = 256
 """Rows run together: an organism is small enough for more than the package would choose."""
-_MEASURED_SAMPLES = 4  # a score is all or nothing in most answers: 80 of them leave a standard error of about 4 points
+_MEASURED_SAMPLES = 8  # a score is all or nothing in most answers: 160 of them leave a standard error of about 3 points
 _BASELINE_SAMPLES = 64  # everything is compared with the baseline: 1280 answers, one point
 
 
@@ -200,7 +200,7 @@ def _ends_of_doses(
 ) -> tuple[float, float]:
     """The smallest and the largest coefficient at the best block, chosen on extraction questions.
 
-    For the traits of the bar from a finer scan of that block with four answers a question: on one, the sign that has little room
+    For the traits of the bar from a finer scan of that block with eight answers a question: on one, the sign that has little room
     is all noise.
     """
     best = scan.best_layer()

@@ -1,0 +1,183 @@
+"""Cheap stand-ins for a behavioural sweep: what steering at each layer does to the likelihood of given answers.
+
+The model reads answers that have the trait and answers that lack it, without any instruction. Where a layer steers well, adding
+the vector there makes the first likelier. No token is generated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_interp.errors import InvalidInputError
+from persona_interp.evaluation.contrast_pairs import ContrastPair
+from persona_interp.evaluation.effectiveness import LayerScore
+from persona_interp.interventions.graph import Capture, InterventionGraph
+from persona_interp.models.chat import TokenisedAnswer
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.traits.conversation import Conversation
+from persona_interp.vectors.persona_vector import PersonaVector
+
+RATIOS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
+"""Perturbation ratios tried by `likelihood_scores`; published coherence cliffs lie near 1.15."""
+
+
+def likelihood_scores(
+    model: SteerableModel,
+    vector: PersonaVector,
+    pairs: Sequence[ContrastPair],
+    *,
+    ratios: Sequence[float] = RATIOS,
+    batch_size: int | None = None,
+) -> tuple[LayerScore, ...]:
+    """By how much steering at each layer raises the log probability of the answers it should lead to, at the best dose.
+
+    Those are the positive answers, and the vector is added, unless the unsteered model already finds them likelier than the
+    negative ones: then the negative ones, and it is subtracted. A dose that breaks the model makes every answer unlikely, so
+    damage counts against a layer. Each forward restarts from the residual stream at the steered layer.
+
+    Args:
+        model: the model.
+        vector: knows the residual norms (as extracted ones do).
+        pairs: answers other than those the vector was made from.
+        ratios: perturbation ratios to try.
+        batch_size: rows run together, chosen by the model if None.
+
+    Returns:
+        One score a layer, in nats a token, with the interval over pairs and the coefficient of the best dose.
+
+    Raises:
+        InvalidInputError: fewer than two pairs, no ratio, or a vector without residual norms.
+    """
+    _check(pairs, ratios)
+    norm_ratios = known_ratios(vector)
+    positive, negative = _rows(model, pairs)
+    sign, rows = _wanted(model, positive, negative, batch_size)
+    doses = [(layer, sign * ratio / norm_ratios[layer], ratio) for layer in vector.layers for ratio in ratios]
+    graphs = [InterventionGraph(), *(vector.graph(coefficient, layers=[layer]) for layer, coefficient, _ in doses)]
+    means = [
+        [float(answer.token_log_probs.mean()) for answer in found]
+        for found in model.log_likelihoods(rows, graphs, batch_size=batch_size)
+    ]
+    best: dict[int, LayerScore] = {}
+    for (layer, coefficient, ratio), found in zip(doses, means[1:], strict=True):
+        score = _score(layer, [steered - plain for steered, plain in zip(found, means[0], strict=True)], coefficient, ratio)
+        if layer not in best or (score.score or 0.0) > (best[layer].score or 0.0):
+            best[layer] = score
+    return tuple(best[layer] for layer in vector.layers)
+
+
+def gradient_scores(
+    model: SteerableModel, vector: PersonaVector, pairs: Sequence[ContrastPair], *, batch_size: int | None = None
+) -> tuple[LayerScore, ...]:
+    """How fast the positive answers become likelier than the negative ones as the coefficient grows from 0, for every layer.
+
+    One forward and one backward pass; in nats a token for a perturbation ratio of 1, were the effect to stay linear.
+
+    Raises:
+        InvalidInputError: fewer than two pairs, or a vector without residual norms.
+        UnsupportedError: no gradient reaches the residual stream.
+    """
+    _check(pairs, (1.0,))
+    norm_ratios = known_ratios(vector)
+    positive, negative = _rows(model, pairs)
+    directions = {layer: vector.at(layer) / norm_ratios[layer] for layer in vector.layers}
+    gradient = model.likelihood_gradient([*positive, *negative], directions, batch_size=batch_size)
+    contrast = gradient[: len(positive)] - gradient[len(positive) :]
+    return tuple(_score(layer, contrast[:, column].tolist()) for column, layer in enumerate(vector.layers))
+
+
+def lens_scores(
+    model: SteerableModel,
+    vector: PersonaVector,
+    pairs: Sequence[ContrastPair],
+    *,
+    ratio: float = 0.3,
+    batch_size: int | None = None,
+) -> tuple[LayerScore, ...]:
+    """How much each layer's vector, read through the final norm and the unembedding, promotes the words of positive answers.
+
+    The vector is added at `ratio` of the residual norm to the mean residual of the answers at its layer (a logit lens); the score
+    is the mean change in log probability of the positive answers' tokens minus that of the negative ones', in nats.
+
+    Raises:
+        InvalidInputError: fewer than two pairs, or a vector without residual norms.
+        UnsupportedError: the weights are not on this machine.
+    """
+    _check(pairs, (ratio,))
+    norm_ratios = known_ratios(vector)
+    positive, negative = _rows(model, pairs)
+    capture = Capture("answer", layers=vector.layers)
+    read = model.capture([*positive, *negative], InterventionGraph((capture,)), batch_size=batch_size)
+    mean = torch.stack([values[capture] for values in read if capture in values]).mean(dim=0)
+    push = torch.stack([vector.at(layer) * (ratio / norm_ratios[layer]) for layer in vector.layers])
+    shift = torch.log_softmax(model.unembed(mean + push), dim=-1) - torch.log_softmax(model.unembed(mean), dim=-1)
+    contrast = _mean_of_tokens(shift, positive) - _mean_of_tokens(shift, negative)
+    return tuple(_score(layer, contrast[:, row].tolist()) for row, layer in enumerate(vector.layers))
+
+
+def geometry_scores(vector: PersonaVector) -> tuple[LayerScore, ...]:
+    """What extraction recorded: held-out AUROC (turned to above one half), and a hundredth of the norm ratio to break ties.
+
+    Costs nothing and says nothing about steering.
+    """
+    unknown = (None,) * len(vector.layers)
+    areas = vector.statistics.get("auroc", unknown)
+    return tuple(
+        LayerScore(layer, None if area is None else max(area, 1 - area) + (ratio or 0.0) / 100)
+        for layer, area, ratio in zip(vector.layers, areas, vector.norm_ratios, strict=True)
+    )
+
+
+def known_ratios(vector: PersonaVector) -> dict[int, float]:
+    """Layer -> norm of its direction over the mean residual norm.
+
+    Raises:
+        InvalidInputError: the vector does not know the residual norms at all of its layers, or is zero at one.
+    """
+    found = {layer: ratio for layer, ratio in zip(vector.layers, vector.norm_ratios, strict=True) if ratio}
+    if missing := [layer for layer in vector.layers if layer not in found]:
+        raise InvalidInputError(
+            f"the vector {vector.trait!r} records no residual norm, or is zero, at layers {missing}: doses cannot be compared "
+            "across layers; extract it again, or select() the others"
+        )
+    return found
+
+
+def _check(pairs: Sequence[ContrastPair], ratios: Sequence[float]) -> None:
+    if len(pairs) < 2 or not ratios or not all(math.isfinite(ratio) and ratio > 0 for ratio in ratios):
+        raise InvalidInputError(
+            f"{len(pairs)} pairs at perturbation ratios {list(ratios)}: give at least 2 pairs, and at least one ratio above 0"
+        )
+
+
+def _rows(model: SteerableModel, pairs: Sequence[ContrastPair]) -> tuple[list[TokenisedAnswer], list[TokenisedAnswer]]:
+    asked = [Conversation.ask(pair.question) for pair in pairs]
+    positive = [model.chat.tokenise(question, pair.positive) for question, pair in zip(asked, pairs, strict=True)]
+    negative = [model.chat.tokenise(question, pair.negative) for question, pair in zip(asked, pairs, strict=True)]
+    return positive, negative
+
+
+def _wanted(
+    model: SteerableModel, positive: list[TokenisedAnswer], negative: list[TokenisedAnswer], batch_size: int | None
+) -> tuple[int, list[TokenisedAnswer]]:
+    """The sign with more room, and the answers it leads to."""
+    found = model.log_likelihood([*positive, *negative], batch_size=batch_size)
+    means = [float(answer.token_log_probs.mean()) for answer in found]
+    has_it = fmean(means[: len(positive)]) > fmean(means[len(positive) :])
+    return (-1, negative) if has_it else (1, positive)
+
+
+def _score(layer: int, values: Sequence[float], coefficient: float | None = None, ratio: float | None = None) -> LayerScore:
+    """The mean over pairs with its normal interval."""
+    mean, reach = fmean(values), 1.96 * stdev(values) / math.sqrt(len(values))
+    return LayerScore(layer, mean, mean - reach, mean + reach, coefficient, ratio)
+
+
+def _mean_of_tokens(shift: Float[Tensor, "layer vocab"], rows: Sequence[TokenisedAnswer]) -> Float[Tensor, "row layer"]:
+    return torch.stack([shift[:, list(row.answer_ids)].mean(dim=1) for row in rows])
