@@ -1,0 +1,157 @@
+"""The folder an evaluation works in: answers and scores under keys of their content, kept as soon as they are made."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from persona_interp.errors import InvalidInputError
+from persona_interp.evaluation.arms import Arm, Asked, Positions
+from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.keyed_log import KeyedLog, content_key
+from persona_interp.models.results import Generation
+from persona_interp.models.sampling import Sampling
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.progress import say, track
+from persona_interp.traits.conversation import Conversation
+from persona_interp.traits.judging import Judge, Judgement
+from persona_interp.traits.trait import Trait
+
+ANSWERS, JUDGEMENTS = "answers.jsonl", "judgements.jsonl"
+FORMAT_VERSION = 1
+_JUDGED_AT_ONCE = 32
+"""Answers judged before their scores are written: what an interruption costs at most."""
+
+
+class KeptWork:
+    """Answers and scores that are on disk, and the making of those that are not.
+
+    A key holds all that an answer or a score depends on, so work done with other settings is never mistaken for this one's, and
+    what two evaluations share is made once.
+
+    Args:
+        folder: made if it is not there; None: a temporary one, which is kept only if work in it is cut short.
+    """
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self._temporary = folder is None
+        self.folder = Path(tempfile.mkdtemp(prefix="persona-interp-evaluate-") if folder is None else folder)
+        self._answers = KeyedLog(self.folder / ANSWERS)
+        self._judgements = KeyedLog(self.folder / JUDGEMENTS)
+        self.n_generated = 0
+        self.n_judged = 0
+
+    def __enter__(self) -> KeptWork:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._answers.__exit__(kind, error, trace)
+        self._judgements.__exit__(kind, error, trace)
+        worth_keeping = error is not None and len(self._answers) > 0
+        if worth_keeping and (self._temporary or isinstance(error, KeyboardInterrupt)):
+            what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error"
+            say(
+                f"{what}: {len(self._answers)} answers are kept in {self.folder}. Evaluate with that folder "
+                f"(folder={str(self.folder)!r}) to go on; none of them is made again"
+            )
+        if self._temporary and not worth_keeping:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def answers(
+        self,
+        model: SteerableModel,
+        arms: Sequence[Arm],
+        asked: Asked,
+        *,
+        positions: Positions,
+        sampling: Sampling,
+        batch_size: int | None,
+    ) -> list[list[str]]:
+        """The answers of each arm, in the order of ``asked.rows``; what is missing runs as one batched generation.
+
+        Raises:
+            InvalidInputError: as `SteerableModel.generate`.
+            PersonaInterpError: the disk is full; what was made is kept.
+        """
+        shared = [FORMAT_VERSION, model.identity.fingerprint, str(model.dtype), sampling.to_json()]
+        waiting: dict[str, tuple[Arm, Conversation, int]] = {}
+        keys: list[list[str]] = []
+        for arm in arms:
+            write, rows = arm.write_key(positions), list(zip(arm.conversations(asked), asked.seeds, strict=True))
+            keys.append([content_key(*shared, conversation.to_json(), seed, write) for conversation, seed in rows])
+            for key, (conversation, seed) in zip(keys[-1], rows, strict=True):
+                if key not in self._answers:
+                    waiting.setdefault(key, (arm, conversation, seed))
+        self._generate(model, waiting, positions, sampling, batch_size)
+        return [[str(self._answers.get(key)["text"]) for key in row] for row in keys]
+
+    def _generate(
+        self,
+        model: SteerableModel,
+        waiting: dict[str, tuple[Arm, Conversation, int]],
+        positions: Positions,
+        sampling: Sampling,
+        batch_size: int | None,
+    ) -> None:
+        if not waiting:
+            return
+        order = list(waiting.items())
+        graph = InterventionGraph()
+        for arm in dict.fromkeys(arm for arm, _, _ in waiting.values()):
+            graph += arm.graph([row for row, (_, (own, _, _)) in enumerate(order) if own is arm], positions)
+
+        def keep(row: int, answer: Generation) -> None:
+            key, (arm, conversation, _) = order[row]
+            described = {"arm": arm.name, "coefficient": arm.coefficient, "messages": conversation.to_json()}
+            self._answers.put(key, {**described, "text": answer.text, "finished": answer.finished})
+            self.n_generated += 1
+
+        model.generate(
+            [conversation for _, (_, conversation, _) in order],
+            graph=graph,
+            sampling=sampling,
+            seed=[seed for _, (_, _, seed) in order],
+            batch_size=batch_size,
+            on_generation=keep,
+        )
+
+    def judgements(self, judge: Judge, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
+        """What `judge` says of each (question, answer); equal ones are judged once, and kept under the judge's name.
+
+        Raises:
+            InvalidInputError: the judge gave another number of judgements than it was asked for.
+        """
+        shared = [FORMAT_VERSION, *_described(judge), trait.to_json()]
+        keys = [content_key(*shared, question, answer) for question, answer in exchanges]
+        missing = {key: exchange for key, exchange in zip(keys, exchanges, strict=True) if key not in self._judgements}
+        waiting = list(missing.items())
+        with track(len(waiting), f"{judge.name}: scoring {trait.name}") as bar:
+            for start in range(0, len(waiting), _JUDGED_AT_ONCE):
+                part = waiting[start : start + _JUDGED_AT_ONCE]
+                scored = judge.judge(trait, [exchange for _, exchange in part])
+                if len(scored) != len(part):
+                    raise InvalidInputError(
+                        f"the judge {judge.name!r} gave {len(scored)} judgements for {len(part)} answers: one each is needed, "
+                        "None inside it where there is no score"
+                    )
+                for (key, _), judgement in zip(part, scored, strict=True):
+                    entry = {"judge": judge.name, "judged": trait.name}
+                    self._judgements.put(key, {**entry, "trait": judgement.trait, "coherence": judgement.coherence})
+                self.n_judged += len(part)
+                bar.advance(len(part))
+        return [_judgement(self._judgements.get(key)) for key in keys]
+
+
+def _described(judge: Judge) -> list[Any]:
+    """Its name and, where a local model judges, the fingerprint of its weights."""
+    identity = getattr(getattr(judge, "model", None), "identity", None)
+    return [judge.name, getattr(identity, "fingerprint", None)]
+
+
+def _judgement(entry: dict[str, Any]) -> Judgement:
+    scores = (entry["trait"], entry["coherence"])
+    return Judgement(*(None if score is None else float(score) for score in scores))
