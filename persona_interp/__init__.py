@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from persona_interp.errors import PersonaInterpError as PersonaInterpError
     from persona_interp.evaluation.dose import DoseResponse as DoseResponse
     from persona_interp.evaluation.dose import dose_response as dose_response
+    from persona_interp.evaluation.evaluate import evaluate as evaluate
+    from persona_interp.evaluation.evaluation import Evaluation as Evaluation
     from persona_interp.interventions.compile.transformer_lens import transformer_lens_hooks as transformer_lens_hooks
     from persona_interp.interventions.conditions import ProjectionCondition as ProjectionCondition
     from persona_interp.interventions.graph import Capture as Capture
@@ -78,6 +80,8 @@ _HOMES = {
     "load_judge": "judges.registry",
     "dose_response": "evaluation.dose",
     "DoseResponse": "evaluation.dose",
+    "evaluate": "evaluation.evaluate",
+    "Evaluation": "evaluation.evaluation",
     "project": "monitoring.project",
     "screen": "monitoring.screen",
     "Chat": "monitoring.chats",

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from persona_interp.cli import (
     apply_steering,
+    evaluate,
     extract_vectors,
     finetuning_shift,
     info,
@@ -28,6 +29,7 @@ COMMANDS = (
     quickstart,
     extract_vectors,
     apply_steering,
+    evaluate,
     info,
     monitor,
     monitor_prediction,
