@@ -168,11 +168,12 @@ class Evaluation:
     @cached_property
     def slope_per_ratio(self) -> Estimate:
         """The same per unit of perturbation ratio; no value where the vector does not know the residual norms."""
-        units = [point.perturbation_ratio / abs(point.coefficient) for point in self.curve if _knows_ratio(point)]
+        units = (_ratio_per_unit(point) for point in self.curve)
+        unit = next((unit for unit in units if unit), None)
         found = self.slope
-        if not units or found.value is None:
+        if unit is None:
             return Estimate(None, None, None, found.n)
-        ends = (None if end is None else end / units[0] for end in (found.value, found.low, found.high))
+        ends = (None if end is None else end / unit for end in (found.value, found.low, found.high))
         return Estimate(*ends, n=found.n)
 
     @cached_property
@@ -267,5 +268,7 @@ def _coherent(coherence: float | None) -> bool:
     return coherence is not None and coherence >= COHERENT
 
 
-def _knows_ratio(point: DosePoint) -> bool:
-    return point.coefficient != 0 and point.perturbation_ratio is not None
+def _ratio_per_unit(point: DosePoint) -> float | None:
+    if point.coefficient == 0 or point.perturbation_ratio is None:
+        return None
+    return point.perturbation_ratio / abs(point.coefficient)

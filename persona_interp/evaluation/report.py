@@ -102,7 +102,8 @@ def _explained(evaluation: Evaluation) -> tuple[str, ...]:
     return (
         f"Scores from 0 to 100 by the judge {evaluation.judge!r}, means over {answers}, with 95 % intervals from a bootstrap "
         f"over questions. ratio: |coefficient * v| / mean |h|. random: {n_random} random directions of the same norms, mean "
-        f"(lowest to highest). {other}: another trait's vector, brought to the same norms and scored for {evaluation.trait}.",
+        f"(lowest to highest). {other}: another trait's vector, brought to the same norms and scored for {evaluation.trait}. "
+        "An interval without width says that all questions scored alike, not that others would.",
     )
 
 
