@@ -175,7 +175,7 @@ def show(found: Evaluation) -> None:
         verdict(found),
         *found.notes,
     ]
-    screen.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    screen.print("\n".join(lines), markup=False, highlight=False)
 
 
 def typical(found: Evaluation) -> int:
@@ -188,5 +188,5 @@ def typical(found: Evaluation) -> int:
     return min(range(min(len(point.examples) for point in found.curve)), key=distance)
 
 
-def _cut(text: str, most: int = 90) -> str:
+def _cut(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."

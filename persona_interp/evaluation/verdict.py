@@ -73,7 +73,7 @@ def _controls(evaluation: Evaluation, point: DosePoint) -> list[str]:
     elsewhere = controls.other_trait.at(point.coefficient)
     if elsewhere is not None and elsewhere.trait is not None and evaluation.other_baseline.trait is not None:
         moved = evaluation.change(elsewhere, evaluation.other_baseline)
-        said.append(f"The steered answers are also more or less {controls.other_trait.name!r}: {_signed(moved)} points.")
+        said.append(f"The same answers change by {_signed(moved)} points in {controls.other_trait.name!r}.")
     prompted = controls.prompted if point.coefficient > 0 else controls.prompted_against
     if prompted.trait is not None:
         asked = "for" if point.coefficient > 0 else "against"

@@ -80,10 +80,11 @@ def test_a_table_a_verdict_and_a_file(evaluate: Callable) -> None:
         assert heading in ran.out
     for row in ("-1", "0", "+1"):
         assert re.search(rf"│ +{re.escape(row)} │", ran.out)
-    assert verdict(found) in ran.out
-    assert "Only 2 questions were asked" in ran.out
-    assert "gave no coherence" in ran.out  # this judge scores none
-    assert f"slope {found.slope.value:.1f}" in ran.out
+    said = " ".join(ran.out.split())
+    assert verdict(found) in said
+    assert "Only 2 questions were asked" in said
+    assert "gave no coherence" in said  # this judge scores none
+    assert f"slope {found.slope.value:.1f}" in said
     assert Path("report.md").read_text().startswith("# loud in ")
     assert "written: report.md" in ran.err
     assert "answers and scores: result.run" in ran.err
@@ -92,8 +93,9 @@ def test_a_table_a_verdict_and_a_file(evaluate: Callable) -> None:
 def test_one_prompt_has_no_interval_and_the_command_says_so(evaluate: Callable) -> None:
     ran = evaluate(*LAYER, "--num-prompts", 1, "--output", "one.json")
     assert ran.code == 0, ran.err
-    assert "Only one question was asked" in ran.out
-    assert "Whether this vector steers cannot be told" in ran.out
+    said = " ".join(ran.out.split())
+    assert "Only one question was asked" in said
+    assert "Whether this vector steers cannot be told" in said
     results = json.loads(Path("one.json").read_text())["results"]
     assert all(each["trait_score"]["low"] is None and each["trait_score"]["high"] is None for each in results)
 
