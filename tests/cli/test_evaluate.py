@@ -65,7 +65,7 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_table_a_verdict_and_a_file(evaluate: Callable) -> None:
-    ran = evaluate(*LAYER, "--output", "result.json", "--report", "report.md", "--seed", 3)
+    ran = evaluate(*LAYER, "--output", "result.json", "--report", "report.md", "page.html", "--seed", 3)
     assert ran.code == 0, ran.err
     data = json.loads(Path("result.json").read_text())
     found = Evaluation.from_json(data)
@@ -86,6 +86,7 @@ def test_a_table_a_verdict_and_a_file(evaluate: Callable) -> None:
     assert "gave no coherence" in said  # this judge scores none
     assert f"slope {found.slope.value:.1f}" in said
     assert Path("report.md").read_text().startswith("# loud in ")
+    assert "<h2>Verdict</h2>" in Path("page.html").read_text()
     assert "written: report.md" in ran.err
     assert "answers and scores: result.run" in ran.err
 
