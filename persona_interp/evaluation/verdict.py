@@ -66,10 +66,9 @@ def _controls(evaluation: Evaluation, point: DosePoint) -> list[str]:
     drawn = [moved for curve in controls.random if (moved := _furthest(evaluation, curve, point)) is not None]
     if drawn:
         which = "the random direction" if len(drawn) == 1 else f"{len(drawn)} random directions"
-        said.append(f"Of the same norm or less, with either sign, {which} moved it by {max(drawn):.0f} points at most.")
-    other = _furthest(evaluation, controls.other_vector, point)
-    if other is not None:
-        said.append(f"So did the vector {controls.other_vector.name!r} by {other:.0f}.")
+        other = _furthest(evaluation, controls.other_vector, point)
+        also = "" if other is None else f", the vector {controls.other_vector.name!r} by {other:.0f}"
+        said.append(f"With the same norm or less and either sign, {which} moved it by {max(drawn):.0f} points at most{also}.")
     elsewhere = controls.other_trait.at(point.coefficient)
     if elsewhere is not None and elsewhere.trait is not None and evaluation.other_baseline.trait is not None:
         moved = evaluation.change(elsewhere, evaluation.other_baseline)
