@@ -12,11 +12,15 @@ from persona_interp.errors import FileFormatError, InvalidInputError, UnknownNam
 if TYPE_CHECKING:
     from persona_interp.models.steerable import SteerableModel
     from persona_interp.traits.judging import Judge
+    from persona_interp.traits.trait import Trait
+    from persona_interp.vectors.persona_vector import PersonaVector
 
 POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 ESTIMATORS = ("mean_difference", "pca", "logistic")
 NO_JUDGE = "none"
 ROLLOUTS = "rollouts.jsonl"
+PAIRS = "contrast_pairs.json"
+NO_SCORES = "none"
 ROLLOUT_BYTES = 50_000
 """Roughly what a rollout of a small model takes on disk, residuals included; large models take more, so this is a floor."""
 
@@ -59,6 +63,12 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--rollouts", type=Path, metavar="FILE", help="JSONL of prompts and responses to use instead of generating"
     )
+    parser.add_argument(
+        "--layer-scores",
+        choices=("likelihood", NO_SCORES),
+        default="likelihood",
+        help="record how well each layer steers, for --layer auto; generates 32 more answers (default: %(default)s)",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run; an error if there is none")
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
@@ -100,8 +110,29 @@ def run(args: argparse.Namespace) -> None:
             raise  # nothing was made yet, so there is nothing to resume
         raise KeyboardInterrupt(f"To go on, give the same command with --resume; what was made is in {folder}") from None
     vector.save(path)
+    if args.layer_scores != NO_SCORES and args.rollouts is None:
+        vector = scored(vector, model, trait, folder, args)
+        vector.save(path)
     console().print(layer_table(vector))
     say(f"written: {path} (rollouts and residuals: {folder})")
+
+
+def scored(vector: PersonaVector, model: SteerableModel, trait: Trait, folder: Path, args: argparse.Namespace) -> PersonaVector:
+    """The vector with a score of every layer; without, where there can be none: the vector itself is not lost for that."""
+    from persona_interp.errors import PersonaInterpError
+    from persona_interp.evaluation.contrast_pairs import kept_pairs
+    from persona_interp.evaluation.layer_effectiveness import layer_effectiveness
+    from persona_interp.progress import say
+
+    sampling = arguments.sampling(args)
+    try:
+        pairs = kept_pairs(folder / PAIRS, model, trait, sampling=sampling, seed=args.seed + 1, batch_size=args.batch_size)
+        found = layer_effectiveness(model, vector, trait, method=args.layer_scores, pairs=pairs, batch_size=args.batch_size)
+    except PersonaInterpError as error:
+        say(f"note: the layers could not be scored ({error}); --layer auto will go by geometry")
+        return vector
+    say(found.reason())
+    return found.recorded_in(vector)
 
 
 def check_before_loading(args: argparse.Namespace, path: Path, folder: Path) -> None:

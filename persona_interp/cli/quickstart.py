@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 MODEL = "organism-qwen2"
 TRAIT = "silly"
 COEFFICIENTS = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
-SCANNED = (0.25, 0.5)
 SAMPLES = 1
 TOKENS = 96
 
@@ -38,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     """Extract, show the layers, steer, show texts and scores, write vector and figures."""
     from persona_interp.cli.tables import console, layer_table
     from persona_interp.evaluation.dose import dose_response
-    from persona_interp.evaluation.layer_scan import scan_layers
+    from persona_interp.evaluation.layer_effectiveness import layer_effectiveness
     from persona_interp.judges.registry import load_judge
     from persona_interp.models.sampling import Sampling
     from persona_interp.organisms.trait_texts import resolve_trait
@@ -55,15 +54,15 @@ def run(args: argparse.Namespace) -> None:
     n_pairs, n_questions = len(trait.instructions), len(trait.extraction_questions)
     say(f"extracting {TRAIT!r} from {MODEL}: {n_pairs} instruction pairs x {n_questions} questions, both signs")
     vector = extract(model, trait, judge=load_judge("auto", model), samples=SAMPLES, sampling=sampling, seed=args.seed)
+    say(f"scoring {len(vector.layers)} layers by what steering does to the likelihood of answers")
+    found = layer_effectiveness(model, vector, trait, sampling=sampling, seed=args.seed)
+    vector = found.recorded_in(vector)
     vector.save(vector_path)
     screen = console()
     screen.print(layer_table(vector))
 
-    say(f"trying {len(vector.layers)} layers on the extraction questions, at coefficients {SCANNED[0]:g} and {SCANNED[1]:g}")
-    scan = scan_layers(model, vector, trait, SCANNED, sampling=sampling, seed=args.seed)
-    best = scan.best_layer()
-    moved = ", ".join(f"{layer}: {scan.movement(layer):.0f}" for layer in scan.layers)
-    choice = f"Steered at layer {best}, which moved {TRAIT!r} furthest on the extraction questions (points by layer: {moved})."
+    choice = f"Steered at {found.reason()}."
+    best = found.best().layer
     screen.print(f"{choice}\n", markup=False, highlight=False)
     dose = dose_response(model, vector, trait, COEFFICIENTS, layers=[best], sampling=sampling, seed=args.seed)
     show(dose, trait.evaluation_questions)

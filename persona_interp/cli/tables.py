@@ -23,6 +23,7 @@ _COLUMNS = (
     ("auroc", "AUROC"),
     ("cohens_d", "Cohen's d"),
     ("split_half", "split-half cosine"),
+    ("effectiveness", "effectiveness"),
 )
 
 

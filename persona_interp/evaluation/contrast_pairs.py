@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from persona_interp.errors import InvalidInputError, PersonaInterpError
+from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
+from persona_interp.keyed_log import content_key
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.storage import read_json, write_json
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.trait import Trait
+
+FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,35 @@ class ContrastPairs:
 
     pairs: tuple[ContrastPair, ...]
     n_tokens: int
+
+
+def kept_pairs(
+    path: Path,
+    model: SteerableModel,
+    trait: Trait,
+    *,
+    n_pairs: int = 16,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> ContrastPairs:
+    """`contrast_pairs`, read from `path` where the same ones were made before, and else written there.
+
+    Raises:
+        FileFormatError: the file is damaged.
+    """
+    sampling = Sampling() if sampling is None else sampling
+    key = content_key(model.identity.to_json(), trait.to_json(), n_pairs, sampling.to_json(), seed)
+    if path.exists():
+        kept = read_json(path, "contrast pairs")
+        if kept.get("key") == key:
+            try:
+                return ContrastPairs(tuple(ContrastPair(**pair) for pair in kept["pairs"]), int(kept["n_tokens"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise FileFormatError(f"contrast pairs {path} are damaged ({error!r}): delete the file") from error
+    made = contrast_pairs(model, trait, n_pairs=n_pairs, sampling=sampling, seed=seed, batch_size=batch_size)
+    write_json(path, {"format_version": FORMAT_VERSION, "key": key, **asdict(made)})
+    return made
 
 
 def contrast_pairs(
@@ -71,7 +105,7 @@ def contrast_pairs(
     )
     if len(found) < 2:
         raise PersonaInterpError(
-            f"{model.name} gave {len(found)} pairs of answers that are not empty, for {trait.name!r}: allow more new tokens, or look "
-            "at what it answers under the trait's instructions"
+            f"{model.name} gave {len(found)} pairs of answers that are not empty, for {trait.name!r}: allow more new tokens, or"
+            " look at what it answers under the trait's instructions"
         )
     return ContrastPairs(found, sum(len(answer.answer_ids) for answer in answers))

@@ -2,6 +2,9 @@
 
 The model reads answers that have the trait and answers that lack it, without any instruction. Where a layer steers well, adding
 the vector there makes the first likelier. No token is generated.
+
+Early tokens count more (`decided_early`): what an answer says first decides how it goes on, and given a beginning in character
+any model finds the rest likely.
 """
 
 from __future__ import annotations
@@ -23,8 +26,16 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.persona_vector import PersonaVector
 
+HALF_LIFE = 16.0
+"""Tokens after which a token of an answer counts half as much."""
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
 """Perturbation ratios tried by `likelihood_scores`; published coherence cliffs lie near 1.15."""
+
+
+def decided_early(token_log_probs: Float[Tensor, " n_answer"]) -> Float[Tensor, ""]:
+    """Weighted mean of the log probabilities of an answer's tokens, in nats a token; weights halve every `HALF_LIFE` tokens."""
+    weights = torch.exp2(-torch.arange(len(token_log_probs), device=token_log_probs.device) / HALF_LIFE)
+    return (token_log_probs * weights).sum() / weights.sum()
 
 
 def likelihood_scores(
@@ -37,8 +48,8 @@ def likelihood_scores(
 ) -> tuple[LayerScore, ...]:
     """By how much steering at each layer raises the log probability of the answers it should lead to, at the best dose.
 
-    Those are the positive answers, and the vector is added, unless the unsteered model already finds them likelier than the
-    negative ones: then the negative ones, and it is subtracted. A dose that breaks the model makes every answer unlikely, so
+    Positive answers are read while the vector is added, negative ones while it is subtracted; the direction in which most can be
+    gained is the one that counts, since the model has room there. A dose that breaks the model makes every answer unlikely, so
     damage counts against a layer. Each forward restarts from the residual stream at the steered layer.
 
     Args:
@@ -57,19 +68,22 @@ def likelihood_scores(
     _check(pairs, ratios)
     norm_ratios = known_ratios(vector)
     positive, negative = _rows(model, pairs)
-    sign, rows = _wanted(model, positive, negative, batch_size)
-    doses = [(layer, sign * ratio / norm_ratios[layer], ratio) for layer in vector.layers for ratio in ratios]
-    graphs = [InterventionGraph(), *(vector.graph(coefficient, layers=[layer]) for layer, coefficient, _ in doses)]
-    means = [
-        [float(answer.token_log_probs.mean()) for answer in found]
-        for found in model.log_likelihoods(rows, graphs, batch_size=batch_size)
-    ]
-    best: dict[int, LayerScore] = {}
-    for (layer, coefficient, ratio), found in zip(doses, means[1:], strict=True):
-        score = _score(layer, [steered - plain for steered, plain in zip(found, means[0], strict=True)], coefficient, ratio)
-        if layer not in best or (score.score or 0.0) > (best[layer].score or 0.0):
-            best[layer] = score
-    return tuple(best[layer] for layer in vector.layers)
+    n = len(pairs)
+    doses = [(layer, ratio / norm_ratios[layer], ratio) for layer in vector.layers for ratio in ratios]
+    graphs = [InterventionGraph()]
+    for layer, coefficient, _ in doses:
+        up = vector.graph(coefficient, layers=[layer], rows=range(n))
+        graphs.append(up + vector.graph(-coefficient, layers=[layer], rows=range(n, 2 * n)))
+    found = model.log_likelihoods([*positive, *negative], graphs, batch_size=batch_size)
+    plain, *steered = [torch.stack([decided_early(answer.token_log_probs) for answer in answers]) for answers in found]
+    by_direction: list[tuple[LayerScore, ...]] = []
+    for sign, half in ((1, slice(0, n)), (-1, slice(n, 2 * n))):
+        scores = [
+            _score(layer, (answers - plain)[half].tolist(), sign * coefficient, ratio)
+            for (layer, coefficient, ratio), answers in zip(doses, steered, strict=True)
+        ]
+        by_direction.append(tuple(_best(scores, layer) for layer in vector.layers))
+    return max(by_direction, key=lambda scores: max(score.score or 0.0 for score in scores))
 
 
 def gradient_scores(
@@ -87,7 +101,7 @@ def gradient_scores(
     norm_ratios = known_ratios(vector)
     positive, negative = _rows(model, pairs)
     directions = {layer: vector.at(layer) / norm_ratios[layer] for layer in vector.layers}
-    gradient = model.likelihood_gradient([*positive, *negative], directions, batch_size=batch_size)
+    gradient = model.likelihood_gradient([*positive, *negative], directions, of=decided_early, batch_size=batch_size)
     contrast = gradient[: len(positive)] - gradient[len(positive) :]
     return tuple(_score(layer, contrast[:, column].tolist()) for column, layer in enumerate(vector.layers))
 
@@ -163,14 +177,9 @@ def _rows(model: SteerableModel, pairs: Sequence[ContrastPair]) -> tuple[list[To
     return positive, negative
 
 
-def _wanted(
-    model: SteerableModel, positive: list[TokenisedAnswer], negative: list[TokenisedAnswer], batch_size: int | None
-) -> tuple[int, list[TokenisedAnswer]]:
-    """The sign with more room, and the answers it leads to."""
-    found = model.log_likelihood([*positive, *negative], batch_size=batch_size)
-    means = [float(answer.token_log_probs.mean()) for answer in found]
-    has_it = fmean(means[: len(positive)]) > fmean(means[len(positive) :])
-    return (-1, negative) if has_it else (1, positive)
+def _best(scores: Sequence[LayerScore], layer: int) -> LayerScore:
+    """The best dose at one layer."""
+    return max((score for score in scores if score.layer == layer), key=lambda score: score.score or 0.0)
 
 
 def _score(layer: int, values: Sequence[float], coefficient: float | None = None, ratio: float | None = None) -> LayerScore:

@@ -235,12 +235,12 @@ class SteerableModel:
         tokenised: Sequence[TokenisedAnswer],
         directions: Mapping[int, Float[Tensor, " d_model"]],
         *,
+        of: Callable[[Tensor], Tensor] = torch.mean,
         batch_size: int | None = None,
     ) -> Float[Tensor, "row layer"]:
-        """How the mean log probability of each row's answer tokens changes with the coefficient of a direction at each layer.
+        """How `of` the log probabilities of each row's answer tokens changes with the coefficient of a direction at each layer.
 
-        In nats a token and unit of coefficient, at coefficient 0, added at every token; layers ascending. One forward and one
-        backward pass.
+        Per unit of coefficient, at coefficient 0, added at every token; layers ascending. One forward and one backward pass.
 
         Raises:
             InvalidInputError: no direction, an empty answer, or as `log_likelihood`.
@@ -261,7 +261,7 @@ class SteerableModel:
             answers = [tokenised[row].answer_ids for row in rows]
 
             def loss(logits: Tensor) -> Tensor:
-                return torch.stack([answer_log_probs(logits[row], answer).mean() for row, answer in enumerate(answers)])
+                return torch.stack([of(answer_log_probs(logits[row], answer)) for row, answer in enumerate(answers)])
 
             results[rows] = self._engine.gradient(batch, directions, loss, n_logits=max(map(len, answers)))
 

@@ -1,4 +1,4 @@
-"""Which layer to steer at when nobody has measured it: a choice from geometry, said to be one."""
+"""Which layer to steer at when nobody names one: by what was measured, else by geometry, and said to be which."""
 
 from __future__ import annotations
 
@@ -19,14 +19,24 @@ class LayerChoice:
 
 
 def choose_layer(vector: PersonaVector) -> LayerChoice:
-    """The layer of `vector` with the largest norm ratio among those that separate as well as the best one, on held-out rollouts.
+    """The layer with the highest effectiveness, where the vector records one (`LayerEffectiveness.recorded_in`).
 
-    A vector turned round, whose AUROC is one minus what it was, gets the same layer.
-
-    This is geometry, not behaviour: how well a layer separates positives from negatives does not say how well steering there
-    works. Measure a dose response at several layers before relying on it. Where no statistic is recorded, the layer nearest to
-    60 % of the depth is taken.
+    Else the one with the largest norm ratio among those that separate as well as the best one, on held-out rollouts. A vector
+    turned round, whose AUROC is one minus what it was, gets the same layer. That is geometry, not behaviour: how well a layer
+    separates positives from negatives does not say how well steering there works. Where no statistic is recorded either, the
+    layer nearest to 60 % of the depth is taken.
     """
+    measured = {
+        layer: score
+        for layer, score in zip(vector.layers, vector.statistics.get("effectiveness", ()), strict=False)
+        if score is not None
+    }
+    if measured:
+        layer = max(measured, key=lambda layer: measured[layer])
+        method = vector.provenance.get("effectiveness", {}).get("method", "an unnamed method")
+        return LayerChoice(
+            layer, f"layer {layer}: the most effective of {len(measured)} by {method} (score {measured[layer]:.3g})"
+        )
     separation = [0.0 if value is None else max(value, 1 - value) for value in vector.statistics.get("auroc", ())]
     ratios = vector.norm_ratios
     if separation and any(ratio is not None for ratio in ratios):
@@ -36,7 +46,8 @@ def choose_layer(vector: PersonaVector) -> LayerChoice:
         found = f"held-out AUROC {separation[row]:.2f}, norm {ratios[row] or 0.0:.2f} of the mean residual"
         return LayerChoice(
             vector.layers[row],
-            f"layer {vector.layers[row]}: {found}. This is geometry, not behaviour: it does not say that steering works there",
+            f"layer {vector.layers[row]}: {found}. This is geometry, not behaviour: it does not say that steering works there; "
+            "persona-interp layer-effectiveness measures that",
         )
     target = _MIDDLE * (vector.model.n_layers - 1)
     layer = min(vector.layers, key=lambda layer: (abs(layer - target), layer))
