@@ -188,5 +188,5 @@ def typical(found: Evaluation) -> int:
     return min(range(min(len(point.examples) for point in found.curve)), key=distance)
 
 
-def _cut(text: str, most: int = 60) -> str:
+def _cut(text: str, most: int = 75) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
