@@ -50,7 +50,8 @@ def likelihood_scores(
 
     Positive answers are read while the vector is added, negative ones while it is subtracted; the direction in which most can be
     gained is the one that counts, since the model has room there. A dose that breaks the model makes every answer unlikely, so
-    damage counts against a layer. Each forward restarts from the residual stream at the steered layer.
+    damage counts against a layer. Each forward restarts from the residual stream at the steered layer. A vector turned round, as
+    its AUROC below one half tells, is scored by what it does then.
 
     Args:
         model: the model.
@@ -68,8 +69,8 @@ def likelihood_scores(
     _check(pairs, ratios)
     norm_ratios = known_ratios(vector)
     positive, negative = _rows(model, pairs)
-    n = len(pairs)
-    doses = [(layer, ratio / norm_ratios[layer], ratio) for layer in vector.layers for ratio in ratios]
+    n, towards = len(pairs), _orientation(vector)
+    doses = [(layer, towards * ratio / norm_ratios[layer], ratio) for layer in vector.layers for ratio in ratios]
     graphs = [InterventionGraph()]
     for layer, coefficient, _ in doses:
         up = vector.graph(coefficient, layers=[layer], rows=range(n))
@@ -100,7 +101,7 @@ def gradient_scores(
     _check(pairs, (1.0,))
     norm_ratios = known_ratios(vector)
     positive, negative = _rows(model, pairs)
-    directions = {layer: vector.at(layer) / norm_ratios[layer] for layer in vector.layers}
+    directions = {layer: _orientation(vector) * vector.at(layer) / norm_ratios[layer] for layer in vector.layers}
     gradient = model.likelihood_gradient([*positive, *negative], directions, of=decided_early, batch_size=batch_size)
     contrast = gradient[: len(positive)] - gradient[len(positive) :]
     return tuple(_score(layer, contrast[:, column].tolist()) for column, layer in enumerate(vector.layers))
@@ -129,7 +130,7 @@ def lens_scores(
     capture = Capture("answer", layers=vector.layers)
     read = model.capture([*positive, *negative], InterventionGraph((capture,)), batch_size=batch_size)
     mean = torch.stack([values[capture] for values in read if capture in values]).mean(dim=0)
-    push = torch.stack([vector.at(layer) * (ratio / norm_ratios[layer]) for layer in vector.layers])
+    push = torch.stack([_orientation(vector) * vector.at(layer) * (ratio / norm_ratios[layer]) for layer in vector.layers])
     shift = torch.log_softmax(model.unembed(mean + push), dim=-1) - torch.log_softmax(model.unembed(mean), dim=-1)
     contrast = _mean_of_tokens(shift, positive) - _mean_of_tokens(shift, negative)
     return tuple(_score(layer, contrast[:, row].tolist()) for row, layer in enumerate(vector.layers))
@@ -175,6 +176,12 @@ def _rows(model: SteerableModel, pairs: Sequence[ContrastPair]) -> tuple[list[To
     positive = [model.chat.tokenise(question, pair.positive) for question, pair in zip(asked, pairs, strict=True)]
     negative = [model.chat.tokenise(question, pair.negative) for question, pair in zip(asked, pairs, strict=True)]
     return positive, negative
+
+
+def _orientation(vector: PersonaVector) -> int:
+    """-1 for a vector that points away from its trait."""
+    known = [area for area in vector.statistics.get("auroc", ()) if area is not None]
+    return -1 if known and fmean(known) < 0.5 else 1
 
 
 def _best(scores: Sequence[LayerScore], layer: int) -> LayerScore:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from persona_interp.cli import arguments, extract_vectors
+from persona_interp.errors import PersonaInterpError
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
@@ -56,6 +58,9 @@ def test_an_interrupted_run_goes_on_and_makes_nothing_twice(extract: Callable, m
     made = 0
 
     def cut_short(self: SteerableModel, *args, on_generation=None, **options):
+        if on_generation is None:
+            return generate(self, *args, **options)  # the answers that score the layers
+
         def count(row: int, generation: object) -> None:
             nonlocal made
             on_generation(row, generation)
@@ -187,3 +192,38 @@ def test_a_suffix_no_vector_is_written_in_is_refused_and_not_taken_for_a_folder(
     assert ran.code == 2
     assert "cannot write a vector as .npz (vector.npz): use .json, .safetensors, .pt" in ran.err
     assert not (tmp_path / "vector.npz").exists()
+
+
+def test_layers_are_scored_for_layer_auto_and_the_answers_for_it_are_made_once(
+    extract: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = extract("--output", "v.json")
+    assert ran.code == 0
+    vector = PersonaVector.load("v.json")
+    scores = vector.statistics["effectiveness"]
+    assert len(scores) == len(vector.layers)
+    assert vector.provenance["effectiveness"]["method"] == "likelihood"
+    best = vector.layers[scores.index(max(score for score in scores if score is not None))]
+    assert f"layer {best}:" in ran.err
+    assert choose_layer(vector).layer == best
+    assert "likelihood" in choose_layer(vector).reason
+    monkeypatch.setattr(SteerableModel, "generate", lambda *_args, **_options: pytest.fail("generated again"))
+    assert extract("--output", "v.json", "--resume").code == 0
+    assert PersonaVector.load("v.json").statistics["effectiveness"] == pytest.approx(scores)
+
+
+def test_layers_that_cannot_be_scored_do_not_cost_the_vector(extract: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise PersonaInterpError("no gradient today")
+
+    monkeypatch.setattr("persona_interp.evaluation.layer_effectiveness.layer_effectiveness", fail)
+    ran = extract("--output", "v.json")
+    assert ran.code == 0
+    assert "could not be scored (no gradient today); --layer auto will go by geometry" in ran.err
+    assert "effectiveness" not in PersonaVector.load("v.json").statistics
+
+
+def test_layer_scores_can_be_left_out(extract: Callable) -> None:
+    assert extract("--output", "v.json", "--layer-scores", "none").code == 0
+    assert "effectiveness" not in PersonaVector.load("v.json").statistics
+    assert not Path("v.run/contrast_pairs.json").exists()
