@@ -22,6 +22,7 @@ from persona_interp.cli import (
     screen,
     train_organism,
     traits,
+    validate_layers,
     validate_organisms,
 )
 from persona_interp.errors import PersonaInterpError
@@ -39,6 +40,7 @@ COMMANDS = (
     finetuning_shift,
     traits,
     train_organism,
+    validate_layers,
     validate_organisms,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -15,6 +16,9 @@ from persona_interp.shapes import TokenIds
 
 TOKENS_PER_BATCH = 16384
 ROWS_PER_BATCH = 64
+MOST_ROWS = 256
+CACHE_PER_BATCH = 2**29
+"""Bytes of keys and values up to which more than 64 rows are generated together: a small model is faster with many."""
 LOGITS_PER_BATCH = 2**28
 """1 GiB in float32. Where a vocabulary is large, logits at every answer position outweigh all else that a forward makes, and a
 CPU that runs out of memory raises no error to learn from."""
@@ -48,6 +52,26 @@ def pad(rows: Sequence[Sequence[int]], n_prompt: Sequence[int], pad_id: int, dev
         real[place, width - len(row) :] = True
     prompt_end = torch.tensor([width - len(row) + n for row, n in zip(rows, n_prompt, strict=True)])
     return PaddedBatch(ids.to(device), Spans(real.to(device), prompt_end.to(device)))
+
+
+def generation_rows(config: Any, dtype: torch.dtype, n_tokens: int) -> int:
+    """How many rows to generate together at most: 64, and up to 256 where their keys and values are small.
+
+    Args:
+        config: the text part of a Hugging Face config.
+        dtype: of the cache.
+        n_tokens: the longest row, answer included.
+    """
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    a_row = 2 * config.num_hidden_layers * heads * head_dim * dtype.itemsize * max(1, n_tokens)
+    return max(ROWS_PER_BATCH, min(MOST_ROWS, CACHE_PER_BATCH // a_row))
+
+
+def scoring_rows(config: Any, answer_lengths: Sequence[int]) -> int:
+    """How many rows to score together at most, where logits are kept at every answer position."""
+    logits_a_row = config.vocab_size * max(answer_lengths, default=0)
+    return min(ROWS_PER_BATCH, max(1, LOGITS_PER_BATCH // max(1, logits_a_row)))
 
 
 def check_lengths(lengths: Sequence[int], new_tokens: int, n_ctx: int, model_name: str) -> None:

@@ -14,7 +14,7 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Add
-from persona_interp.models.batching import LOGITS_PER_BATCH, ROWS_PER_BATCH, PaddedBatch, check_lengths, pad, run_in_batches
+from persona_interp.models.batching import PaddedBatch, check_lengths, generation_rows, pad, run_in_batches, scoring_rows
 from persona_interp.models.bridge import transformer_lens_bridge
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
 from persona_interp.models.checks import verified_blocks
@@ -153,7 +153,9 @@ class SteerableModel:
                     if on_generation is not None and answer is not None:
                         on_generation(row, answer)
 
-            run_in_batches([len(p) + sampling.max_new_tokens for p in prompts], run, batch_size=batch_size, what="generating")
+            lengths = [len(prompt) + sampling.max_new_tokens for prompt in prompts]
+            most = generation_rows(text_config(self.config), self.dtype, max(lengths, default=1))
+            run_in_batches(lengths, run, batch_size=batch_size, what="generating", most=most)
         return [answer for answer in answers if answer is not None]
 
     def capture(
@@ -161,7 +163,7 @@ class SteerableModel:
     ) -> list[dict[Capture, Tensor]]:
         """Run texts through the model and read what the captures of `graph` name; its writes are applied too.
 
-        The last answer id is left out, as it is while generating: capturing a generated answer again gives the same values.
+        The last answer id is left out, as while generating: capturing a generated answer again gives the same values.
 
         Returns:
             For each row the value of each `Capture`, on the CPU: ``[layer d_model]`` float32 for means and ``prompt_last``, else
@@ -227,7 +229,8 @@ class SteerableModel:
                         found[row] = likelihood
                 bar.advance(len(rows) * len(graphs))
 
-            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=self._most_rows(tokenised))
+            most = scoring_rows(text_config(self.config), [len(row.answer_ids) for row in tokenised])
+        run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
         return [[likelihood for likelihood in found if likelihood is not None] for found in results]
 
     def likelihood_gradient(
@@ -265,7 +268,8 @@ class SteerableModel:
 
             results[rows] = self._engine.gradient(batch, directions, loss, n_logits=max(map(len, answers)))
 
-        run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=self._most_rows(tokenised))
+        most = scoring_rows(text_config(self.config), [len(row.answer_ids) for row in tokenised])
+        run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
         return results
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
@@ -320,11 +324,6 @@ class SteerableModel:
         if any(row.n_prompt == 0 for row in tokenised):
             raise InvalidInputError("log_likelihood() needs a prompt id in every row: nothing predicts the very first token")
         self._check_lengths([len(row.ids[:-1] if row.answer_ids else row.ids) for row in tokenised], 0)
-
-    def _most_rows(self, tokenised: Sequence[TokenisedAnswer]) -> int:
-        """Rows run together where logits are kept at every answer position."""
-        logits_a_row = text_config(self.config).vocab_size * max((len(row.answer_ids) for row in tokenised), default=0)
-        return min(ROWS_PER_BATCH, max(1, LOGITS_PER_BATCH // max(1, logits_a_row)))
 
     def _check_lengths(self, lengths: Sequence[int], new_tokens: int) -> None:
         check_lengths(lengths, new_tokens, self.n_ctx, self.name)

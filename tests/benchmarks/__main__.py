@@ -1,4 +1,4 @@
-"""What this package costs: ``python tests/benchmarks [capture extract steer memory] [--rounds N] [--output FILE.json]``.
+"""What this package costs: ``python tests/benchmarks [capture extract steer sweep memory] [--rounds N] [--output FILE.json]``.
 
 Every number is a ratio of two things run in turn in one process, a median over rounds. A bar is held against process CPU time,
 which other programs on the machine hardly touch (on an accelerator: against elapsed time).
@@ -16,6 +16,7 @@ import capturing
 import extracting
 import memory
 import steering
+import sweeping
 import torch
 from measuring import Ratio
 from subjects import Subject, hundred_million, organism
@@ -24,7 +25,7 @@ from persona_interp.cli.tables import console, table
 from persona_interp.provenance import provenance
 from persona_interp.storage import write_json
 
-PARTS = ("capture", "extract", "steer", "memory")
+PARTS = ("capture", "extract", "steer", "sweep", "memory")
 
 
 def main() -> None:
@@ -46,9 +47,9 @@ def main() -> None:
     for made in subjects if set(parts) - {"memory"} else []:
         subject = made()
         held = subject.name != "organism-qwen2"
-        for name, ratio, bar in _ratios(subject, parts, args.rounds):
-            rows.append(_row(subject.name, name, ratio, bar if held or "capture of" in name else None))
-            results.setdefault(subject.name, {})[name] = {**asdict(ratio), "bar": bar if held or "capture of" in name else None}
+        for name, ratio, bar in _ratios(subject, parts, args.rounds, held=held):
+            rows.append(_row(subject.name, name, ratio, bar))
+            results.setdefault(subject.name, {})[name] = {**asdict(ratio), "bar": bar}
     if rows:
         headings = ["model", "what", "CPU time", "elapsed", "seconds", "bar", ""]
         sides = ["left", "left", "right", "right", "right", "right", "left"]
@@ -67,16 +68,20 @@ def main() -> None:
         print(f"wrote {args.output}")
 
 
-def _ratios(subject: Subject, parts: tuple[str, ...], rounds: int) -> list[tuple[str, Ratio, float | None]]:
+def _ratios(subject: Subject, parts: tuple[str, ...], rounds: int, *, held: bool) -> list[tuple[str, Ratio, float | None]]:
+    """Name, ratio and bar; `held`: the subject is large enough for the bars of extraction and steering to mean something."""
     found: list[tuple[str, Ratio, float | None]] = []
     if "capture" in parts:
         for name, ratio in capturing.measure(subject, rounds).items():
             found.append((name, ratio, capturing.BAR if name.startswith("capture") else None))
     if "extract" in parts:
-        found += [(name, ratio, extracting.BAR) for name, ratio in extracting.measure(subject, rounds).items()]
+        found += [(name, ratio, extracting.BAR if held else None) for name, ratio in extracting.measure(subject, rounds).items()]
     if "steer" in parts:
         for group in steering.measure(subject, rounds).values():
-            found += [(name, ratio, None if "no steering" in name else steering.BAR) for name, ratio in group.items()]
+            bar = steering.BAR if held else None
+            found += [(name, ratio, None if "no steering" in name else bar) for name, ratio in group.items()]
+    if "sweep" in parts:
+        found += [(name, ratio, bar) for name, (ratio, bar) in sweeping.measure(subject, rounds).items()]
     return found
 
 

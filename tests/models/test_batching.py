@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Add
-from persona_interp.models.batching import TOKENS_PER_BATCH, buckets, pad, run_in_batches
+from persona_interp.models.batching import TOKENS_PER_BATCH, buckets, generation_rows, pad, run_in_batches
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
@@ -100,3 +101,17 @@ def test_a_model_out_of_memory_still_answers_every_row_alike(
     assert [answer.answer_ids for answer in answers] == [answer.answer_ids for answer in expected]
     for answer, other in zip(answers, expected, strict=True):
         torch.testing.assert_close(answer.captured[Capture("answer")], other.captured[Capture("answer")], rtol=1e-4, atol=1e-4)
+
+
+def test_small_models_generate_many_rows_together_and_large_ones_no_more_than_before() -> None:
+    def rows(layers: int, heads: int, head_dim: int, dtype: torch.dtype, n_tokens: int) -> int:
+        config = SimpleNamespace(
+            num_hidden_layers=layers, num_key_value_heads=heads, num_attention_heads=heads, head_dim=head_dim
+        )
+        return generation_rows(config, dtype, n_tokens)
+
+    assert rows(8, 2, 32, torch.float32, 80) == 256
+    assert rows(28, 4, 128, torch.bfloat16, 400) == 64, "Qwen2.5-7B: 64 rows are the floor, halved when memory runs out"
+    assert 64 < rows(12, 12, 64, torch.float32, 60) < 256, "in between, half a gigabyte of keys and values"
+    plain = SimpleNamespace(num_hidden_layers=8, num_attention_heads=4, hidden_size=128)
+    assert generation_rows(plain, torch.float32, 80) == 256, "without a number of key-value heads every head has its own"

@@ -138,7 +138,7 @@ def test_logits_of_many_answers_are_not_held_at_once(tiny_model: TinyModel, monk
         return forward(self, batch, *args, **options)
 
     monkeypatch.setattr(NnsightEngine, "forward", counted)
-    monkeypatch.setattr("persona_interp.models.steerable.LOGITS_PER_BATCH", 2 * 12 * model.config.vocab_size)
+    monkeypatch.setattr("persona_interp.models.batching.LOGITS_PER_BATCH", 2 * 12 * model.config.vocab_size)
     for one, other in zip(expected, model.log_likelihood(TEXTS), strict=True):
         torch.testing.assert_close(one.token_log_probs, other.token_log_probs, **CLOSE)
     assert rows_run == [2, 2, 1]  # the longest answer has 12 tokens
