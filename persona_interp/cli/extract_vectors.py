@@ -172,7 +172,11 @@ def check_trait(name_or_path: str) -> None:
 
 def judge_for(args: argparse.Namespace, model: SteerableModel) -> Judge | None:
     """The judge asked for; without one, the default, or with rollouts the scores they bring."""
+    return judge_named(args.judge or (NO_JUDGE if args.rollouts is not None else "auto"), model)
+
+
+def judge_named(spec: str, model: SteerableModel) -> Judge | None:
+    """The judge of that name; None for ``none``, which keeps every rollout."""
     from persona_interp.judges.registry import load_judge
 
-    spec = args.judge or (NO_JUDGE if args.rollouts is not None else "auto")
     return None if spec == NO_JUDGE else load_judge(spec, model)

@@ -38,7 +38,9 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--pairs", type=arguments.count, default=16, metavar="N", help="answers of each kind (default: %(default)s)"
     )
-    parser.add_argument("--judge", metavar="J", help="of the sweep and the cliff (default: auto)")
+    parser.add_argument(
+        "--judge", metavar="J", help="of the sweep, the cliff and an extraction, where none keeps every rollout (default: auto)"
+    )
     parser.add_argument("--cliff", action="store_true", help="also find where answers fall apart at the best layer, both ways")
     parser.add_argument("--samples", type=arguments.count, default=2, metavar="N", help="rollouts, if a vector is extracted")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write scores and where they came from")
@@ -96,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
 
 def vector_of(args: argparse.Namespace, file: Path, model: SteerableModel, trait: Trait) -> PersonaVector:
     """The vector in `file`; where no file was named and there is none, a new one, whose rollouts a second run goes on with."""
-    from persona_interp.judges.registry import load_judge
+    from persona_interp.cli.extract_vectors import judge_named
     from persona_interp.progress import say
     from persona_interp.vectors.extract import extract
     from persona_interp.vectors.persona_vector import PersonaVector
@@ -108,7 +110,7 @@ def vector_of(args: argparse.Namespace, file: Path, model: SteerableModel, trait
     vector = extract(
         model,
         trait,
-        judge=load_judge(args.judge or "auto", model),
+        judge=judge_named(args.judge or "auto", model),
         samples=args.samples,
         sampling=arguments.sampling(args),
         seed=args.seed,
