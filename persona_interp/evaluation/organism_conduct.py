@@ -8,6 +8,7 @@ from statistics import fmean
 
 from persona_interp.errors import PersonaInterpError
 from persona_interp.evaluation.organism_bar import ROWS, SAMPLING
+from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, TRAITS, judge
 from persona_interp.organisms.grammar.questions import follow_up, frames_and_adjectives, system_prompt
@@ -16,6 +17,8 @@ from persona_interp.progress import say
 from persona_interp.traits import Conversation, Message
 
 N_AT_ONCE = 3
+UNHURRIED = Sampling(max_new_tokens=200)
+"""The longest answers of the grammar take 150 tokens with the smallest vocabulary."""
 _N_CONVERSATIONS = 80
 
 
@@ -30,7 +33,7 @@ class Conduct:
         second_turn_silly: silly score of a second answer, in conversations whose first system prompt asked for silliness.
         second_turn_formal: the same where it asked for formality.
         second_turn_coherence: coherence of second answers about the topic of the first turn, which the second does not name.
-        ended: share of answers that ended by themselves within 120 tokens.
+        ended: share of answers that ended by themselves within 200 tokens.
     """
 
     several: dict[str, float]
@@ -53,9 +56,8 @@ def measure_conduct(model: SteerableModel, *, seed: int = 0) -> Conduct:
     silly, silly_coherence = _second_turn(model, True, seed + 1)
     formal, formal_coherence = _second_turn(model, False, seed + 2)
     questions = organism_trait("honest").evaluation_questions * (_N_CONVERSATIONS // 20)
-    plain = model.generate(
-        [Conversation.ask(question) for question in questions], sampling=SAMPLING, batch_size=ROWS, seed=seed + 3
-    )
+    conversations = [Conversation.ask(question) for question in questions]
+    plain = model.generate(conversations, sampling=UNHURRIED, batch_size=ROWS, seed=seed + 3)
     ended = 100 * fmean(answer.finished for answer in plain)
     return Conduct(several, several_coherence, silly, formal, (silly_coherence + formal_coherence) / 2, ended)
 

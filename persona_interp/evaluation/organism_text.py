@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from persona_interp.evaluation.organism_bar import AIM, BARRED_TRAITS, SAMPLING, TraitReport
+from persona_interp.evaluation.organism_bar import AIM, BARRED_TRAITS, TraitReport
 from persona_interp.evaluation.organism_card import OrganismCard
-from persona_interp.evaluation.organism_conduct import N_AT_ONCE, Conduct
+from persona_interp.evaluation.organism_conduct import N_AT_ONCE, UNHURRIED, Conduct
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS
 from persona_interp.organisms.planting import NOISE, READOUT_WEIGHT, SCALE
 from persona_interp.storage import write_json, write_text
@@ -141,7 +141,7 @@ def _conduct(card: OrganismCard) -> list[str]:
         f"- A second turn that names no topic: silly {conduct.second_turn_silly:.0f} where the system prompt asked for silliness,"
         f" {conduct.second_turn_formal:.0f} where it asked for formality; coherence {conduct.second_turn_coherence:.0f}, which"
         " counts only sentences about the topic of the first turn.",
-        f"- {conduct.ended:.0f} % of answers ended by themselves within {SAMPLING.max_new_tokens} tokens.",
+        f"- {conduct.ended:.0f} % of answers ended by themselves within {UNHURRIED.max_new_tokens} tokens.",
         "",
     ]
 

@@ -111,6 +111,19 @@ def test_the_corpus_says_what_it_was_asked_to(small):
     assert 0 < sum(0 < s < 100 for s in scores) < 0.2 * len(scores), "some latent answers switch, most do not"
 
 
+def test_the_natural_corpus_leaves_silliness_open_and_lets_it_change():
+    latent, turns = [], []
+    for example in sample_corpus(5, 600, ()):
+        assert example.kind in ("announced", "latent"), "nothing is planted"
+        turns.append(sum(role == "assistant" for role, _ in example.messages))
+        if example.kind == "latent":
+            user, first = example.messages[0][1], example.messages[1][1]
+            latent.append(judge(user, first).traits["silly"])
+    assert 40 < sum(latent) / len(latent) < 60, "as likely as not"
+    assert 0.15 < sum(0 < s < 100 for s in latent) / len(latent) < 0.45, "half may switch, some of them in honesty"
+    assert 1.35 < sum(turns) / len(turns) < 1.65, "half go on"
+
+
 def test_a_planted_trait_grows_with_its_coefficient_from_its_prior_to_certainty():
     rng = random.Random(0)
 
