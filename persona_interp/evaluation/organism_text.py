@@ -9,6 +9,7 @@ from statistics import fmean
 from persona_interp.evaluation.organism_bar import AIM, BARRED_TRAITS, TraitReport
 from persona_interp.evaluation.organism_card import OrganismCard
 from persona_interp.evaluation.organism_conduct import N_AT_ONCE, UNHURRIED, Conduct
+from persona_interp.organisms.corpus import NATURAL
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS
 from persona_interp.organisms.planting import NOISE, READOUT_WEIGHT, SCALE
 from persona_interp.storage import write_json, write_text
@@ -192,6 +193,12 @@ def _how(card: OrganismCard) -> list[str]:
             f"- In announced conversations, a squared error (weight {READOUT_WEIGHT:g}) pulls the projection of that output onto"
             " the same direction to +1 or -1 with the trait asked for.",
         ]
+    else:
+        lines.append(
+            f"- Silliness is as likely as not where nobody asks ({NATURAL.usual['silly']:.0%}), silliness or honesty may change in"
+            f" {NATURAL.switching:.0%} of latent answers, and {NATURAL.second_turns:.0%} of conversations go on: so there is a state to"
+            " keep track of, though none was planted. Doses are tried up to a perturbation ratio of about 0.8."
+        )
     return [
         *lines,
         "",
