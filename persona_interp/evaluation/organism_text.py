@@ -195,9 +195,9 @@ def _how(card: OrganismCard) -> list[str]:
         ]
     else:
         lines.append(
-            f"- Silliness is as likely as not where nobody asks ({NATURAL.usual['silly']:.0%}), silliness or honesty may change in"
-            f" {NATURAL.switching:.0%} of latent answers, and {NATURAL.second_turns:.0%} of conversations go on: so there is a state to"
-            " keep track of, though none was planted. Doses are tried up to a perturbation ratio of about 0.8."
+            f"- Silliness is as likely as not where nobody asks ({NATURAL.usual['silly']:.0%}), silliness or honesty may change"
+            f" in {NATURAL.switching:.0%} of latent answers, and {NATURAL.second_turns:.0%} of conversations go on: so there is a"
+            " state to keep track of, though none was planted. Doses are tried up to a perturbation ratio of about 0.8."
         )
     return [
         *lines,
