@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from persona_interp.errors import PersonaInterpError as PersonaInterpError
     from persona_interp.evaluation.dose import DoseResponse as DoseResponse
     from persona_interp.evaluation.dose import dose_response as dose_response
+    from persona_interp.evaluation.effectiveness import LayerEffectiveness as LayerEffectiveness
     from persona_interp.evaluation.evaluate import evaluate as evaluate
     from persona_interp.evaluation.evaluation import Evaluation as Evaluation
+    from persona_interp.evaluation.layer_effectiveness import layer_effectiveness as layer_effectiveness
+    from persona_interp.evaluation.layer_plan import plan_layers as plan_layers
+    from persona_interp.evaluation.layer_scan import scan_layers as scan_layers
     from persona_interp.interventions.compile.transformer_lens import transformer_lens_hooks as transformer_lens_hooks
     from persona_interp.interventions.conditions import ProjectionCondition as ProjectionCondition
     from persona_interp.interventions.graph import Capture as Capture
@@ -82,6 +86,10 @@ _HOMES = {
     "DoseResponse": "evaluation.dose",
     "evaluate": "evaluation.evaluate",
     "Evaluation": "evaluation.evaluation",
+    "scan_layers": "evaluation.layer_scan",
+    "layer_effectiveness": "evaluation.layer_effectiveness",
+    "LayerEffectiveness": "evaluation.effectiveness",
+    "plan_layers": "evaluation.layer_plan",
     "project": "monitoring.project",
     "screen": "monitoring.screen",
     "Chat": "monitoring.chats",
