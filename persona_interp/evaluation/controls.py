@@ -13,6 +13,7 @@ from persona_interp.models.sampling import Sampling, derived_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar import TRAITS
 from persona_interp.organisms.trait_texts import is_organism, resolve_trait
+from persona_interp.progress import say
 from persona_interp.traits.catalogue import trait_names
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.extract import extract
@@ -81,6 +82,7 @@ def small_vector(
         PersonaInterpError: no pair of answers could be read.
     """
     questions = trait.extraction_questions[:OTHER_QUESTIONS]
+    say(f"no other vector was given: one for {trait.name!r} is made from few answers, to compare with")
     key = content_key(run_settings(model, trait, questions, sampling, seed, None))
     return extract(
         model,
