@@ -25,6 +25,7 @@ _COLUMNS = (
     ("split_half", "split-half cosine"),
     ("effectiveness", "effectiveness"),
 )
+_DIGITS = {"effectiveness": 3}
 
 
 def console() -> Console:
@@ -54,7 +55,7 @@ def layer_table(vector: PersonaVector) -> Table:
     """What is known about each layer of a vector: norms and, where recorded, the statistics of its extraction."""
     known = [(key, heading) for key, heading in _COLUMNS if key in vector.statistics]
     rows = [
-        [str(layer), shown(norm), shown(ratio), *(shown(vector.statistics[key][row]) for key, _ in known)]
+        [str(layer), shown(norm), shown(ratio), *(shown(vector.statistics[key][row], _DIGITS.get(key, 2)) for key, _ in known)]
         for row, (layer, norm, ratio) in enumerate(zip(vector.layers, vector.norms, vector.norm_ratios, strict=True))
     ]
     headings = ["layer", "norm", "norm / mean resid", *(heading for _, heading in known)]
