@@ -33,6 +33,15 @@ _ROWS = 256
 _DEPTH = 0.6
 CHEAP = ("likelihood", "gradient", "lens")
 SHARE_WANTED, TOKENS_ALLOWED = 0.95, 0.10
+_REGRETS = {
+    "sweep": "regret: sweep",
+    AUTO: "auto",
+    "gradient": "gradient",
+    "lens": "lens",
+    "geometry": "geometry",
+    "fixed layer": "fixed layer",
+    "fixed depth": "fixed depth",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,16 +262,23 @@ def _compared(plan: LayerPlan, found: Sequence[DosePoint], truth: LayerScan, sin
 
 def layers_markdown(benches: Sequence[LayerBench]) -> str:
     """Two tables: what each choice reached, and how each method ranks layers."""
-    lines = [
-        "| model | trait | best layer | effect | sweep | auto | share | tokens | regret: "
-        + " | regret: ".join(("gradient", "lens", "geometry", "fixed layer", "fixed depth"))
-        + " | plan minus best layer |",
-        "|---" * 14 + "|",
-    ]
+    headings = (
+        "model",
+        "trait",
+        "best layer",
+        "effect",
+        "sweep",
+        "auto",
+        "share",
+        "tokens",
+        *_REGRETS.values(),
+        "plan minus best",
+    )
+    lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
     for bench in benches:
         best = max(bench.effects, key=lambda layer: bench.effects[layer])
         share = "–" if bench.auto.share is None else f"{bench.auto.share:.2f}"
-        regrets = [f"{bench.by(method).regret:.0f}" for method in ("gradient", "lens", "geometry", "fixed layer", "fixed depth")]
+        regrets = [f"{bench.by(method).regret:.0f}" for method in _REGRETS]
         plan = f"{bench.plan.difference:+.0f} [{bench.plan.low:+.0f}, {bench.plan.high:+.0f}]"
         cells = [
             bench.model.removeprefix("organism-"), bench.trait, str(best), f"{bench.effects[best]:.0f}",

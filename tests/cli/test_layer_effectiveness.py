@@ -99,6 +99,6 @@ def test_a_bench_already_measured_is_read_and_not_measured_again(run: Callable, 
     monkeypatch.setattr(SteerableModel, "generate", lambda *_args, **_options: pytest.fail("generated"))
     ran = run("validate-layers", "organism-qwen2", "--traits", "silly", "--output", "layers")
     assert ran.code == 0, ran.err
-    assert "| qwen2 | silly | 4 | 70 | 3 | 3 | 0.96 | 4.0 % | 10 | 10 | 10 | 10 | 10 | +2 [-3, +7] |" in ran.out
+    assert "| qwen2 | silly | 4 | 70 | 3 | 3 | 0.96 | 4.0 % | 10 | 10 | 10 | 10 | 10 | 10 | 10 | +2 [-3, +7] |" in ran.out
     assert "the bar is met" in ran.out
     assert Path("layers/LAYERS.md").read_text() in ran.out

@@ -70,6 +70,6 @@ def test_a_bench_reads_back_and_shows_what_it_holds(tmp_path: Path) -> None:
     path = write_json(tmp_path / "bench.json", made.to_json())
     assert LayerBench.from_json(read_json(path, "bench")) == made
     table = layers_markdown([made])
-    assert "| tiny | silly | 2 | 80 | 1 | 1 | 0.95 | 5.0 % | 4 | 4 | 4 | 4 | 4 | -10 [-10, -10] |" in table
+    assert "| tiny | silly | 2 | 80 | 1 | 1 | 0.95 | 5.0 % | 4 | 4 | 4 | 4 | 4 | 4 | 4 | -10 [-10, -10] |" in table
     with pytest.raises(FileFormatError, match="missing or malformed"):
         LayerBench.from_json({**made.to_json(), "plan": {}})
