@@ -11,7 +11,7 @@ from persona_interp.cli import arguments
 if TYPE_CHECKING:
     from persona_interp.evaluation.layer_bench import LayerBench
 
-TRAITS = ("silly", "honest")
+TRAITS = ("honest", "silly")
 
 
 def register(commands: Any) -> None:
@@ -23,7 +23,7 @@ def register(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: every organism that ships")
-    parser.add_argument("--traits", nargs="+", default=list(TRAITS), metavar="T", help="default: silly honest")
+    parser.add_argument("--traits", nargs="+", default=list(TRAITS), metavar="T", help="default: honest silly")
     parser.add_argument(
         "--output",
         type=Path,
