@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from persona_interp.plotting.dose import dose_figure
+from persona_interp.plotting.evaluation import evaluation_figure
 from persona_interp.plotting.html import save_html
 from persona_interp.plotting.layers import layer_figure
 from persona_interp.plotting.prediction import prediction_figure
 from persona_interp.plotting.strip import drift_figure, strip_figure
 
-__all__ = ["dose_figure", "drift_figure", "layer_figure", "prediction_figure", "save_html", "strip_figure"]
+__all__ = [
+    "dose_figure",
+    "drift_figure",
+    "evaluation_figure",
+    "layer_figure",
+    "prediction_figure",
+    "save_html",
+    "strip_figure",
+]

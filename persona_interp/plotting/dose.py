@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import textwrap
 from collections.abc import Sequence
 from math import sqrt
 from statistics import stdev
@@ -12,6 +10,7 @@ import plotly.graph_objects as go
 
 from persona_interp.evaluation.dose import DosePoint, DoseResponse
 from persona_interp.evaluation.layer_scan import MIN_COHERENCE
+from persona_interp.plotting import hover
 from persona_interp.plotting.palette import BLUE, GREY, VERMILION, styled
 
 
@@ -25,8 +24,8 @@ def dose_figure(dose: DoseResponse) -> go.Figure:
     figure = go.Figure()
     trait = [point.trait for point in points]
     coherence = [point.coherence for point in points]
-    hover = [_hover(point) for point in points]
-    _curve(figure, points, f"{dose.trait} score", trait, [point.trait_scores for point in points], BLUE, "circle", "solid", hover)
+    on_hover = [_hover(point) for point in points]
+    _curve(figure, points, f"{dose.trait} score", trait, [p.trait_scores for p in points], BLUE, "circle", "solid", on_hover)
     _curve(
         figure, points, "coherence", coherence, [point.coherence_scores for point in points], VERMILION, "diamond", "dash", None
     )
@@ -56,7 +55,7 @@ def _curve(
     colour: str,
     symbol: str,
     dash: str,
-    hover: Sequence[str] | None,
+    on_hover: Sequence[str] | None,
 ) -> None:
     figure.add_trace(
         go.Scatter(
@@ -73,8 +72,8 @@ def _curve(
                 "thickness": 1.2,
             },
             connectgaps=False,
-            customdata=None if hover is None else list(hover),
-            hovertemplate="%{y:.1f}" if hover is None else "%{y:.1f}<br>%{customdata}",
+            customdata=None if on_hover is None else list(on_hover),
+            hovertemplate="%{y:.1f}" if on_hover is None else "%{y:.1f}<br>%{customdata}",
         )
     )
 
@@ -86,8 +85,4 @@ def _reach(scores: Sequence[float | None], mean: float | None, bound: float) -> 
 
 
 def _hover(point: DosePoint) -> str:
-    lines = [f"{point.n} answers, {point.n_without_score} without a score"]
-    if point.perturbation_ratio is not None:
-        lines.append(f"{point.perturbation_ratio:.2f} of the mean residual norm")
-    lines += [html.escape(line) for line in textwrap.wrap(point.examples[0], 70)[:5]] if point.examples else []
-    return "<br>".join(lines)
+    return hover.lines(hover.answers(point), hover.push(point), hover.example(point))

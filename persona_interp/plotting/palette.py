@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import plotly.graph_objects as go
@@ -15,9 +16,36 @@ PURPLE = "#CC79A7"
 SKY = "#56B4E9"
 BLACK = "#000000"
 GREY = "#767676"
+PALE = "#B8B8B8"
 
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
+
+SEQUENTIAL = "Cividis"
+"""For what has no middle. Made for colour-blind readers (Nuñez, Anderton and Renslow 2018, PLOS ONE 13:e0199239)."""
+
+_BELOW, _MIDDLE, _ABOVE = (90, 169, 220), (255, 255, 255), (240, 154, 94)
+"""Blue, white, vermilion: told apart with any common kind of colour blindness, and black text stays legible on all."""
+_TITLE_WIDTH = 95
+_TITLE_LINE = 21
+"""Characters in a line of a title, and its height in pixels."""
+
+
+def diverging(middle: float = 0.5) -> list[list[float | str]]:
+    """A colour scale from blue to vermilion that is white at `middle` of the way, and changes as fast on both sides of it."""
+    longer = max(middle, 1 - middle)
+    scale: list[list[float | str]] = [[middle, _mixed(_MIDDLE, 1.0)]]
+    if middle > 0:
+        scale.insert(0, [0.0, _mixed(_BELOW, middle / longer)])
+    if middle < 1:
+        scale.append([1.0, _mixed(_ABOVE, (1 - middle) / longer)])
+    return scale
+
+
+def _mixed(colour: tuple[int, int, int], strength: float) -> str:
+    """`colour` over white."""
+    parts = (round(white + (part - white) * strength) for part, white in zip(colour, _MIDDLE, strict=True))
+    return "#" + "".join(f"{part:02X}" for part in parts)
 
 
 def colour_and_symbol(number: int) -> tuple[str, str]:
@@ -26,14 +54,32 @@ def colour_and_symbol(number: int) -> tuple[str, str]:
     return COLOURS[number % n], SYMBOLS[(number + number // n) % n]
 
 
+def wrapped_title(title: str) -> str:
+    """`title` in lines that fit above a figure: names of models and folders can be long."""
+    return "<br>".join(line for part in title.split("<br>") for line in textwrap.wrap(part, _TITLE_WIDTH) or [""])
+
+
 def styled(figure: go.Figure, title: str, **layout: Any) -> go.Figure:
     """`figure` with the shared look; returns the same object."""
+    text = wrapped_title(title)
+    more = _TITLE_LINE * text.count("<br>")
+    place = {"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 16 + more // 2}}
     return figure.update_layout(
         template="plotly_white",
-        title={"text": title, "x": 0, "xref": "paper"},
+        title={"text": text, "font": {"size": 16}, **place},
         font={"family": "sans-serif", "size": 14, "color": BLACK},
         hovermode="x unified",
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "right", "x": 1},
-        margin={"t": 100},
+        margin={"t": 100 + more},
         **layout,
+    )
+
+
+def legend_beside(figure: go.Figure, *, top: int = 76) -> go.Figure:
+    """`figure` with the legend to its right, where many entries have room; `top` is the margin above one line of title."""
+    more = _TITLE_LINE * (figure.layout.title.text or "").count("<br>")  # pyright: ignore[reportAttributeAccessIssue]
+    return figure.update_layout(
+        hovermode="closest",
+        legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top", "font": {"size": 12}},
+        margin={"t": top + more},
     )
