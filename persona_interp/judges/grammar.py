@@ -35,3 +35,7 @@ class GrammarJudge:
             )
         scores = [judge_answer(question, answer) for question, answer in exchanges]
         return [Judgement(trait=score.traits.get(trait.name), coherence=score.coherence) for score in scores]
+
+    def determinants(self, trait: Trait) -> list[str]:
+        """What its scores depend on besides the texts."""
+        return ["grammar", trait.name]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.judges.surprise import answer_row
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judgement
 from persona_interp.traits.trait import Trait
 
@@ -53,7 +54,7 @@ class LikelihoodContrastJudge:
         for index, (question, answer) in enumerate(exchanges):
             for pair in trait.instructions:
                 for system, sign in ((pair.positive, 1.0), (pair.negative, -1.0)):
-                    row = self._without_end(self.model.chat.tokenise(Conversation.ask(question, system=system), answer))
+                    row = answer_row(self.model, question, answer, system)
                     if row.answer_ids:
                         rows.append(row)
                         places.append((index, sign / len(trait.instructions)))
@@ -62,6 +63,7 @@ class LikelihoodContrastJudge:
             totals[index] = (totals[index] or 0.0) + weight * float(likelihood.token_log_probs.double().mean())
         return totals
 
-    def _without_end(self, row: TokenisedAnswer) -> TokenisedAnswer:
-        ended = bool(row.answer_ids) and row.answer_ids[-1] in self.model.chat.end_ids
-        return TokenisedAnswer(row.ids[:-1], row.n_prompt) if ended else row
+    def determinants(self, trait: Trait) -> dict[str, Any]:
+        """What its scores depend on besides the texts."""
+        pairs = [[pair.positive, pair.negative] for pair in trait.instructions]
+        return {"judge": "contrast", "model": self.model.identity.fingerprint, "scale": self.scale, "instructions": pairs}

@@ -8,8 +8,10 @@ are read from the model itself, at temperature 1, over the whole vocabulary, and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.judges.determinants import rubric_settings
 from persona_interp.judges.numerals import NumberTree
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
@@ -67,10 +69,11 @@ class LogprobJudge:
         if not 0 < min_mass <= 1:
             raise InvalidInputError(f"min_mass is {min_mass}: give a probability above 0, up to 1")
         self.model = model
-        self.name = f"logprob:{model.name}"
+        self.name = f"local:{model.name}"
         self.coherence_rubric = coherence_rubric
         self.min_mass = min_mass
         self.batch_size = batch_size
+        self.tolerance = tolerance
         self._tree = NumberTree(model.tokenizer, tolerance=tolerance)
 
     def judge(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
@@ -92,6 +95,11 @@ class LogprobJudge:
         for row, numbers in zip(order, probabilities, strict=True):
             found[row] = expected_number(numbers, self.min_mass)
         return found
+
+    def determinants(self, trait: Trait) -> dict[str, Any]:
+        """What its scores depend on besides the texts."""
+        settings = rubric_settings(trait, self.coherence_rubric, self.min_mass)
+        return {"judge": "local", "model": self.model.identity.fingerprint, "tolerance": self.tolerance, **settings}
 
 
 def expected_number(probabilities: Mapping[int, float], min_mass: float = 0.25) -> float | None:

@@ -36,7 +36,7 @@ def test_digits_one_at_a_time_score_the_whole_number(planted: Any, trait: Trait)
     (judgement,) = judge.judge(trait, [("q", "a")])
     assert judgement.trait == pytest.approx(DIGITS_SCORE, abs=1e-5)  # the first digit alone would have said 5.7
     assert judgement.coherence is None
-    assert judge.name == "logprob:planted"
+    assert judge.name == "local:planted"
 
 
 def test_probability_of_each_number_is_exact(planted: Any) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from persona_interp.errors import FileFormatError, InvalidInputError, UnknownNameError
+from persona_interp.judges.cached import CachedJudge
+from persona_interp.judges.endpoint import EndpointJudge
+from persona_interp.judges.garbage import GuardedJudge
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
 from persona_interp.judges.logprob import LogprobJudge
@@ -24,21 +27,62 @@ def model(planted: Any) -> Any:
 
 def test_organisms_get_the_exact_judge_and_other_models_judge_themselves(model: Any) -> None:
     own = default_judge(model)
-    assert isinstance(own, LogprobJudge)
-    assert own.model is model
+    assert isinstance(own, GuardedJudge)
+    assert isinstance(own.inner, LogprobJudge)
+    assert own.model is own.inner.model is model
     model.config = SimpleNamespace(organism="organism-qwen2")
-    assert isinstance(load_judge("auto", model), GrammarJudge)
+    for exact in (default_judge(model), load_judge("auto", model), load_judge("grammar", model)):
+        assert isinstance(exact, GrammarJudge)
 
 
 def test_specs_name_judges(model: Any, tiny_model_path: Callable[[str], Path]) -> None:
-    assert isinstance(load_judge("grammar", model), GrammarJudge)
-    assert load_judge("logprob", model).name == "logprob:planted"
+    for spec in ("local", "logprob"):
+        own = load_judge(spec, model)
+        assert isinstance(own, GuardedJudge)
+        assert isinstance(own.inner, LogprobJudge)
+        assert own.name == "local:planted (guarded)"
     assert isinstance(load_judge("contrast", model), LikelihoodContrastJudge)
-    other = load_judge(f"logprob:{tiny_model_path('qwen2')}", model)
-    assert other.name == "logprob:tiny-qwen2"
+    other = load_judge(f"local:{tiny_model_path('qwen2')}", model, guard=False)
+    assert other.name == "local:tiny-qwen2"
     assert load_judge(other, model) is other
-    for judge in (other, load_judge("grammar", model), load_judge("contrast", model)):
+    for judge in (other, load_judge("grammar", model), load_judge("contrast", model), load_judge("perplexity", model)):
         assert isinstance(judge, Judge)
+
+
+def test_the_guard_is_that_of_the_model_that_answered(model: Any, tiny_model_path: Callable[[str], Path]) -> None:
+    other = load_judge(f"contrast:{tiny_model_path('qwen2')}", model, guard=True)
+    assert isinstance(other, GuardedJudge)
+    assert other.guard.model is model
+    assert other.inner.model.name == "tiny-qwen2"
+
+
+def test_coherence_is_joined_to_a_judge_that_gives_none(model: Any) -> None:
+    joined = load_judge("contrast+perplexity", model)
+    assert isinstance(joined, GuardedJudge)
+    assert joined.name == "contrast:planted+perplexity:planted (guarded)"
+
+
+def test_scores_are_kept_where_the_caller_says(model: Any, tmp_path: Path) -> None:
+    judge = load_judge("contrast", model, cache=tmp_path / "scores.jsonl")
+    assert isinstance(judge, CachedJudge)
+    assert judge.name == "contrast:planted"
+    guarded = load_judge("local", model, cache=tmp_path / "scores.jsonl")
+    assert isinstance(guarded, GuardedJudge)
+    assert isinstance(guarded.inner, CachedJudge)
+
+
+def test_scores_of_a_server_are_kept_without_asking(model: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PERSONA_INTERP_HOME", str(tmp_path))
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:9/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    judge = load_judge("endpoint:org/a model", model)
+    assert isinstance(judge, GuardedJudge)
+    assert isinstance(judge.inner, CachedJudge)
+    assert isinstance(judge.inner.inner, EndpointJudge)
+    assert judge.inner.inner.endpoint.model == "org/a model"
+    assert judge.inner.path == tmp_path / "judgements" / "org-a-model.jsonl"
+    with pytest.raises(InvalidInputError, match="'endpoint' needs the name of a model: write endpoint:MODEL"):
+        load_judge("endpoint", model)
 
 
 def test_unknown_judges_and_arguments_are_refused(model: Any) -> None:
@@ -59,3 +103,5 @@ def test_registry_refuses_duplicates() -> None:
         register_judge("grammar", lambda _model, _argument: GrammarJudge())
     with pytest.raises(InvalidInputError, match="holds a colon"):
         register_judge("a:b", lambda _model, _argument: GrammarJudge())
+    with pytest.raises(InvalidInputError, match="holds a plus sign"):
+        register_judge("a+b", lambda _model, _argument: GrammarJudge())

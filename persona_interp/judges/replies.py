@@ -1,0 +1,178 @@
+"""Reading a score off what a chat server replied: the expected number where it gives probabilities, else the number it wrote."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from persona_interp.judges.logprob import expected_number
+
+_REFUSAL = re.compile(r"^\W*REF(U|\W*$)|\brefus", re.IGNORECASE)
+_THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
+_OUT_OF = re.compile(r"\s*(/|out of)\s*100\b", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![\w.,-])-?\d+(?:[.,]\d+)*(?!\w)")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of a reply.
+
+    Attributes:
+        token: its text.
+        choices: text -> probability of the likeliest tokens at this place, the one written among them.
+    """
+
+    token: str
+    choices: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server wrote.
+
+    Attributes:
+        text: all of it.
+        steps: token by token; empty where the server gave no probabilities.
+        complete: whether it ended by itself.
+    """
+
+    text: str
+    steps: tuple[Step, ...]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of 0 to 100, or None, and whether the reply was a refusal; `text` is the reply, for messages."""
+
+    value: float | None
+    refused: bool
+    text: str
+
+
+def read_reply(body: Any) -> Reply:
+    """The reply in the JSON body of a chat completion.
+
+    Raises:
+        ValueError: it is no chat completion; says what is missing.
+    """
+    if not isinstance(body, dict):
+        raise ValueError(f"a JSON {type(body).__name__} instead of an object")
+    if isinstance(body.get("error"), dict | str):
+        raise ValueError(f"an error: {str(body['error'])[:200]}")
+    try:
+        choice = body["choices"][0]
+        text = choice["message"].get("content") or ""
+        if not isinstance(text, str):
+            raise TypeError(f"content is a {type(text).__name__}")
+        return Reply(text, _steps(choice.get("logprobs")), choice.get("finish_reason") == "stop")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"no choices[0].message ({type(error).__name__}: {error})") from error
+
+
+def score_reply(reply: Reply, min_mass: float) -> Score:
+    """The score of a reply; None for a refusal, and for a text without exactly one number from 0 to 100."""
+    refused = bool(_REFUSAL.search(reply.text))
+    if reply.steps:
+        numbers, mass = number_probabilities(reply.steps)
+        return Score(expected_number(numbers, min(min_mass, 1e-9)) if mass >= min_mass else None, refused, reply.text)
+    return Score(None if refused else number_in(reply.text), refused, reply.text)
+
+
+def number_in(text: str) -> float | None:
+    """The one number from 0 to 100 a text names, ``85/100`` and ``85 out of 100`` being 85; None where there is none or several.
+
+    What a model thinks between ``<think>`` and ``</think>`` is not read.
+    """
+    said = _OUT_OF.sub("", _THOUGHT.sub("", text))
+    found = {match.group() for match in _NUMBER.finditer(said)}
+    if len(found) != 1:
+        return None
+    try:
+        value = float(found.pop())
+    except ValueError:  # 1,5 or 1.2.3
+        return None
+    return value if 0 <= value <= 100 else None
+
+
+def number_probabilities(steps: Sequence[Step]) -> tuple[dict[int, float], float]:
+    """Number -> probability over the whole numbers 0 to 100, and the probability that the reply opens with a number at all.
+
+    Where numbers are single tokens these are the choices at the first place, as in the paper. Where digits come one by one, only
+    the continuations of the digits written are known: the numbers are those that begin as the written one does. White space in
+    front is passed over.
+    """
+    steps = _without_space(steps)
+    if not steps:
+        return {}, 0.0
+    opening = _digits(steps[0].choices)
+    mass = math.fsum(opening.values())
+    if any(len(digits) > 1 for digits in opening):
+        return _valid(opening), math.fsum(_valid(opening).values())
+    found: dict[int, float] = {}
+    written, reach = "", 1.0
+    for step in steps:
+        digits = _digits(step.choices)
+        if written:
+            ended = max(0.0, 1.0 - math.fsum(digits.values()))
+            _add(found, written, reach * ended)
+        chosen = step.token.strip()
+        for each, probability in digits.items():
+            if written and each != chosen:
+                _add(found, written + each, reach * probability)
+        if not _is_digits(chosen):
+            return found, mass
+        reach *= digits.get(chosen, 0.0)
+        written += chosen
+    _add(found, written, reach)
+    return found, mass
+
+
+def _steps(logprobs: Any) -> tuple[Step, ...]:
+    """Empty for anything but the probabilities of chat completions: some servers give none, or another layout."""
+    found: list[Step] = []
+    try:
+        for item in logprobs["content"]:
+            choices = {str(item["token"]): math.exp(float(item["logprob"]))}
+            for each in item.get("top_logprobs") or ():
+                choices[str(each["token"])] = math.exp(float(each["logprob"]))
+            if len(choices) < 2 and choices[str(item["token"])] < 0.5:
+                return ()  # the written token alone says nothing of the others
+            found.append(Step(str(item["token"]), choices))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return ()
+    return tuple(found)
+
+
+def _without_space(steps: Sequence[Step]) -> Sequence[Step]:
+    start = next((place for place, step in enumerate(steps) if step.token.strip()), len(steps))
+    return steps[start:]
+
+
+def _digits(choices: Mapping[str, float]) -> dict[str, float]:
+    """Digits -> probability, for the tokens that are digits but for white space around them."""
+    found: dict[str, float] = {}
+    for token, probability in choices.items():
+        if _is_digits(token.strip()):
+            found[token.strip()] = found.get(token.strip(), 0.0) + probability
+    return found
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _valid(digits: Mapping[str, float]) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for each, probability in digits.items():
+        _add(found, each, probability)
+    return found
+
+
+def _add(found: dict[int, float], digits: str, probability: float) -> None:
+    """Count `digits` if they are a number of the scale; 007 and 850 are not."""
+    if str(int(digits)) == digits and int(digits) <= 100:
+        found[int(digits)] = found.get(int(digits), 0.0) + probability
