@@ -23,7 +23,7 @@ def test_quickstart_shows_layers_texts_and_scores_and_writes_vector_and_figure(r
     assert vector.model.name == "organism-qwen2"
     page = (tmp_path / "quick" / "quickstart.html").read_text(encoding="utf-8")
     assert "not claims about" in page
-    for text in ("AUROC", "baseline", "coherence", "silly", "points by layer"):
+    for text in ("AUROC", "baseline", "coherence", "silly", "Steered at layer", "nats a token"):
         assert text in " ".join(ran.out.split())
     assert max(len(line) for line in ran.out.splitlines() if line[0:1] in "│┃") == 100
 
