@@ -12,7 +12,7 @@ from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.evaluation import COHERENT, Curve, Evaluation
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.plotting import hover
-from persona_interp.plotting.palette import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, VERMILION, legend_beside, styled
+from persona_interp.plotting.palette import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, VERMILION, styled
 
 _TRAIT, _COHERENCE, _OTHER = 1, 2, 3
 """Rows of the figure."""
@@ -54,7 +54,7 @@ def evaluation_figure(evaluation: Evaluation) -> go.Figure:
     where = f"layer {layers}" if len(evaluation.layers) == 1 else f"layers {layers}"
     asked = f"{len(evaluation.questions)} questions, 95 % intervals"
     title = f"{evaluation.vector} vector added to {evaluation.model} at {where}, judged by {evaluation.judge}, {asked}"
-    return legend_beside(styled(figure, title, height=1000))
+    return styled(figure, title, legend="beside", height=1000)
 
 
 def _coefficient_axis(evaluation: Evaluation) -> str:

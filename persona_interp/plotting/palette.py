@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import plotly.graph_objects as go
 
@@ -21,14 +21,25 @@ PALE = "#B8B8B8"
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 
-SEQUENTIAL = "Cividis"
-"""For what has no middle. Made for colour-blind readers (Nuñez, Anderton and Renslow 2018, PLOS ONE 13:e0199239)."""
+SEQUENTIAL = [
+    [0.0, "#7D7C76"], [0.11, "#8A8678"], [0.33, "#A59C74"], [0.56, "#C3B369"], [0.78, "#E1CC55"], [1.0, "#FEE838"],
+]  # fmt: skip
+"""For what has no middle: the lighter half of Cividis, on which black text stays legible. Cividis was made for colour-blind
+readers (Nuñez, Anderton and Renslow 2018, PLOS ONE 13:e0199239)."""
+
+MISSING = "#E2E2E2"
+"""Ground on which cells without a value lie open."""
 
 _BELOW, _MIDDLE, _ABOVE = (90, 169, 220), (255, 255, 255), (240, 154, 94)
 """Blue, white, vermilion: told apart with any common kind of colour blindness, and black text stays legible on all."""
 _TITLE_WIDTH = 95
 _TITLE_LINE = 21
 """Characters in a line of a title, and its height in pixels."""
+
+Legend: TypeAlias = Literal["above", "beside", "none"]
+
+_ABOVE_RIGHT = {"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "right", "x": 1}
+_BESIDE = {"orientation": "v", "yanchor": "top", "y": 1, "xanchor": "left", "x": 1.02, "font": {"size": 12}}
 
 
 def diverging(middle: float = 0.5) -> list[list[float | str]]:
@@ -59,27 +70,25 @@ def wrapped_title(title: str) -> str:
     return "<br>".join(line for part in title.split("<br>") for line in textwrap.wrap(part, _TITLE_WIDTH) or [""])
 
 
-def styled(figure: go.Figure, title: str, **layout: Any) -> go.Figure:
-    """`figure` with the shared look; returns the same object."""
+def styled(figure: go.Figure, title: str, *, legend: Legend = "above", **layout: Any) -> go.Figure:
+    """`figure` with the shared look; returns the same object.
+
+    Args:
+        figure: is changed.
+        title: wrapped where it is long.
+        legend: above the figure, where few short entries have room; beside it; or none. Above, hovering reads all curves at once.
+        layout: more of plotly's layout, which comes last.
+    """
     text = wrapped_title(title)
     more = _TITLE_LINE * text.count("<br>")
     place = {"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 16 + more // 2}}
-    return figure.update_layout(
+    figure.update_layout(
         template="plotly_white",
         title={"text": text, "font": {"size": 16}, **place},
         font={"family": "sans-serif", "size": 14, "color": BLACK},
-        hovermode="x unified",
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "right", "x": 1},
-        margin={"t": 100 + more},
-        **layout,
+        hovermode="x unified" if legend == "above" else "closest",
+        showlegend=legend != "none",
+        legend=_BESIDE if legend == "beside" else _ABOVE_RIGHT,
+        margin={"t": (100 if legend == "above" else 76) + more},
     )
-
-
-def legend_beside(figure: go.Figure, *, top: int = 76) -> go.Figure:
-    """`figure` with the legend to its right, where many entries have room; `top` is the margin above one line of title."""
-    more = _TITLE_LINE * (figure.layout.title.text or "").count("<br>")  # pyright: ignore[reportAttributeAccessIssue]
-    return figure.update_layout(
-        hovermode="closest",
-        legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top", "font": {"size": 12}},
-        margin={"t": top + more},
-    )
+    return figure.update_layout(**layout)

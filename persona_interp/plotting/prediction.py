@@ -33,7 +33,4 @@ def prediction_figure(found: Prediction) -> go.Figure:
     figure.update_xaxes(title_text=f"projection onto {found.vector} at the last prompt token (activation units)")
     figure.update_yaxes(title_text=f"{found.trait} score of the answers (0 to 100)", range=[-4, 104])
     title = f"{found.trait} in {found.model.name}, layer {found.layer}<br>r = {found.across} across, {found.within} within"
-    styled(figure, title, height=620)
-    return figure.update_layout(
-        hovermode="closest", legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}, margin={"t": 90}
-    )
+    return styled(figure, title, legend="beside", height=620)

@@ -57,11 +57,8 @@ def drift_figure(seen: Projections, layer: int) -> go.Figure:
             )
     figure.update_xaxes(title_text="turn", dtick=1 if max(len(chat.turns) for chat in seen.chats) < 20 else None)
     figure.update_yaxes(title_text=f"projection onto {seen.trait}<br>({_UNITS[seen.unit]})")
-    styled(figure, f"{seen.trait} in {seen.model.name}, layer {layer}, turn by turn", height=480)
-    # many conversations would push a legend above the figure out of the page
-    return figure.update_layout(
-        hovermode="closest", legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}, margin={"t": 60}
-    )
+    title = f"{seen.trait} in {seen.model.name}, layer {layer}, turn by turn"
+    return styled(figure, title, legend="beside", height=480)  # many conversations would not fit above the figure
 
 
 def strip_figure(seen: Projections, chat: ChatProjection, layer: int) -> go.Figure:
@@ -108,8 +105,9 @@ def strip_figure(seen: Projections, chat: ChatProjection, layer: int) -> go.Figu
         range=[n_lines - 0.5, -0.5], tickvals=list(marks), ticktext=list(marks.values()), showgrid=False, zeroline=False,
         fixedrange=True, tickfont={"size": 11},
     )  # fmt: skip
-    styled(figure, f"{chat.name}: {seen.trait}, layer {layer}", height=110 + max(4, n_lines) * _LINE)
-    return figure.update_layout(hovermode="closest", showlegend=False, bargap=0, margin={"t": 50, "b": 20, "l": 80, "r": 10})
+    height, margin = 130 + max(4, n_lines) * _LINE, {"b": 20, "l": 80, "r": 10}
+    title = f"{chat.name}: {seen.trait}, layer {layer}"
+    return styled(figure, title, legend="none", height=height, bargap=0, margin=margin)
 
 
 def _colours(seen: Projections, row: int) -> tuple[float, float]:
