@@ -7,24 +7,21 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.arms import Arm, Asked, Positions
 from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.judges.cached import CachedJudge
 from persona_interp.keyed_log import KeyedLog, content_key
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.progress import say, track
+from persona_interp.progress import say
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
 
 ANSWERS, JUDGEMENTS = "answers.jsonl", "judgements.jsonl"
 FORMAT_VERSION = 1
-_JUDGED_AT_ONCE = 32
-"""Answers judged before their scores are written: what an interruption costs at most."""
 
 
 class KeptWork:
@@ -41,7 +38,6 @@ class KeptWork:
         self._temporary = folder is None
         self.folder = Path(tempfile.mkdtemp(prefix="persona-interp-evaluate-") if folder is None else folder)
         self._answers = KeyedLog(self.folder / ANSWERS)
-        self._judgements = KeyedLog(self.folder / JUDGEMENTS)
         self.n_generated = 0
         self.n_judged = 0
 
@@ -50,7 +46,6 @@ class KeptWork:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._answers.__exit__(kind, error, trace)
-        self._judgements.__exit__(kind, error, trace)
         worth_keeping = error is not None and len(self._answers) > 0
         if worth_keeping and (self._temporary or isinstance(error, KeyboardInterrupt)):
             what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error"
@@ -120,38 +115,13 @@ class KeptWork:
         )
 
     def judgements(self, judge: Judge, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
-        """What `judge` says of each (question, answer); equal ones are judged once, and kept under the judge's name.
+        """What `judge` says of each (question, answer); see `CachedJudge`.
 
         Raises:
             InvalidInputError: the judge gave another number of judgements than it was asked for.
         """
-        shared = [FORMAT_VERSION, *_described(judge), trait.to_json()]
-        keys = [content_key(*shared, question, answer) for question, answer in exchanges]
-        missing = {key: exchange for key, exchange in zip(keys, exchanges, strict=True) if key not in self._judgements}
-        waiting = list(missing.items())
-        with track(len(waiting), f"{judge.name}: scoring {trait.name}") as bar:
-            for start in range(0, len(waiting), _JUDGED_AT_ONCE):
-                part = waiting[start : start + _JUDGED_AT_ONCE]
-                scored = judge.judge(trait, [exchange for _, exchange in part])
-                if len(scored) != len(part):
-                    raise InvalidInputError(
-                        f"the judge {judge.name!r} gave {len(scored)} judgements for {len(part)} answers: one each is needed, "
-                        "None inside it where there is no score"
-                    )
-                for (key, _), judgement in zip(part, scored, strict=True):
-                    entry = {"judge": judge.name, "judged": trait.name}
-                    self._judgements.put(key, {**entry, "trait": judgement.trait, "coherence": judgement.coherence})
-                self.n_judged += len(part)
-                bar.advance(len(part))
-        return [_judgement(self._judgements.get(key)) for key in keys]
-
-
-def _described(judge: Judge) -> list[Any]:
-    """Its name and, where a local model judges, the fingerprint of its weights."""
-    identity = getattr(getattr(judge, "model", None), "identity", None)
-    return [judge.name, getattr(identity, "fingerprint", None)]
-
-
-def _judgement(entry: dict[str, Any]) -> Judgement:
-    scores = (entry["trait"], entry["coherence"])
-    return Judgement(*(None if score is None else float(score) for score in scores))
+        cached = CachedJudge(judge, self.folder / JUDGEMENTS)
+        try:
+            return cached.judge(trait, exchanges)
+        finally:
+            self.n_judged += cached.n_asked
