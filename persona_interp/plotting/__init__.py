@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from persona_interp.plotting.dose import dose_figure
+from persona_interp.plotting.effectiveness import effectiveness_figure
 from persona_interp.plotting.evaluation import evaluation_figure
 from persona_interp.plotting.html import save_html
 from persona_interp.plotting.layers import layer_figure
 from persona_interp.plotting.prediction import prediction_figure
+from persona_interp.plotting.scan import scan_figure
 from persona_interp.plotting.strip import drift_figure, strip_figure
 
 __all__ = [
     "dose_figure",
     "drift_figure",
+    "effectiveness_figure",
     "evaluation_figure",
     "layer_figure",
     "prediction_figure",
     "save_html",
+    "scan_figure",
     "strip_figure",
 ]

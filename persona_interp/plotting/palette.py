@@ -65,9 +65,9 @@ def colour_and_symbol(number: int) -> tuple[str, str]:
     return COLOURS[number % n], SYMBOLS[(number + number // n) % n]
 
 
-def wrapped_title(title: str) -> str:
-    """`title` in lines that fit above a figure: names of models and folders can be long."""
-    return "<br>".join(line for part in title.split("<br>") for line in textwrap.wrap(part, _TITLE_WIDTH) or [""])
+def wrapped_title(title: str, width: int = _TITLE_WIDTH) -> str:
+    """`title` in lines of at most `width` characters, which fit above a figure: names of models and folders can be long."""
+    return "<br>".join(line for part in title.split("<br>") for line in textwrap.wrap(part, width) or [""])
 
 
 def styled(figure: go.Figure, title: str, *, legend: Legend = "above", **layout: Any) -> go.Figure:
