@@ -5,8 +5,9 @@ from __future__ import annotations
 from persona_interp.plotting.dose import dose_figure
 from persona_interp.plotting.effectiveness import effectiveness_figure
 from persona_interp.plotting.evaluation import evaluation_figure
-from persona_interp.plotting.html import save_html
+from persona_interp.plotting.html import save_html, save_html_folder
 from persona_interp.plotting.layers import layer_figure
+from persona_interp.plotting.png import save_png, save_png_folder
 from persona_interp.plotting.prediction import prediction_figure
 from persona_interp.plotting.scan import scan_figure
 from persona_interp.plotting.strip import drift_figure, strip_figure
@@ -19,6 +20,9 @@ __all__ = [
     "layer_figure",
     "prediction_figure",
     "save_html",
+    "save_html_folder",
+    "save_png",
+    "save_png_folder",
     "scan_figure",
     "strip_figure",
 ]

@@ -1,14 +1,18 @@
-"""Figures as a web page that needs no network."""
+"""Figures as web pages that need no network."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
 
-from persona_interp.storage import write_text
+from persona_interp.errors import InvalidInputError
+from persona_interp.storage import safe_name, write_text
+
+SCRIPT = "plotly.min.js"
+"""File that the pages of a folder share."""
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -41,10 +45,67 @@ def save_html(path: str | Path, figures: go.Figure | Sequence[go.Figure], *, tit
     Raises:
         PersonaInterpError: the file cannot be written; nothing is left behind.
     """
+    return write_text(Path(path), _page(title, [*_paragraphs(note), *_drawn(figures, script=True)]))
+
+
+def save_html_folder(
+    folder: str | Path, pages: Mapping[str, go.Figure | Sequence[go.Figure]], *, title: str, note: str = ""
+) -> Path:
+    """Write a page for each entry, with one file of plotly's script for all of them, and an index; all open offline.
+
+    Pages are a few kilobytes beside the script's 5 MB, and must stay in its folder. Pages of the same names are replaced, others
+    left as they are.
+
+    Example:
+        >>> save_html_folder("figures", {"scan": scan_figure(scan), "doses": evaluation_figure(found)}, title="silly")
+
+    Args:
+        folder: made if it is not there.
+        pages: name of the page, which becomes ``name.html`` -> one figure or several below each other.
+        title: heading of the index; each page has its own name beside it.
+        note: plain text above the list of pages.
+
+    Returns:
+        The index.
+
+    Raises:
+        InvalidInputError: there is no page, or a name that cannot be a file's or is ``index``.
+        PersonaInterpError: a file cannot be written.
+    """
+    from plotly.offline import get_plotlyjs
+
+    folder = Path(folder)
+    if not pages or "index" in pages:
+        raise InvalidInputError(f"cannot write {folder} with pages {list(pages)}: give at least one, none of them called index")
+    for name in pages:
+        safe_name(name, "page")
+    write_text(folder / SCRIPT, get_plotlyjs())
+    for name, figures in pages.items():
+        write_text(folder / f"{name}.html", _page(f"{title}: {name}", [*_drawn(figures, script=SCRIPT), _BACK]))
+    listed = "\n".join(f'<li><a href="{name}.html">{html.escape(name)}</a></li>' for name in pages)
+    return write_text(folder / "index.html", _page(title, [*_paragraphs(note), f"<ul>\n{listed}\n</ul>"]))
+
+
+_BACK = '<p><a href="index.html">All figures</a></p>'
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
+    return _PAGE.format(title=html.escape(title), body="\n".join(parts))
+
+
+def _paragraphs(note: str) -> Iterator[str]:
+    return (f"<p>{html.escape(part)}</p>" for part in note.split("\n\n") if part.strip())
+
+
+def _drawn(figures: go.Figure | Sequence[go.Figure], *, script: bool | str) -> Iterator[str]:
+    """The figures as parts of a page, the first of which brings plotly's script or says where it is."""
     listed = [figures] if isinstance(figures, go.Figure) else list(figures)
-    parts = [f"<p>{html.escape(part)}</p>" for part in note.split("\n\n") if part.strip()]
-    parts += [
-        figure.to_html(full_html=False, include_plotlyjs=number == 0, config={"displaylogo": False}, div_id=f"figure-{number}")
+    return (
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=False if number else script,
+            config={"displaylogo": False},
+            div_id=f"figure-{number}",
+        )
         for number, figure in enumerate(listed)
-    ]
-    return write_text(Path(path), _PAGE.format(title=html.escape(title), body="\n".join(parts)))
+    )
