@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from persona_interp.plotting.palette import BLUE, GREEN, GREY, VERMILION, styled
+from persona_interp.plotting.palette import BLUE, GREEN, GREY, VERMILION, log_axis, styled
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
@@ -35,7 +35,8 @@ def layer_figure(vector: PersonaVector) -> go.Figure:
     _line(figure, 1, vector, "mean residual", statistics.get("resid_norm", unknown), GREY, "square")
     _line(figure, 2, vector, "Cohen's d", statistics.get("cohens_d", unknown), VERMILION, "diamond")
     _line(figure, 3, vector, "cosine", statistics.get("split_half", unknown), GREEN, "triangle-up")
-    figure.update_yaxes(title_text="norm<br>(activation units)", type="log", tickformat="~g", row=1, col=1)
+    sizes = log_axis([*vector.norms, *statistics.get("resid_norm", ())])
+    figure.update_yaxes(title_text="norm<br>(activation units)", **sizes, row=1, col=1)
     figure.update_yaxes(title_text="Cohen's d<br>(standard deviations)", rangemode="tozero", row=2, col=1)
     figure.update_yaxes(title_text="cosine<br>(no unit)", range=[lowest, 1.05], row=3, col=1)
     figure.update_xaxes(dtick=max(1, len(vector.layers) // 16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 import plotly.graph_objects as go
@@ -57,6 +58,13 @@ def _mixed(colour: tuple[int, int, int], strength: float) -> str:
     """`colour` over white."""
     parts = (round(white + (part - white) * strength) for part, white in zip(colour, _MIDDLE, strict=True))
     return "#" + "".join(f"{part:02X}" for part in parts)
+
+
+def log_axis(values: Iterable[float | None]) -> dict[str, Any]:
+    """A logarithmic axis for `values` whose labels do not run into each other."""
+    known = [value for value in values if value is not None and value > 0]
+    wide = len(known) > 0 and max(known) / min(known) > 6
+    return {"type": "log", "tickformat": "~g", "dtick": "D2" if wide else None}
 
 
 def colour_and_symbol(number: int) -> tuple[str, str]:
