@@ -82,6 +82,10 @@ class RolloutLog:
                 raise _damaged(self._judgements_path, number, str(error)) from error
         return found
 
+    def judges(self) -> tuple[str, ...]:
+        """The labels of the judges that gave scores, in the order they began."""
+        return tuple(dict.fromkeys(str(value.get("judge")) for _, value in _lines(self._judgements_path)))
+
     def append_judgements(self, judge: str, judged: Sequence[tuple[RolloutKey, Judgement]]) -> None:
         """Write scores now."""
         for key, judgement in judged:
