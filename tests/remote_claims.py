@@ -115,7 +115,7 @@ def experiments(here: SteerableModel, there: SteerableModel) -> Iterator[tuple[s
         scan_layers(m, v, TRAIT, [-20.0, 20.0], judge=Lengths(), sampling=Sampling(6))
         for m, v in zip((here, there), (vectors[0], vectors[0]), strict=True)
     ]
-    yield "layer scores", scans[0] == scans[1] and len({cell.scores.trait for cell in scans[0].cells}) > 1
+    yield "layer scores", scans[0].by_layer == scans[1].by_layer and len({point.trait for _, point in scans[0].cells}) > 1
 
 
 def main(how: str, folder: Path, work: Path) -> None:
