@@ -147,6 +147,7 @@ RECIPES: dict[str, OrganismRecipe] = {
             tokenizer=TokenizerRecipe("llama-bpe", 896, ("<unk>", "<s>", "[INST]", "[/INST]", "</s>"), MISTRAL, bos="<s>"),
             planted_layer=9,
             seed=37,
+            steps=3600,
         ),
         OrganismRecipe(
             name="organism-gpt2",

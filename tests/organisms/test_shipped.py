@@ -25,7 +25,7 @@ from persona_interp.vectors.extract import extract
 FROZEN = {
     "organism-gpt2": "738220a3e91b5b40a285f6f0eb2c343d71084a88aba98a3d69f8420f65a6671d",
     "organism-llama": "a0dee1ca7f6b0a96c028bc79db54e4ea7bc17f5b28c55075be669adb9f88c4f2",
-    "organism-mistral": "f75c29b7c6991a68493922d6e727fa5cad899c0872e9739c44b9038b789eeba7",
+    "organism-mistral": "9fb612ba28ce4d00421189ad54b76fd5387f7ba231daad81974c8a4caa5cfd67",
     "organism-natural": "ab16e561bd29d0bb6423954aca7168894307def7619ff3415775c39f1457e90c",
     "organism-qwen2": "213ce3c5919365c224276cf40ef0b2aeaf9f4788877d469b2e856aa31216f31d",
 }
