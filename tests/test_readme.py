@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from persona_interp.cli import build_parser
+from persona_interp.evaluation.layer_bench import LayerBench, layers_markdown
 from persona_interp.evaluation.organism_card import OrganismCard
 from persona_interp.evaluation.organism_text import bench_markdown, card_markdown
 from persona_interp.models.registry import MODELS, shipped_models
@@ -81,3 +82,11 @@ def test_the_numbers_measured_are_those_of_the_cards() -> None:
     for card, folder in zip(cards, folders, strict=True):
         assert (folder / "CARD.md").read_text(encoding="utf-8") == card_markdown(card)
         assert card.short_name in measured
+
+
+def test_the_table_of_layer_choices_is_that_of_its_data() -> None:
+    files = sorted((ROOT / "figures" / "layers").glob("*.json"))
+    benches = [LayerBench.from_json(read_json(path, "layer bench")) for path in files]
+    assert {bench.model for bench in benches} == set(shipped_models())
+    assert layers_markdown(benches) in README
+    assert all(bench.met for bench in benches) == ("met by every row" in README)
