@@ -9,6 +9,7 @@ from persona_interp.plotting.html import save_html, save_html_folder
 from persona_interp.plotting.layers import layer_figure
 from persona_interp.plotting.png import save_png, save_png_folder
 from persona_interp.plotting.prediction import prediction_figure
+from persona_interp.plotting.projections import projection_figure
 from persona_interp.plotting.residuals import residual_figure
 from persona_interp.plotting.scan import scan_figure
 from persona_interp.plotting.strip import drift_figure, strip_figure
@@ -20,6 +21,7 @@ __all__ = [
     "evaluation_figure",
     "layer_figure",
     "prediction_figure",
+    "projection_figure",
     "residual_figure",
     "save_html",
     "save_html_folder",
