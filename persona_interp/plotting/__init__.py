@@ -6,6 +6,7 @@ from persona_interp.plotting.dose import dose_figure
 from persona_interp.plotting.effectiveness import effectiveness_figure
 from persona_interp.plotting.evaluation import evaluation_figure
 from persona_interp.plotting.html import save_html, save_html_folder
+from persona_interp.plotting.layer_strips import layer_strips_figure
 from persona_interp.plotting.layers import layer_figure
 from persona_interp.plotting.png import save_png, save_png_folder
 from persona_interp.plotting.prediction import prediction_figure
@@ -20,6 +21,7 @@ __all__ = [
     "effectiveness_figure",
     "evaluation_figure",
     "layer_figure",
+    "layer_strips_figure",
     "prediction_figure",
     "projection_figure",
     "residual_figure",

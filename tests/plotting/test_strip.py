@@ -40,8 +40,8 @@ def test_every_token_is_drawn_once_with_its_value_and_escaped() -> None:
     assert list(bars.marker.color) == [0.0, 1.0, 2.0, 3.0, 0.0, 1.0]
     assert bars.text[0] == "&lt;b&gt;"
     assert bars.text[2] == "⏎"
-    assert bars.customdata[0][0] == "&#x27;&lt;b&gt;&#x27;"
-    assert [row[2] for row in bars.customdata] == ["prompt 1"] * 3 + ["answer 1", "prompt 2", "answer 2"]
+    assert bars.customdata[0] == "&#x27;&lt;b&gt;&#x27;<br>layer 3: 0<br>prompt 1"
+    assert [text.rpartition("<br>")[2] for text in bars.customdata] == ["prompt 1"] * 3 + ["answer 1", "prompt 2", "answer 2"]
     places = list(zip(bars.y, bars.base, strict=True))
     assert len(set(places)) == len(places)  # no token hides another
     assert list(figure.layout.yaxis.ticktext) == ["prompt 1", "answer 1", "prompt 2", "answer 2"]
@@ -53,7 +53,7 @@ def test_long_lines_break_and_huge_tokens_are_cut_in_the_figure_alone() -> None:
     (bars,) = strip_figure(projections, projections.chats[0], 1).data
     assert max(base + width for base, width in zip(bars.base, bars.x, strict=True)) <= 97
     assert max(bars.y) >= 3
-    assert long in bars.customdata[-1][0]
+    assert long in bars.customdata[-1]
 
 
 def test_colours_are_the_same_in_every_strip_and_one_odd_token_does_not_bleach_them() -> None:
