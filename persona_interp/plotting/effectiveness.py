@@ -18,7 +18,7 @@ UNITS: dict[str, str] = {
     "likelihood": "log likelihood gained<br>(nats a token)",
     "gradient": "slope at 0<br>(nats a token and<br>perturbation ratio)",
     "lens": "contrast<br>(nats)",
-    "geometry": "held-out AUROC<br>(0 to 1)",
+    "geometry": "AUROC (0 to 1), and<br>norm ratio / 100",
 }
 """What each method's axis counts in."""
 _HEADING_WIDTH = 130
@@ -28,8 +28,8 @@ _HEADING_WIDTH = 130
 def effectiveness_figure(found: LayerEffectiveness | Sequence[LayerEffectiveness]) -> go.Figure:
     """The score of every layer with its 95 % interval, a panel a method, each in its own unit; a star marks the best layer.
 
-    Layers without a score leave a gap. The dose a score was reached at, what it cost in coherence, and the usable coefficients
-    are on hover.
+    Every axis includes 0, so that small differences look small. Layers without a score leave a gap. The dose a score was reached
+    at, what it cost in coherence, and the usable coefficients are on hover.
 
     Raises:
         InvalidInputError: nothing was given, or results of several models or traits, whose layers cannot be compared.
@@ -50,7 +50,7 @@ def effectiveness_figure(found: LayerEffectiveness | Sequence[LayerEffectiveness
     figure.update_annotations(font_size=13)
     for row, each in enumerate(listed, start=1):
         _panel(figure, row, each)
-        figure.update_yaxes(title_text=UNITS[each.method], title_font={"size": 12}, row=row, col=1)
+        figure.update_yaxes(title_text=UNITS[each.method], title_font={"size": 12}, rangemode="tozero", row=row, col=1)
     layers = sorted({layer for each in listed for layer in each.layers})
     figure.update_xaxes(dtick=max(1, len(layers) // 16), range=[layers[0] - 0.6, layers[-1] + 0.6], zeroline=False)
     figure.update_xaxes(title_text="layer (0-based block, its output)", row=len(listed), col=1)

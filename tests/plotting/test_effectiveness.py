@@ -43,6 +43,7 @@ def test_several_methods_have_a_panel_each_with_the_unit_of_each() -> None:
     figure = effectiveness_figure([SWEEP, GEOMETRY])
     titles = [axis.title.text for axis in figure.select_yaxes()]
     assert titles == [UNITS["sweep"], UNITS["geometry"]]
+    assert {axis.rangemode for axis in figure.select_yaxes()} == {"tozero"}  # small differences look small
     shown = [annotation.text.replace("<br>", " ") for annotation in figure.layout.annotations]
     assert shown == [f"{METHODS['sweep']} (best: layer 4)", f"{METHODS['geometry']} (best: layer 1)"]
     curves = [trace for trace in figure.data if trace.name in METHODS]

@@ -11,6 +11,8 @@ import pytest
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.plotting.html import SCRIPT, save_html, save_html_folder
+from persona_interp.plotting.projections import projection_figure
+from persona_interp.vectors.pair_projections import PairProjections
 
 
 def figure(title: str) -> go.Figure:
@@ -69,3 +71,15 @@ def test_both_kinds_of_page_draw_in_a_browser_without_a_network(tmp_path: Path, 
     folder = save_html_folder(tmp_path / "figures", {"a": figure("drawn from a folder")}, title="t").parent
     for path, title in ((single, "drawn alone"), (folder / "a.html", "drawn from a folder")):
         assert re.search(rf'<text class="gtitle"[^>]*>(?:<tspan[^>]*>)?{title}', opened(path)), path
+
+
+def test_the_slider_of_the_histograms_moves_to_another_layer_in_a_browser(tmp_path: Path, opened: Callable[[Path], str]) -> None:
+    found = PairProjections("silly", "tiny", "response_avg", (0, 7), ((1.0,), (2.0, 3.0)), ((0.0,), (-1.0, 0.0)), True)
+    path = save_html(tmp_path / "page.html", projection_figure(found, layer=0), title="t")
+    move = """<script>const shown = document.getElementById("figure-0");
+    Plotly.update(shown, ...shown.layout.sliders[0].steps[1].args)</script></body>"""
+    path.write_text(path.read_text(encoding="utf-8").replace("</body>", move), encoding="utf-8")
+    text = opened(path)
+    assert re.search(r'<text class="gtitle"[^>]*>.*?layer 7', text)
+    legend = re.findall(r'class="legendtext"[^>]*>([^<]*)', text)
+    assert sorted(legend) == ["2 negative answers", "2 positive answers"]
