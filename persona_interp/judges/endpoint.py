@@ -99,7 +99,7 @@ class EndpointJudge:
         stop = threading.Event()
         held: list[tuple[int, Judgement]] = []
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge")
-        places: dict[Future[tuple[Score, ...]], int] = {}
+        places: dict[Future[tuple[Score, ...] | None], int] = {}
         failure: BaseException | None = None
         n_unusable = 0
         try:
@@ -111,6 +111,8 @@ class EndpointJudge:
                 error = future.exception()
                 if error is None:
                     scores = future.result()
+                    if scores is None:
+                        continue
                     unusable = [score for score in scores if score.value is None and not score.refused]
                     n_unusable += len(unusable)
                     self._has_scored = self._has_scored or any(score.value is not None for score in scores)
@@ -137,11 +139,18 @@ class EndpointJudge:
         where = {"judge": "endpoint", "url": self.endpoint.url, "model": self.endpoint.model}
         return {**where, **rubric_settings(trait, self.coherence_rubric, self.min_mass)}
 
-    def _scores(self, trait: Trait, exchange: tuple[str, str], stop: threading.Event) -> tuple[Score, ...]:
+    def _scores(self, trait: Trait, exchange: tuple[str, str], stop: threading.Event) -> tuple[Score, ...] | None:
+        """The scores of one answer; None if another one has failed before anything was asked."""
+        if stop.is_set():
+            return None
         rubrics = [trait.rubric_for(*exchange)]
         if self.coherence_rubric is not None:
             rubrics.append(fill_rubric(self.coherence_rubric, *exchange))
-        return tuple(score_reply(self.endpoint.ask(rubric, stop), self.min_mass) for rubric in rubrics)
+        try:
+            return tuple(score_reply(self.endpoint.ask(rubric, stop), self.min_mass) for rubric in rubrics)
+        except PersonaInterpError:
+            stop.set()
+            raise
 
     def _no_judge(self, n_replies: int, text: str) -> PersonaInterpError:
         return PersonaInterpError(
