@@ -22,6 +22,7 @@ from persona_interp.cli import (
     screen,
     train_organism,
     traits,
+    validate_judges,
     validate_layers,
     validate_organisms,
 )
@@ -40,6 +41,7 @@ COMMANDS = (
     finetuning_shift,
     traits,
     train_organism,
+    validate_judges,
     validate_layers,
     validate_organisms,
 )

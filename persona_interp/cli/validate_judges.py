@@ -1,0 +1,119 @@
+"""``persona-interp validate-judges``: are judges right where the truth is known?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona_interp.cli import arguments
+from persona_interp.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from persona_interp.evaluation.judge_validation import JudgeValidation
+    from persona_interp.evaluation.statistics import Estimate
+
+TRAITS = ("silly", "honest")
+
+
+def register(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "validate-judges",
+        help="compare judges with the exact scores of the bundled organisms",
+        description="Score answers of model organisms, prompted and steered, with the contrast judge and the perplexity "
+        "coherence, and compare with the exact scores, beside controls.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--model", dest="models", nargs="+", default=[], metavar="M", help="model organisms (default: every one that ships)"
+    )
+    parser.add_argument("--traits", nargs="+", default=list(TRAITS), metavar="T", help="default: silly honest")
+    parser.add_argument(
+        "--samples", type=arguments.count, default=2, metavar="K", help="answers to each question (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="same seed, same numbers (default: 0)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("judges.json"),
+        metavar="FILE",
+        help="a .json file; tables go beside it as .md, answers and scores into a .run folder, from which a second run goes on "
+        "(default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check names, measure, show and write."""
+    from persona_interp.evaluation.judge_validation import judges_markdown, report_json
+    from persona_interp.evaluation.validate_judges import validate_judges
+    from persona_interp.models.registry import find_model, shipped_models
+    from persona_interp.organisms.grammar.questions import check_trait
+    from persona_interp.storage import ensure_writable, write_json, write_text
+
+    if args.output.suffix.lower() != ".json":
+        raise InvalidInputError(f"cannot write the result as {args.output}: name a .json file")
+    traits = [check_trait(trait) for trait in dict.fromkeys(args.traits)]
+    names = list(dict.fromkeys(args.models)) or sorted(shipped_models())
+    for name in names:
+        find_model(name)
+    ensure_writable(args.output)
+    found: list[JudgeValidation] = []
+    for name in names:
+        model = arguments.loaded(name)
+        for trait in traits:
+            folder = args.output.with_suffix(".run")
+            found.append(validate_judges(model, trait, samples=args.samples, seed=args.seed, folder=folder))
+            show(found[-1])
+    note()
+    print(f"written: {write_json(args.output, report_json(found))}")
+    print(f"written: {write_text(args.output.with_suffix('.md'), judges_markdown(found))}")
+
+
+def show(found: JudgeValidation) -> None:
+    """The table of one model and trait, and what the guard caught."""
+    from persona_interp.cli.tables import console, table
+    from persona_interp.evaluation.judge_validation import NOT_MEASURED, TARGETS
+
+    headings = ("scores", "judge", "AUROC", "Pearson", "Spearman", "within", "error", "calibration")
+    rows = []
+    for judged, each in zip(found.judges, found.agreements, strict=True):
+        statistics = [_cell(value, 2) for value in (each.auroc, each.pearson, each.spearman, each.within)]
+        points = [_cell(value, 0) for value in (each.mean_error, each.calibration_error)]
+        rows.append([judged.target, f"({judged.judge})" if judged.control else judged.judge, *statistics, *points])
+    rows += [[" and ".join(TARGETS), judge, "not measured here", *[""] * 5] for judge in NOT_MEASURED]
+    title = f"{found.model.name}, {found.trait}: {len(found.conditions)} answers"
+    screen = console()
+    screen.print(table(title, [(heading, "left" if place < 3 else "right") for place, heading in enumerate(headings)], rows))
+    guard = found.guard
+    screen.print(
+        f"garbage guard: {guard.garbage_caught} of {guard.garbage} garbage texts and {guard.good_caught} of {guard.good} good "
+        "answers caught\n",
+        highlight=False,
+    )
+
+
+def note() -> None:
+    """What the columns are."""
+    from persona_interp.cli.tables import console
+    from persona_interp.evaluation.agreement import SPLIT
+    from persona_interp.evaluation.judge_validation import NOT_MEASURED
+
+    reasons = "; ".join(f"{judge}: {reason}" for judge, reason in NOT_MEASURED.items())
+    console().print(
+        f"AUROC: exact trait of at least {SPLIT['trait']:g}, exact coherence of at least {SPLIT['coherence']:g}. within: Pearson "
+        "with the mean of each condition taken away. error: mean |score - exact|, in points; calibration: the same after pooling "
+        "by score. In brackets controls: number of words, and the judge's scores dealt out at random. Intervals (95 %) are over "
+        f"questions. Not measured here: {reasons}.",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _cell(estimate: Estimate, digits: int) -> str:
+    if estimate.value is None:
+        return "–"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.{digits}f}"
+    return f"{estimate.value:.{digits}f}\n{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"
