@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from persona_interp.cli import build_parser
+from persona_interp.evaluation.judge_validation import judges_markdown, report_from_json
 from persona_interp.evaluation.layer_bench import LayerBench, layers_markdown
 from persona_interp.evaluation.organism_card import OrganismCard
 from persona_interp.evaluation.organism_text import bench_markdown, card_markdown
@@ -90,3 +91,9 @@ def test_the_table_of_layer_choices_is_that_of_its_data() -> None:
     assert {bench.model for bench in benches} == set(shipped_models())
     assert layers_markdown(benches) in README
     assert all(bench.met for bench in benches) == ("met by every row" in README)
+
+
+def test_the_tables_of_judges_are_those_of_their_data() -> None:
+    found = report_from_json(read_json(ROOT / "figures" / "judges.json", "judge validations"))
+    assert {each.model.name for each in found} == set(shipped_models())
+    assert judges_markdown(found) in README

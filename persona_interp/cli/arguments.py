@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from persona_interp.models.steerable import SteerableModel
 
 Layers = Literal["auto"] | tuple[int, ...]
+LayersOrAll = Literal["all"] | Layers
 
 VECTOR_SUFFIXES = (".json", ".safetensors", ".pt")
 LARGEST_SEED = 2**63 - 1
@@ -62,6 +63,11 @@ def layers(text: str) -> Layers:
         return tuple(dict.fromkeys(whole(part.strip()) for part in text.split(",")))
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither 'auto' nor 0-based layer numbers such as 12 or 10,11,12") from None
+
+
+def layers_or_all(text: str) -> LayersOrAll:
+    """As `layers`, or ``all``: every layer the vector has."""
+    return "all" if text == "all" else layers(text)
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, option: str = "--model") -> None:

@@ -69,6 +69,12 @@ def register(commands: Any) -> None:
         default="likelihood",
         help="record how well each layer steers, for --layer auto; generates 32 more answers (default: %(default)s)",
     )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.html",
+        help="a page: layer scores, where the answers lie along the vector, norms and massive dimensions",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run; an error if there is none")
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
@@ -114,7 +120,25 @@ def run(args: argparse.Namespace) -> None:
         vector = scored(vector, model, trait, folder, args)
         vector.save(path)
     console().print(layer_table(vector))
+    if args.report is not None:
+        write_report(args.report, vector, folder)
     say(f"written: {path} (rollouts and residuals: {folder})")
+
+
+def write_report(page: Path, vector: PersonaVector, folder: Path) -> None:
+    """The figures of a vector, as one page."""
+    from persona_interp.plotting import layer_figure, projection_figure, residual_figure, save_html
+    from persona_interp.progress import say
+    from persona_interp.vectors.layer_choice import choose_layer
+    from persona_interp.vectors.pair_projections import pair_projections
+
+    choice = choose_layer(vector)
+    projections = pair_projections(folder, vector)
+    figures = [layer_figure(vector), projection_figure(projections, layer=choice.layer), residual_figure(vector)]
+    held_out = "on directions made without their question" if projections.held_out else "on the vector they were made into"
+    note = f"--layer auto: layer {choice.layer}: {choice.reason}.\n\nAnswers in the histograms are projected {held_out}."
+    save_html(page, figures, title=f"{vector.trait} in {vector.model.name}", note=note)
+    say(f"written: {page}")
 
 
 def scored(vector: PersonaVector, model: SteerableModel, trait: Trait, folder: Path, args: argparse.Namespace) -> PersonaVector:
@@ -156,6 +180,10 @@ def check_before_loading(args: argparse.Namespace, path: Path, folder: Path) -> 
             f"nothing to resume: there are no rollouts in {folder}. Leave --resume out, or give the --output of that run"
         )
     ensure_writable(path, space=args.samples * ROLLOUT_BYTES)
+    if args.report is not None:
+        if args.report.suffix.lower() != ".html":
+            raise InvalidInputError(f"cannot write figures as {args.report}: name an .html file")
+        ensure_writable(args.report)
 
 
 def check_trait(name_or_path: str) -> None:

@@ -18,7 +18,8 @@ FORMAT_VERSION = 1
 _NOTE = """Projection of the residual stream onto the unit direction of each vector, at the output of the block named. Nothing is
 subtracted, so compare values with each other rather than with zero.
 
-Strips: colours are the same in all of them, centred on the median over all tokens. Hover shows a token and its value. The
+Strips: one for each layer that was read. Colours are centred on the median over all tokens, the same for all conversations; with
+several layers each has a scale of its own, since projections grow from layer to layer. Hover shows a token and its value. The
 end-of-turn token of the last answer is not read; markers of the chat template are shown as they are."""
 
 
@@ -34,7 +35,13 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--vectors", type=Path, nargs="+", required=True, metavar="FILE", help="vectors of this model")
     parser.add_argument("--input", type=Path, required=True, metavar="FILE.jsonl", help="conversations, one a line")
-    parser.add_argument("--layer", type=arguments.layers, default="auto", metavar="auto|N[,N]", help="0-based (default: auto)")
+    parser.add_argument(
+        "--layer",
+        type=arguments.layers_or_all,
+        default="auto",
+        metavar="auto|all|N[,N]",
+        help="0-based; several are drawn under each other (default: auto)",
+    )
     parser.add_argument(
         "--unit",
         choices=("activation", "vector_length"),
@@ -147,13 +154,16 @@ def write(seen: Sequence[Projections], json_path: Path | None, html_path: Path |
         write_json(json_path, {"format_version": FORMAT_VERSION, "projections": [each.to_json() for each in seen]})
         say(f"written: {json_path}")
     if html_path is not None:
-        from persona_interp.plotting import drift_figure, save_html, strip_figure
+        from persona_interp.plotting import drift_figure, layer_strips_figure, save_html, strip_figure
 
         figures = []
         for projections in seen:
-            for layer in projections.layers:
-                figures.append(drift_figure(projections, layer))
-                figures += [strip_figure(projections, chat, layer) for chat in projections.chats[:n_strips]]
+            drawn = projections.chats[:n_strips]
+            figures += [drift_figure(projections, layer) for layer in projections.layers]
+            if len(projections.layers) > 1:
+                figures += [layer_strips_figure(projections, chat) for chat in drawn]
+            else:
+                figures += [strip_figure(projections, chat, projections.layers[0]) for chat in drawn]
         left_out = len(seen[0].chats) - n_strips
         more = f"\n\nOf {len(seen[0].chats)} conversations the first {n_strips} are drawn token by token." if left_out > 0 else ""
         names = ", ".join(projections.trait for projections in seen)

@@ -11,7 +11,6 @@ from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from persona_interp.evaluation.judge_validation import JudgeValidation
-    from persona_interp.evaluation.statistics import Estimate
 
 TRAITS = ("silly", "honest")
 
@@ -72,20 +71,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def show(found: JudgeValidation) -> None:
-    """The table of one model and trait, and what the guard caught."""
+    """The tables of one model and trait, and what the guard caught."""
     from persona_interp.cli.tables import console, table
-    from persona_interp.evaluation.judge_validation import NOT_MEASURED, TARGETS
+    from persona_interp.evaluation.judge_validation import HEADINGS, TARGETS, judge_rows
 
-    headings = ("scores", "judge", "AUROC", "Pearson", "Spearman", "within", "error", "calibration")
-    rows = []
-    for judged, each in zip(found.judges, found.agreements, strict=True):
-        statistics = [_cell(value, 2) for value in (each.auroc, each.pearson, each.spearman, each.within)]
-        points = [_cell(value, 0) for value in (each.mean_error, each.calibration_error)]
-        rows.append([judged.target, f"({judged.judge})" if judged.control else judged.judge, *statistics, *points])
-    rows += [[" and ".join(TARGETS), judge, "not measured here", *[""] * 5] for judge in NOT_MEASURED]
-    title = f"{found.model.name}, {found.trait}: {len(found.conditions)} answers"
     screen = console()
-    screen.print(table(title, [(heading, "left" if place < 3 else "right") for place, heading in enumerate(headings)], rows))
+    for target in TARGETS:
+        headings = [("judge", "left"), *((heading, "right") for heading in HEADINGS)]
+        rows = [[cell.replace(" [", "\n[").strip("*") for cell in row] for row in judge_rows(found, target)]
+        screen.print(table(f"{found.model.name}, {found.trait}: {target} of {len(found.conditions)} answers", headings, rows))
     guard = found.guard
     screen.print(
         f"garbage guard: {guard.garbage_caught} of {guard.garbage} garbage texts and {guard.good_caught} of {guard.good} good "
@@ -102,18 +96,10 @@ def note() -> None:
 
     reasons = "; ".join(f"{judge}: {reason}" for judge, reason in NOT_MEASURED.items())
     console().print(
-        f"AUROC: exact trait of at least {SPLIT['trait']:g}, exact coherence of at least {SPLIT['coherence']:g}. within: Pearson "
-        "with the mean of each condition taken away. error: mean |score - exact|, in points; calibration: the same after pooling "
-        "by score. In brackets controls: number of words, and the judge's scores dealt out at random. Intervals (95 %) are over "
-        f"questions. Not measured here: {reasons}.",
+        f"AUROC: exact trait of at least {SPLIT['trait']:g}, exact coherence of at least {SPLIT['coherence']:g}. within: "
+        "Pearson with the mean of each condition taken away. calibration: mean |score - exact| after pooling by score, in "
+        "points. Controls: the number of words (length), and the judge's scores dealt out at random (shuffled). Intervals (95 %) "
+        f"are over questions. Not measured here: {reasons}.",
         highlight=False,
         markup=False,
     )
-
-
-def _cell(estimate: Estimate, digits: int) -> str:
-    if estimate.value is None:
-        return "–"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.{digits}f}"
-    return f"{estimate.value:.{digits}f}\n{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"

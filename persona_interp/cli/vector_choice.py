@@ -25,7 +25,7 @@ class Read:
     reason: str | None
 
 
-def choose(files: Sequence[Path], layers: arguments.Layers) -> list[Read]:
+def choose(files: Sequence[Path], layers: arguments.LayersOrAll) -> list[Read]:
     """Load the vectors and settle the layers of each.
 
     Raises:
@@ -42,7 +42,8 @@ def choose(files: Sequence[Path], layers: arguments.Layers) -> list[Read]:
             choice = choose_layer(vector)
             found.append(Read(file, vector, (choice.layer,), choice.reason))
         else:
-            found.append(Read(file, vector, vector.select(layers).layers, None))
+            chosen = vector if layers == "all" else vector.select(layers)
+            found.append(Read(file, vector, chosen.layers, None))
     return found
 
 

@@ -20,7 +20,7 @@ def garbage_texts(
     rng = random.Random(seed)
     usable = [(question, answer) for question, answer in exchanges if len(answer.split()) >= 4]
     special = set(tokenizer.all_special_ids)
-    ids = [index for index in tokenizer.get_vocab().values() if index not in special]
+    ids = [index for index in sorted(tokenizer.get_vocab().values()) if index not in special]
     makers: Mapping[str, Callable[[str], str]] = {
         "empty": lambda _text: rng.choice(_BLANK),
         "word": lambda text: " ".join([rng.choice(text.split())] * rng.randint(10, 60)),

@@ -197,29 +197,44 @@ def report_from_json(data: Mapping[str, Any], *, source: str = "judge validation
     return tuple(JudgeValidation.from_json(each, source=source) for each in validations)
 
 
+HEADINGS = ("AUROC", "Pearson", "Spearman", "within", "calibration")
+
+
+def judge_rows(validation: JudgeValidation, target: str) -> list[tuple[str, ...]]:
+    """A row for every judge of `target` and for its controls: name, then `HEADINGS` with intervals."""
+    return [
+        (
+            f"*{judged.judge}*" if judged.control else judged.judge,
+            *map(str, (found.auroc, found.pearson, found.spearman, found.within)),
+            _points(found.calibration_error),
+        )
+        for judged, found in zip(validation.judges, validation.agreements, strict=True)
+        if judged.target == target
+    ]
+
+
 def judges_markdown(validations: Sequence[JudgeValidation]) -> str:
-    """Two tables: how judges and controls agree with the truth, and what the guard caught."""
-    headings = ("model", "trait", "scores", "judge", "AUROC", "Pearson", "Spearman", "within", "error", "calibration")
-    lines = [_row(headings), "|---" * len(headings) + "|"]
-    for each in validations:
-        for judged, found in zip(each.judges, each.agreements, strict=True):
-            points = [_points(found.mean_error), _points(found.calibration_error)]
-            statistics = map(str, (found.auroc, found.pearson, found.spearman, found.within))
-            name = f"*{judged.judge}*" if judged.control else judged.judge
-            lines.append(_row((_short(each), each.trait, judged.target, name, *statistics, *points)))
-    for judge in NOT_MEASURED:
-        lines.append(_row(("all", "all", "both", judge, *["not measured here"] + [""] * 5)))
-    counted = ("model", "trait", "garbage caught", "good answers caught")
-    lines += ["", _row(counted), "|---" * len(counted) + "|"]
-    for each in validations:
-        guard = each.guard
-        caught = (f"{guard.garbage_caught} of {guard.garbage}", f"{guard.good_caught} of {guard.good}")
-        lines.append(_row((_short(each), each.trait, *caught)))
-    return "\n".join(lines) + "\n"
+    """A table for each kind of score: how judges agree with the truth, the AUROC of controls, and what the guard caught."""
+    lines: list[str] = []
+    for target in TARGETS:
+        ends = CONTROLS if target == "trait" else (*CONTROLS, "garbage caught", "good answers caught")
+        headings = ("model", "trait", f"judge of {target}", *HEADINGS, *ends)
+        lines += [_row(headings), "|---" * len(headings) + "|"]
+        for each in validations:
+            (judge, *values), *_ = judge_rows(each, target)
+            controls = [_two(each.of(control, target).auroc) for control in CONTROLS]
+            guard = each.guard
+            caught = (f"{guard.garbage_caught} of {guard.garbage}", f"{guard.good_caught} of {guard.good}")
+            cells = (each.model.name.removeprefix("organism-"), each.trait, judge, *values, *controls)
+            lines.append(_row((*cells, *caught) if target == "coherence" else cells))
+        for judge in NOT_MEASURED:
+            lines.append(_row(("all", "all", judge, "not measured here", *[""] * (len(headings) - 4))))
+        lines.append("")
+    return "\n".join(lines)
 
 
-def _short(validation: JudgeValidation) -> str:
-    return validation.model.name.removeprefix("organism-")
+def _two(estimate: Estimate) -> str:
+    return "–" if estimate.value is None else f"{estimate.value:.2f}"
 
 
 def _points(estimate: Estimate) -> str:

@@ -16,7 +16,7 @@ from persona_interp.judges.determinants import determinants
 from persona_interp.judges.one_each import one_each
 from persona_interp.judges.reference import SEED, Reference, reference_of
 from persona_interp.judges.surprise import surprises
-from persona_interp.judges.words import can_be_reordered, reordered, repetition
+from persona_interp.judges.words import can_be_reordered, has_few_words, reordered, repetition
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
@@ -39,7 +39,8 @@ class GarbageGuard:
       repeated runs of words on in any case.
     - ``no order``: unlikelier than the model's own answers usually are, *and* hardly likelier (a quarter of what is usual) than
       its own words in random order. Prose in a strange character is unlikely, but loses by being shuffled; shuffled words and
-      random tokens have nothing to lose. Texts too short to be shuffled are caught where they are as unlikely as shuffled words.
+      random tokens have nothing to lose. Of fewer than four words the order says little: such texts are caught wherever they are
+      as unlikely as shuffled words.
 
     Args:
         model: the model that answered, unsteered.
@@ -68,15 +69,14 @@ class GarbageGuard:
     def _without_order(self, reference: Reference, exchanges: Sequence[tuple[str, str]], places: Sequence[int]) -> list[int]:
         own = dict(zip(places, surprises(self.model, [exchanges[place] for place in places]), strict=True))
         unusual = {place: value for place, value in own.items() if value is not None and value > reference.usual}
-        short = [place for place in unusual if not can_be_reordered(exchanges[place][1])]
-        long = [place for place in unusual if place not in short]
+        caught = [p for p, value in unusual.items() if value >= reference.nonsense and has_few_words(exchanges[p][1])]
+        long = [place for place in unusual if place not in caught and can_be_reordered(exchanges[place][1])]
         rows: list[tuple[str, str]] = []
         for place in long:
             question, answer = exchanges[place]
             rng = random.Random(f"{SEED}/{answer}")  # by content: a verdict does not depend on the other answers
             rows += [(question, reordered(answer, 1.0, rng)) for _ in range(_ORDERS)]
         shuffled = surprises(self.model, rows)
-        caught = [place for place in short if unusual[place] >= reference.nonsense]
         for number, place in enumerate(long):
             values = [value for value in shuffled[number * _ORDERS : (number + 1) * _ORDERS] if value is not None]
             if values and fmean(values) - unusual[place] < _GAIN * reference.gain:

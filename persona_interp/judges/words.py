@@ -22,6 +22,11 @@ def can_be_reordered(text: str) -> bool:
     return len(words_of(text)) >= _FEWEST_WORDS
 
 
+def has_few_words(text: str) -> bool:
+    """Whether white space parts it into so few words that their order says little."""
+    return len(text.split()) < _FEWEST_WORDS
+
+
 def repetition(text: str) -> float:
     """Share of the runs of three words, 0 to 1, that stood in the text before; 0 for a text of less than two runs."""
     words = [word.casefold() for word in words_of(text)]

@@ -227,3 +227,16 @@ def test_layer_scores_can_be_left_out(extract: Callable) -> None:
     assert extract("--output", "v.json", "--layer-scores", "none").code == 0
     assert "effectiveness" not in PersonaVector.load("v.json").statistics
     assert not Path("v.run/contrast_pairs.json").exists()
+
+
+def test_a_report_holds_the_figures_of_the_vector(extract: Callable) -> None:
+    ran = extract("--report", "pages/loud.html")
+    assert ran.code == 0, ran.err
+    page = Path("pages/loud.html").read_text()
+    assert page.count('class="plotly-graph-div"') == 3
+    assert "Length of the residual stream" in page
+    assert "10 positive answers" in page
+    refused = extract("--report", "loud.pdf", "--output", "other.json")
+    assert refused.code == 2
+    assert "loud.pdf: name an .html file" in refused.err
+    assert not Path("other.json").exists()

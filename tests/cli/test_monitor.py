@@ -53,7 +53,7 @@ def test_table_json_and_page(monitor: Callable, vector_file: Path) -> None:
     assert [len(chat.turns) for chat in seen.chats] == [2, 1, 1]
     assert f"{seen.chats[0].drift(0)[1]:+.2f}" in ran.out
     page = Path("out/monitor.html").read_text()
-    assert page.count('class="plotly-graph-div"') == 2 * (1 + 3)
+    assert page.count('class="plotly-graph-div"') == 2 + 3, "the drift at each layer, and strips of all layers together"
     assert "<talk>" not in page
 
 
@@ -67,6 +67,12 @@ def test_several_vectors_are_read_together_and_one_file_may_be_asked_for(
     assert not Path("seen.html").exists()
     assert monitor("--layer", 2, "--output", "seen.html", "--strips", 1).code == 0
     assert "Of 3 conversations the first 1 are drawn" in Path("seen.html").read_text()
+
+
+def test_every_layer_of_the_vector_can_be_read(monitor: Callable, vector_file: Path) -> None:
+    assert monitor("--layer", "all", "--output", "seen.json").code == 0
+    (seen,) = (Projections.from_json(each) for each in json.loads(Path("seen.json").read_text())["projections"])
+    assert seen.layers == PersonaVector.load(vector_file).layers
 
 
 def test_auto_says_how_the_layer_was_chosen(monitor: Callable) -> None:
