@@ -136,7 +136,7 @@ def write_report(page: Path, vector: PersonaVector, folder: Path) -> None:
     projections = pair_projections(folder, vector)
     figures = [layer_figure(vector), projection_figure(projections, layer=choice.layer), residual_figure(vector)]
     held_out = "on directions made without their question" if projections.held_out else "on the vector they were made into"
-    note = f"--layer auto: layer {choice.layer}: {choice.reason}.\n\nAnswers in the histograms are projected {held_out}."
+    note = f"--layer auto: {choice.reason}.\n\nAnswers in the histograms are projected {held_out}."
     save_html(page, figures, title=f"{vector.trait} in {vector.model.name}", note=note)
     say(f"written: {page}")
 

@@ -159,11 +159,11 @@ def write(seen: Sequence[Projections], json_path: Path | None, html_path: Path |
         figures = []
         for projections in seen:
             drawn = projections.chats[:n_strips]
-            figures += [drift_figure(projections, layer) for layer in projections.layers]
-            if len(projections.layers) > 1:
-                figures += [layer_strips_figure(projections, chat) for chat in drawn]
+            drifts = [drift_figure(projections, layer) for layer in projections.layers]
+            if len(drifts) > 1:
+                figures += [layer_strips_figure(projections, chat) for chat in drawn] + drifts
             else:
-                figures += [strip_figure(projections, chat, projections.layers[0]) for chat in drawn]
+                figures += drifts + [strip_figure(projections, chat, projections.layers[0]) for chat in drawn]
         left_out = len(seen[0].chats) - n_strips
         more = f"\n\nOf {len(seen[0].chats)} conversations the first {n_strips} are drawn token by token." if left_out > 0 else ""
         names = ", ".join(projections.trait for projections in seen)
