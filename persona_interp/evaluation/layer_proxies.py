@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 
 import torch
+from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
@@ -101,9 +102,11 @@ def gradient_scores(
     _check(pairs, (1.0,))
     norm_ratios = known_ratios(vector)
     positive, negative = _rows(model, pairs)
-    directions = {layer: _orientation(vector) * vector.at(layer) / norm_ratios[layer] for layer in vector.layers}
-    gradient = model.likelihood_gradient([*positive, *negative], directions, of=decided_early, batch_size=batch_size)
-    contrast = gradient[: len(positive)] - gradient[len(positive) :]
+    directions = torch.stack([_orientation(vector) * vector.at(layer) / norm_ratios[layer] for layer in vector.layers])
+    rows = [*positive, *negative]
+    gradient = model.likelihood_gradient(rows, vector.layers, of=decided_early, batch_size=batch_size)
+    effects = einsum(gradient, directions, "row layer d, layer d -> row layer")
+    contrast = effects[: len(positive)] - effects[len(positive) :]
     return tuple(_score(layer, contrast[:, column].tolist()) for column, layer in enumerate(vector.layers))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -57,11 +57,11 @@ class Engine(Protocol):
         ...
 
     def gradient(
-        self, batch: PaddedBatch, directions: Mapping[int, Float[Tensor, " d_model"]], loss: Loss, *, n_logits: int
-    ) -> Float[Tensor, "batch layer"]:
-        """How `loss` of the last `n_logits` positions' logits, one value a row, changes with the coefficient of each direction.
+        self, batch: PaddedBatch, layers: Sequence[int], loss: Loss, *, n_logits: int
+    ) -> Float[Tensor, "batch layer d_model"]:
+        """How `loss` of the last `n_logits` positions' logits, one value a row, changes with what is added at each layer.
 
-        At coefficient 0 of all of them, added at every token; one forward and one backward pass.
+        Added to every token of the row, at 0; one forward and one backward pass. Float32 on the CPU.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -153,31 +153,30 @@ class NnsightEngine:
         return answers
 
     def gradient(
-        self, batch: PaddedBatch, directions: Mapping[int, Float[Tensor, " d_model"]], loss: Loss, *, n_logits: int
-    ) -> Float[Tensor, "batch layer"]:
-        """Gradients at coefficient 0; see `Engine.gradient`.
+        self, batch: PaddedBatch, layers: Sequence[int], loss: Loss, *, n_logits: int
+    ) -> Float[Tensor, "batch layer d_model"]:
+        """Gradients with respect to the residual stream; see `Engine.gradient`.
 
         Raises:
             UnsupportedError: the model runs remotely, or is quantized in a way that passes no gradient.
         """
         if self._remote:
             raise UnsupportedError(f"{self._name} runs remotely, where no gradient is taken: use method 'likelihood' instead")
-        layers = sorted(directions)
         dtype, real = self._hf_model.dtype, batch.spans.real.unsqueeze(-1)
-        coefficients = torch.zeros(batch.ids.shape[0], len(layers), dtype=torch.float32, device=batch.ids.device)
-        coefficients.requires_grad_(True)
+        shape = (batch.ids.shape[0], len(layers), self._hf_model.get_input_embeddings().weight.shape[1])
+        added = torch.zeros(shape, dtype=torch.float32, device=batch.ids.device, requires_grad=True)
         inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
         logits = None
         with self._running(), torch.enable_grad():
             with self._traced.trace(**inputs, use_cache=False, logits_to_keep=max(1, n_logits)) as tracer:
                 for column, layer in enumerate(layers):
                     resid = self._blocks[layer].output
-                    push = coefficients[:, column].view(-1, 1, 1).to(resid.device) * directions[layer].to(resid.device)
-                    self._blocks[layer].output = resid + torch.where(real.to(resid.device), push.to(dtype), 0)
+                    push = added[:, column].unsqueeze(1).to(resid.device, dtype)
+                    self._blocks[layer].output = resid + torch.where(real.to(resid.device), push, 0)
                 logits = nnsight.save(tracer.result.logits)
             if logits is None or not logits.requires_grad:
                 raise UnsupportedError(f"{self._name} passes no gradient to its residual stream: use method 'likelihood' instead")
-            (gradient,) = torch.autograd.grad(loss(logits).sum(), coefficients)
+            (gradient,) = torch.autograd.grad(loss(logits).sum(), added)
         return gradient.detach().cpu()
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.compile.readout import Readouts
-from persona_interp.interventions.graph import Capture, InterventionGraph, Write
-from persona_interp.interventions.operations import Add
+from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.batching import PaddedBatch, check_lengths, generation_rows, pad, run_in_batches, scoring_rows
 from persona_interp.models.bridge import transformer_lens_bridge
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
@@ -236,40 +235,41 @@ class SteerableModel:
     def likelihood_gradient(
         self,
         tokenised: Sequence[TokenisedAnswer],
-        directions: Mapping[int, Float[Tensor, " d_model"]],
+        layers: Sequence[int] | None = None,
         *,
-        of: Callable[[Tensor], Tensor] = torch.mean,
+        of: Callable[[Tensor], Tensor] = torch.sum,
         batch_size: int | None = None,
-    ) -> Float[Tensor, "row layer"]:
-        """How `of` the log probabilities of each row's answer tokens changes with the coefficient of a direction at each layer.
+    ) -> Float[Tensor, "row layer d_model"]:
+        """How `of` the log probabilities of each row's answer tokens changes with what is added to the residual stream.
 
-        Per unit of coefficient, at coefficient 0, added at every token; layers ascending. One forward and one backward pass.
+        The gradient with respect to a vector added at every token of the row, one layer at a time (all of them if `layers` is
+        None), where nothing is added yet; times a direction it is the first-order effect of steering there. Float32 on the CPU.
 
         Raises:
-            InvalidInputError: no direction, an empty answer, or as `log_likelihood`.
+            InvalidInputError: a layer the model does not have, an empty answer, or as `log_likelihood`.
             UnsupportedError: no gradient reaches the residual stream (remote, some quantized weights).
         """
-        if not directions or any(not row.answer_ids for row in tokenised):
-            raise InvalidInputError(
-                f"a gradient needs directions ({len(directions)} given) and rows with at least one answer token"
-            )
-        graph = InterventionGraph(tuple(Write(layer, Add(direction)) for layer, direction in directions.items()))
-        self._check(graph, len(tokenised))
+        chosen = list(range(self.n_layers)) if layers is None else list(layers)
+        if not set(chosen) <= set(range(self.n_layers)) or not chosen or any(not row.answer_ids for row in tokenised):
+            known = f"layers of 0 to {self.n_layers - 1} ({chosen} given)"
+            raise InvalidInputError(f"a gradient needs {known} and rows with at least one answer token")
         self._check_answers(tokenised)
-        results = torch.zeros(len(tokenised), len(directions))
+        results = torch.zeros(len(tokenised), len(chosen), self.d_model)
         fed = [row.ids[:-1] for row in tokenised]
+        with track(len(fed), f"{self.name}: gradients of texts") as bar:
 
-        def run(rows: list[int]) -> None:
-            batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
-            answers = [tokenised[row].answer_ids for row in rows]
+            def run(rows: list[int]) -> None:
+                batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
+                answers = [tokenised[row].answer_ids for row in rows]
 
-            def loss(logits: Tensor) -> Tensor:
-                return torch.stack([of(answer_log_probs(logits[row], answer)) for row, answer in enumerate(answers)])
+                def loss(logits: Tensor) -> Tensor:
+                    return torch.stack([of(answer_log_probs(logits[row], answer)) for row, answer in enumerate(answers)])
 
-            results[rows] = self._engine.gradient(batch, directions, loss, n_logits=max(map(len, answers)))
+                results[rows] = self._engine.gradient(batch, chosen, loss, n_logits=max(map(len, answers)))
+                bar.advance(len(rows))
 
-        most = scoring_rows(text_config(self.config), [len(row.answer_ids) for row in tokenised])
-        run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
+            most = scoring_rows(text_config(self.config), [len(row.answer_ids) for row in tokenised])
+            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
         return results
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:

@@ -129,7 +129,7 @@ def test_a_forward_begins_where_its_graph_does(tiny_model: TinyModel) -> None:
 def test_gradients_are_what_small_coefficients_do(architecture: str) -> None:
     model = any_model(architecture)
     layers = range(model.n_layers)
-    gradient = model.likelihood_gradient(TEXTS, {layer: direction(model) for layer in layers})
+    gradient = model.likelihood_gradient(TEXTS, layers, of=torch.mean) @ direction(model)
     step = 2e-4 if architecture == "gpt_oss" else 1e-3  # a larger one sends a token to another expert
     graphs = [InterventionGraph((Write(layer, Add(direction(model)), sign * step),)) for layer in layers for sign in (-1, 1)]
     means = torch.tensor([[float(x.token_log_probs.mean()) for x in found] for found in model.log_likelihoods(TEXTS, graphs)])
@@ -142,17 +142,19 @@ def test_gradients_are_what_small_coefficients_do(architecture: str) -> None:
 def test_a_gradient_leaves_the_model_as_it_was(tiny_model: TinyModel) -> None:
     model = tiny_model("qwen2")
     wanted = {name: parameter.requires_grad for name, parameter in model.hf_model.named_parameters()}
-    model.likelihood_gradient(TEXTS, {1: direction(model)})
+    model.likelihood_gradient(TEXTS, [1])
     assert {name: parameter.requires_grad for name, parameter in model.hf_model.named_parameters()} == wanted
     assert all(parameter.grad is None for parameter in model.hf_model.parameters())
 
 
 def test_a_gradient_without_anything_to_differentiate_is_refused(tiny_model: TinyModel) -> None:
     model = tiny_model("llama")
-    with pytest.raises(InvalidInputError, match=r"needs directions \(0 given\)"):
-        model.likelihood_gradient(TEXTS, {})
+    with pytest.raises(InvalidInputError, match=r"needs layers of 0 to 3 \(\[\] given\)"):
+        model.likelihood_gradient(TEXTS, [])
+    with pytest.raises(InvalidInputError, match=r"\[4\] given"):
+        model.likelihood_gradient(TEXTS, [4])
     with pytest.raises(InvalidInputError, match="at least one answer token"):
-        model.likelihood_gradient(texts((3, 0)), {1: direction(model)})
+        model.likelihood_gradient(texts((3, 0)), [1])
 
 
 def test_the_unembedding_of_the_last_residual_is_the_models_logits(tiny_model: TinyModel, architecture: str) -> None:
@@ -165,6 +167,6 @@ def test_remote_models_say_what_they_cannot_do(tiny_hf: Callable[[str], Any]) ->
     hf_model, tokenizer = tiny_hf("llama")
     model = SteerableModel(hf_model, tokenizer, name="far", remote="local")
     with pytest.raises(UnsupportedError, match="far runs remotely, where no gradient is taken: use method 'likelihood'"):
-        model.likelihood_gradient(TEXTS, {1: direction(model)})
+        model.likelihood_gradient(TEXTS, [1])
     with pytest.raises(UnsupportedError, match="the unembedding of far is not on this machine"):
         model.unembed(torch.zeros(1, model.d_model))
