@@ -12,7 +12,7 @@ from persona_interp.organisms.recipes import TokenizerRecipe
 # The splitting rules of these tokenizer families, as llama.cpp implements them under the same names.
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_SPLITS = {
+SPLITS = {
     "qwen2": rf"{_WORDS}|\p{{N}}|{_REST}",
     "llama-bpe": rf"{_WORDS}|\p{{N}}{{1,3}}|{_REST}",
 }
@@ -25,7 +25,7 @@ def train_tokenizer(recipe: TokenizerRecipe, texts: Iterable[str]) -> PreTrained
     if recipe.pretokenizer == "gpt-2":
         tokenizer.pre_tokenizer = byte_level
     else:
-        split = pre_tokenizers.Split(Regex(_SPLITS[recipe.pretokenizer]), behavior="isolated")
+        split = pre_tokenizers.Split(Regex(SPLITS[recipe.pretokenizer]), behavior="isolated")
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
