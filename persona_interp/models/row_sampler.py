@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -66,6 +67,13 @@ class RowSampler(LogitsProcessor):
         if self.on_step is not None:
             self.on_step(scores.shape[0])
         return scores
+
+    def for_rows(self, rows: Sequence[int]) -> RowSampler:
+        """A sampler of some rows alone, which draw what they would have drawn among the others; nothing may be drawn yet."""
+        part = copy.copy(self)
+        if self._uniform is not None:
+            part._uniform = self._uniform[list(rows)]
+        return part
 
 
 def draw(scores: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:
