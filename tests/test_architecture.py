@@ -24,6 +24,7 @@ ORDER = (
     ("organisms", "alignment"),
     ("judges",),
     ("vectors",),
+    ("transfer",),
     ("modulation", "evaluation"),
     ("monitoring",),
     ("diagnostics",),

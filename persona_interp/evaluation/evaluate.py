@@ -85,8 +85,10 @@ def evaluate(
     """
     trait = trait if isinstance(trait, Trait) else resolve_trait(model, trait)
     chosen = vector if layers is None else vector.select(layers)
-    doses = _checked(coefficients, samples, n_random)
-    asked = Asked(_asked(trait, questions, num_prompts), samples, seed)
+    doses = checked_coefficients(coefficients, samples)
+    if n_random < 1:
+        raise InvalidInputError(f"n_random is {n_random}: without a random direction nothing tells an effect from any push")
+    asked = Asked(asked_questions(trait, questions, num_prompts), samples, seed)
     for each in (chosen, other):
         if each is not None:
             each.check_fits(model.identity)
@@ -168,7 +170,12 @@ def _results(arms: _Arms, measured: _Measured, trait: Trait, against: Trait) -> 
     return tuple(found[arm] for arm in arms.results), controls
 
 
-def _checked(coefficients: Sequence[float], samples: int, n_random: int) -> tuple[float, ...]:
+def checked_coefficients(coefficients: Sequence[float], samples: int) -> tuple[float, ...]:
+    """Coefficients, each once.
+
+    Raises:
+        InvalidInputError: none other than 0, one twice or not finite; or `samples` below 1.
+    """
     doses = tuple(map(float, coefficients))
     listed = ", ".join(f"{dose:g}" for dose in doses) or "none"
     if not doses or len(set(doses)) != len(doses) or not all(map(math.isfinite, doses)):
@@ -177,12 +184,15 @@ def _checked(coefficients: Sequence[float], samples: int, n_random: int) -> tupl
         raise InvalidInputError(f"coefficients are {listed}: with 0 alone nothing is steered; give at least one other, such as 1")
     if samples < 1:
         raise InvalidInputError(f"samples is {samples}: give at least 1 answer a question")
-    if n_random < 1:
-        raise InvalidInputError(f"n_random is {n_random}: without a random direction nothing tells an effect from any push")
     return doses
 
 
-def _asked(trait: Trait, questions: Sequence[str] | None, num_prompts: int | None) -> tuple[str, ...]:
+def asked_questions(trait: Trait, questions: Sequence[str] | None, num_prompts: int | None) -> tuple[str, ...]:
+    """The questions to ask: those given or the trait's evaluation questions, from the first.
+
+    Raises:
+        InvalidInputError: there are none, one twice, or fewer than `num_prompts`.
+    """
     known = tuple(trait.evaluation_questions if questions is None else questions)
     if not known:
         raise InvalidInputError(

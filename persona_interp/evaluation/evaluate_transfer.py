@@ -1,0 +1,221 @@
+"""`evaluate_transfer`: how much of the target's own vector's effect does a vector from elsewhere have?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from persona_interp.errors import IncompatibleError, InvalidInputError
+from persona_interp.evaluation.arms import Arm, Asked, Positions, prompted_arms, steered_arms
+from persona_interp.evaluation.controls import random_like
+from persona_interp.evaluation.dose import DosePoint, dose_point
+from persona_interp.evaluation.evaluate import asked_questions, checked_coefficients
+from persona_interp.evaluation.kept_work import KeptWork
+from persona_interp.evaluation.transfer_evaluation import CarriedCurve, TransferEvaluation
+from persona_interp.judges.registry import load_judge
+from persona_interp.models.sampling import Sampling
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.trait_texts import resolve_trait
+from persona_interp.provenance import provenance
+from persona_interp.traits.judging import Judge
+from persona_interp.traits.trait import Trait
+from persona_interp.transfer.anchor_rows import AnchorRows
+from persona_interp.transfer.carry import EFFECTS
+from persona_interp.transfer.transfer import Transferred, transfer
+from persona_interp.vectors.layer_choice import choose_layer
+from persona_interp.vectors.persona_vector import PersonaVector
+
+N_RANDOM = 4
+N_SHUFFLED = 4
+
+
+def evaluate_transfer(
+    target: SteerableModel,
+    vector: PersonaVector,
+    native: PersonaVector,
+    trait: Trait | str,
+    coefficients: Sequence[float],
+    num_prompts: int | None = None,
+    *,
+    source_rows: AnchorRows,
+    target_rows: AnchorRows,
+    methods: Sequence[str] = (EFFECTS,),
+    other: PersonaVector | None = None,
+    judge: str | Judge | None = None,
+    source_layer: int | None = None,
+    native_layer: int | None = None,
+    positions: Positions = "all",
+    samples: int = 1,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    batch_size: int | None = None,
+) -> TransferEvaluation:
+    """Steer the target with a carried vector, with its own and with controls, at equal perturbation ratios on the same questions.
+
+    Only the target is needed in memory: what the source made of the anchors comes as rows. The native vector and the answers
+    enter after everything is fitted. All answers come from one batched generation.
+
+    Example:
+        >>> rows = [read_rows(model, organism_anchors()) for model in (qwen2, llama)]
+        >>> found = evaluate_transfer(
+        ...     llama, vector, native, "silly", [-0.5, 0.5], source_rows=rows[0], target_rows=rows[1]
+        ... )
+        >>> print(found.verdict)
+
+    Args:
+        target: steered.
+        vector: of the source.
+        native: the target's own.
+        trait: what to look for, or its name.
+        coefficients: multiply the native vector as it is; the others are brought to the same perturbation ratio.
+        num_prompts: how many of the evaluation questions are asked; all if None.
+        source_rows: the source's anchors, see `read_rows`.
+        target_rows: the target's, of the same texts.
+        methods: alignments; controls are made for the first.
+        other: the source's vector of another trait, for the control of that name; without it that control is missing.
+        judge: a judge or its name; "auto" if None.
+        source_layer: where the direction is taken from; None: the vector's most effective layer.
+        native_layer: where the native vector steers; None: likewise.
+        positions: tokens steered.
+        samples: answers to each question under each condition.
+        sampling: how to draw answers.
+        seed: of answers, random directions and shuffles.
+        folder: keeps answers and scores, so that work cut short goes on.
+        batch_size: rows run together.
+
+    Raises:
+        InvalidInputError: unusable coefficients, questions or methods.
+        IncompatibleError: `native` is not of the target, or `vector` not of the source.
+    """
+    trait = trait if isinstance(trait, Trait) else resolve_trait(target, trait)
+    doses = [dose for dose in checked_coefficients(coefficients, samples) if dose != 0]
+    asked = Asked(asked_questions(trait, None, num_prompts), samples, seed)
+    if not native.same_basis(target.identity):
+        raise IncompatibleError(f"the native vector is of {native.model.name}, not of {target.name}: extract one from the target")
+    if not methods:
+        raise InvalidInputError("no alignment method was given: name at least one, such as effects")
+    scorer = load_judge("auto" if judge is None else judge, target)
+    at = choose_layer(native).layer if native_layer is None else native_layer
+    own = replace(native.select([at]), statistics={"resid_norm": (target_rows.resid_norms[at],)})
+    setting = {"source": source_rows, "target": target_rows, "source_layer": source_layer}
+    names = dict.fromkeys(methods)
+    carried = {name: transfer(vector, alignment=name, **setting) for name in names}
+    main = next(iter(names))
+    options = {"alignment": main, **setting}
+    controls = _controls(vector, other, carried[main], own, options, seed, with_naive="naive" not in carried)
+    at_equal_ratio = {name: _matched(found, own) for name, found in carried.items()}
+    arms = {
+        "baseline": [Arm("baseline")],
+        "native": steered_arms("native", own, doses),
+        "prompted": list(prompted_arms(trait)),
+        **{f"carried {name}": steered_arms(name, found, doses) for name, found in at_equal_ratio.items()},
+        **{
+            f"control {name} {number}": steered_arms(name, each, doses)
+            for name, drawn in controls.items()
+            for number, each in enumerate(drawn)
+        },
+    }
+    with KeptWork(folder) as work:
+        points = _points(work, target, arms, asked, scorer, trait, positions, sampling or Sampling(), batch_size)
+    return TransferEvaluation(
+        trait=trait.name,
+        source=vector.model.name,
+        target=target.name,
+        judge=scorer.name,
+        questions=asked.questions,
+        samples=samples,
+        native_layer=at,
+        baseline=points["baseline"][0],
+        native=points["native"],
+        carried=tuple(
+            CarriedCurve(name, found.report.to_json(), points[f"carried {name}"], _cosine(found, native))
+            for name, found in carried.items()
+        ),
+        controls={
+            name: tuple(points[f"control {name} {number}"] for number in range(len(drawn))) for name, drawn in controls.items()
+        },
+        prompted=points["prompted"][0],
+        prompted_against=points["prompted"][1],
+        provenance=provenance(
+            source=vector.model.to_json(),
+            target=target.identity.to_json(),
+            anchors=source_rows.anchors,
+            seed=seed,
+            sampling=(sampling or Sampling()).to_json(),
+            positions=positions,
+        ),
+    )
+
+
+def _controls(
+    vector: PersonaVector,
+    other: PersonaVector | None,
+    main: Transferred,
+    own: PersonaVector,
+    options: dict[str, Any],
+    seed: int,
+    *,
+    with_naive: bool,
+) -> dict[str, list[PersonaVector]]:
+    """Vectors of one layer each, as long as the native one is at the same coefficient."""
+    at = main.report.target_layer
+    steered = _matched(main, own)
+    found = {
+        "random": [random_like(steered, number, seed) for number in range(1, N_RANDOM + 1)],
+        "shuffled": [
+            _matched(transfer(vector, layer_map=at, shuffled=seed + number, **options), own) for number in range(N_SHUFFLED)
+        ],
+        "equal depth": [_matched(transfer(vector, layer_map="depth", **options), own)],
+    }
+    if with_naive and "states" in options["source"].kinds and "states" in options["target"].kinds:
+        found["naive"] = [_matched(transfer(vector, layer_map=at, **{**options, "alignment": "naive"}), own)]
+    if other is not None:
+        elsewhere = {**options, "source_layer": None}
+        found["wrong trait"] = [_matched(transfer(other, **elsewhere), own)]
+    return found
+
+
+def _matched(carried: Transferred, own: PersonaVector) -> PersonaVector:
+    """The carried vector at its layer, as long against the mean residual there as the native one is at its own."""
+    vector = carried.vector.select([carried.report.target_layer])
+    (ratio,), (wanted,) = vector.norm_ratios, own.norm_ratios
+    if not ratio or not wanted:
+        raise InvalidInputError(f"a vector of {vector.trait!r} is zero: there is nothing to steer with")
+    return vector * (wanted / ratio)
+
+
+def _cosine(carried: Transferred, native: PersonaVector) -> float | None:
+    at = carried.report.target_layer
+    if at not in native.layers:
+        return None
+    return float(torch.cosine_similarity(carried.vector.at(at).double(), native.at(at).double(), dim=0))
+
+
+def _points(
+    work: KeptWork,
+    model: SteerableModel,
+    arms: dict[str, list[Arm]],
+    asked: Asked,
+    judge: Judge,
+    trait: Trait,
+    positions: Positions,
+    sampling: Sampling,
+    batch_size: int | None,
+) -> dict[str, tuple[DosePoint, ...]]:
+    """Every arm's answers and scores, by what the arms are for."""
+    listed = [arm for each in arms.values() for arm in each]
+    texts = work.answers(model, listed, asked, positions=positions, sampling=sampling, batch_size=batch_size)
+    questions = [question for question, _ in asked.rows]
+    exchanges = [exchange for row in texts for exchange in zip(questions, row, strict=True)]
+    judged = iter(work.judgements(judge, trait, exchanges))
+    own = next(arm.vector for arm in listed if arm.vector is not None)
+    found = {
+        id(arm): dose_point(arm.coefficient, [next(judged) for _ in questions], row[:: asked.samples], arm.vector or own)
+        for arm, row in zip(listed, texts, strict=True)
+    }
+    return {name: tuple(found[id(arm)] for arm in each) for name, each in arms.items()}

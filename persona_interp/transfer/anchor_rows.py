@@ -1,0 +1,131 @@
+"""What one model makes of the anchors: a row a text and layer, kept in a file so that two models need not be loaded together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.models.identity import ModelIdentity
+from persona_interp.storage import check_format_version, write_bytes
+
+FORMAT_VERSION = 1
+Kind = Literal["states", "effects"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""``states``: mean residual over the text's tokens. ``effects``: how the text's log-likelihood changes, in nats, with what is
+added to the residual stream at all its tokens (a gradient: times a direction, the first-order effect of steering along it)."""
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorRows:
+    """Rows of one model, read from a file when they are asked for.
+
+    Attributes:
+        model: whose.
+        anchors: digest of the texts, see `anchors_digest`.
+        resid_norms: mean norm of single residuals in the texts, one a layer.
+        kinds: which rows there are.
+        path: the file; None: rows are in memory.
+    """
+
+    model: ModelIdentity
+    anchors: str
+    resid_norms: tuple[float, ...]
+    kinds: tuple[Kind, ...]
+    path: Path | None = None
+    _held: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False)
+
+    @property
+    def n_layers(self) -> int:
+        """Of the model."""
+        return self.model.n_layers
+
+    def rows(self, kind: Kind, layer: int) -> Float[Tensor, "row d_model"]:
+        """The rows of one layer, float64.
+
+        Raises:
+            InvalidInputError: the model has no such layer, or these rows were not read.
+        """
+        if kind not in self.kinds or not 0 <= layer < self.n_layers:
+            raise InvalidInputError(
+                f"{self.model.name} has no {kind} of anchors at layer {layer}: there are {', '.join(self.kinds)} at layers 0 to "
+                f"{self.n_layers - 1}"
+            )
+        return self._tensor(f"{kind}.{layer}").double()
+
+    def save(self, path: Path) -> AnchorRows:
+        """Write the rows as safetensors; the ones returned read from there."""
+        from safetensors.torch import save
+
+        about = {
+            "format_version": FORMAT_VERSION,
+            "model": self.model.to_json(),
+            "anchors": self.anchors,
+            "resid_norms": list(self.resid_norms),
+            "kinds": list(self.kinds),
+        }
+        names = [f"{kind}.{layer}" for kind in self.kinds for layer in range(self.n_layers)]
+        write_bytes(path, save({name: self._tensor(name).contiguous() for name in names}, {"anchor_rows": json.dumps(about)}))
+        return AnchorRows(self.model, self.anchors, self.resid_norms, self.kinds, path)
+
+    @classmethod
+    def load(cls, path: Path) -> AnchorRows:
+        """Open a file of `save`; rows are read when asked for.
+
+        Raises:
+            FileFormatError: missing, damaged, of another version or no file of rows.
+        """
+        from safetensors import safe_open
+
+        try:
+            with safe_open(str(path), framework="pt") as opened:
+                text = (opened.metadata() or {}).get("anchor_rows")
+            about: dict[str, Any] = json.loads(text or "{}")
+            check_format_version(about, FORMAT_VERSION, str(path))
+            norms = tuple(float(value) for value in about["resid_norms"])
+            kinds = tuple(kind for kind in KINDS if kind in about["kinds"])
+            return cls(ModelIdentity.from_json(about["model"]), str(about["anchors"]), norms, kinds, path)
+        except FileFormatError:
+            raise
+        except Exception as error:
+            raise FileFormatError(f"anchor rows {path} cannot be read ({error}): delete the file, they are made again") from error
+
+    @cached_property
+    def _file(self) -> Any:
+        from safetensors import safe_open
+
+        return safe_open(str(self.path), framework="pt")
+
+    def _tensor(self, name: str) -> Tensor:
+        if name in self._held:
+            return self._held[name]
+        try:
+            return self._file.get_tensor(name)
+        except Exception as error:
+            raise FileFormatError(f"anchor rows {self.path} cannot be read ({error}): delete the file") from error
+
+
+def held_in_memory(
+    model: ModelIdentity, anchors: str, rows: Mapping[Kind, Float[Tensor, "row layer d_model"]], resid_norms: Tensor
+) -> AnchorRows:
+    """Rows just read, one tensor a kind.
+
+    Raises:
+        InvalidInputError: a value is NaN or infinite.
+    """
+    for kind, values in rows.items():
+        if not torch.isfinite(values).all():
+            raise InvalidInputError(
+                f"{model.name} gives NaN or infinite {kind} for some anchors: load it in float32 or bfloat16, not float16"
+            )
+    held = {f"{kind}.{layer}": values[:, layer] for kind, values in rows.items() for layer in range(model.n_layers)}
+    kinds = tuple(kind for kind in KINDS if kind in rows)
+    return AnchorRows(model, anchors, tuple(resid_norms.tolist()), kinds, None, held)

@@ -1,0 +1,92 @@
+"""Anchors: unlabelled texts that two models read, so that what the one does can be found again in the other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.organisms.corpus import sample_corpus
+from persona_interp.organisms.trait_texts import is_organism
+from persona_interp.storage import read_jsonl
+from persona_interp.traits.conversation import Conversation
+
+N_ORGANISM = 2000
+_SEED = 2026
+_PERSONAS = ("silly", "honest")
+"""Traits that vary from text to text in the corpus."""
+_ASKED = "Write something."
+"""What a text without a prompt of its own is an answer to."""
+_KEYS = "a line holds 'text', or 'prompt' and 'response', all of them text"
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A prompt and the text that follows it. No label, no system prompt."""
+
+    prompt: str
+    text: str
+
+    @property
+    def conversation(self) -> Conversation:
+        """The prompt as a user's turn."""
+        return Conversation.ask(self.prompt)
+
+
+def organism_anchors(n: int = N_ORGANISM, *, seed: int = _SEED) -> tuple[Anchor, ...]:
+    """Conversations of one turn from the corpus of the model organisms, those with a system prompt left out.
+
+    Personas are mixed as in training and not marked. The same seed gives the same texts; more of them begin with the fewer.
+
+    Raises:
+        InvalidInputError: `n` is below 1.
+    """
+    if n < 1:
+        raise InvalidInputError(f"{n} anchors are no anchors: give at least 1")
+    corpus = sample_corpus(seed, 20 * n + 100, _PERSONAS)
+    plain = (each.messages for each in corpus if len(each.messages) == 2 and each.messages[0][0] == "user")
+    return tuple(Anchor(asked, text) for (_, asked), (_, text) in islice(plain, n))
+
+
+def anchors_for(models: Sequence[Any], *, n: int | None = None) -> tuple[Anchor, ...]:
+    """The anchors two models share where none are named: for organisms their corpus, else the texts that ship with the package.
+
+    Args:
+        models: source and target.
+        n: how many; None: 2000 for organisms, all of the texts else. For real models a file of your own with a few thousand texts
+            in many styles serves better than the built-in ones: what anchors do not contain cannot be carried over.
+    """
+    if all(is_organism(model) for model in models):
+        return organism_anchors(n or N_ORGANISM)
+    from persona_interp.alignment.anchor_texts import anchor_texts
+
+    return tuple(Anchor(_ASKED, text) for text in anchor_texts()[:n])
+
+
+def read_anchors(path: str | Path) -> tuple[Anchor, ...]:
+    """Anchors from a JSONL file: ``{"text": ...}`` or ``{"prompt": ..., "response": ...}`` in each line; other keys are ignored.
+
+    Raises:
+        FileFormatError: the file is missing, a line is malformed, or a text is empty; names the line.
+    """
+    path = Path(path)
+    found: dict[Anchor, None] = {}
+    for number, line in enumerate(read_jsonl(path, "anchor file"), start=1):
+        text, prompt = line.get("response", line.get("text")), line.get("prompt", _ASKED)
+        if not isinstance(text, str) or not isinstance(prompt, str) or not text.strip() or not prompt.strip():
+            raise FileFormatError(f"{path}, line {number}: {json.dumps(line)[:60]} is no anchor: {_KEYS} and not empty")
+        found.setdefault(Anchor(prompt, text))
+    if not found:
+        raise FileFormatError(f"{path} holds no anchors: {_KEYS}")
+    return tuple(found)
+
+
+def anchors_digest(anchors: Sequence[Anchor]) -> str:
+    """Names a set of anchors by its content: the same texts in the same order, the same name."""
+    listed = json.dumps([[anchor.prompt, anchor.text] for anchor in anchors], ensure_ascii=False)
+    return hashlib.sha256(listed.encode()).hexdigest()[:16]

@@ -1,0 +1,131 @@
+"""One direction carried from a layer of the source to every layer of the target, each with what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_interp.alignment.effects import effect_match, matched_direction
+from persona_interp.alignment.methods import alignment_method
+from persona_interp.errors import IncompatibleError, InvalidInputError, unknown_name
+from persona_interp.transfer.anchor_rows import AnchorRows, Kind
+
+EFFECTS = "effects"
+STATE_METHODS = ("procrustes", "cca", "ridge", "reduced-rank", "anchors", "naive")
+METHODS = (EFFECTS, *STATE_METHODS)
+"""``effects`` matches what directions do to the likelihoods of the anchors; the others map the states of the anchors."""
+HELD_OUT = 4
+"""Every fourth anchor is held out of every fit."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A direction at one layer of the target.
+
+    Attributes:
+        layer: 0-based block of the target.
+        direction: in the target's basis, in no particular length.
+        score: what layers of the target are compared by: for ``effects`` the gain (nats), for states the held-out R2 of a ridge
+            map between the two layers, whatever the method.
+        quality: what held-out anchors say of the map itself: correlation of effects, or R2, cosine and norm ratio of states.
+    """
+
+    layer: int
+    direction: Float[Tensor, " d_model"]
+    score: float
+    quality: dict[str, float]
+
+
+def kind_of(method: str) -> Kind:
+    """Which rows a method is fitted on.
+
+    Raises:
+        UnknownNameError: there is no such method.
+    """
+    if method not in METHODS:
+        raise unknown_name("alignment method", method, METHODS)
+    return "effects" if method == EFFECTS else "states"
+
+
+def check_pair(source: AnchorRows, target: AnchorRows, method: str) -> None:
+    """Refuse rows that are not of the same texts, or not of the kind the method needs.
+
+    Raises:
+        IncompatibleError: the anchors differ.
+        InvalidInputError: the rows needed were not read.
+    """
+    if source.anchors != target.anchors:
+        raise IncompatibleError(
+            f"{source.model.name} and {target.model.name} read different anchors ({source.anchors} and {target.anchors}): "
+            "have both read the same texts"
+        )
+    kind = kind_of(method)
+    for rows in (source, target):
+        if kind not in rows.kinds:
+            raise InvalidInputError(
+                f"alignment by {method!r} needs the {kind} of the anchors, which {rows.model.name} does not have: "
+                f"{'use a method on states, such as ridge' if kind == 'effects' else 'read the anchors again'}"
+            )
+
+
+def carry(
+    direction: Float[Tensor, " d_source"],
+    source: AnchorRows,
+    target: AnchorRows,
+    *,
+    source_layer: int,
+    target_layers: list[int],
+    method: str = EFFECTS,
+    shuffled: int | None = None,
+) -> list[Carried]:
+    """`direction` of one source layer at each of the target's layers.
+
+    Args:
+        direction: in the source's basis.
+        source: the source's rows.
+        target: the target's rows, of the same anchors.
+        source_layer: 0-based.
+        target_layers: 0-based.
+        method: one of `METHODS`.
+        shuffled: a seed: the anchors are paired in random order, a control that should carry nothing.
+
+    Raises:
+        IncompatibleError, InvalidInputError, UnknownNameError: as `check_pair`.
+    """
+    check_pair(source, target, method)
+    kind, v = kind_of(method), direction.double()
+    own = source.rows(kind, source_layer)
+    held_out = torch.arange(len(own)) % HELD_OUT == HELD_OUT - 1
+    order = torch.arange(len(own))
+    if shuffled is not None:
+        order = torch.randperm(len(own), generator=torch.Generator().manual_seed(shuffled))
+    own = own[order]
+    found: list[Carried] = []
+    for layer in target_layers:
+        rows = target.rows(kind, layer)
+        pairs = (own[~held_out], rows[~held_out], own[held_out], rows[held_out])
+        if method == EFFECTS:
+            found.append(_by_effects(v, *pairs, layer=layer, resid_norm=target.resid_norms[layer]))
+        else:
+            found.append(_by_states(v, *pairs, layer=layer, method=method))
+    return found
+
+
+Rows = Float[Tensor, "row d"]
+
+
+def _by_effects(v: Tensor, own: Rows, rows: Rows, own_out: Rows, rows_out: Rows, *, layer: int, resid_norm: float) -> Carried:
+    w = matched_direction(own @ v, rows)
+    match = effect_match(own_out @ v, rows_out, w, resid_norm)
+    return Carried(layer, w, match.gain, {"correlation": match.correlation, "gain": match.gain})
+
+
+def _by_states(v: Tensor, own: Rows, rows: Rows, own_out: Rows, rows_out: Rows, *, layer: int, method: str) -> Carried:
+    fitted = alignment_method(method).fit(own, rows)
+    score = fitted.score(own_out, rows_out)
+    ridge = score if method == "ridge" else alignment_method("ridge").fit(own, rows).score(own_out, rows_out)
+    quality = {"r2": score.r2, "cosine": score.cosine, "norm_ratio": score.norm_ratio}
+    return Carried(layer, fitted.transform_directions(v[None])[0], ridge.r2, quality)

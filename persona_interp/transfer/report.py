@@ -1,0 +1,105 @@
+"""What a transfer did and rests on, and what should be doubted about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from persona_interp.models.identity import ModelIdentity
+from persona_interp.transfer.coverage import ENOUGH, Coverage
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """One layer of the target.
+
+    Attributes:
+        layer: 0-based block.
+        score: what layers were compared by, see `Carried`.
+        quality: of the map, on held-out anchors.
+    """
+
+    layer: int
+    score: float
+    quality: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """How a vector came into the target. Nothing here was generated, and nothing of the trait was read in the target.
+
+    Attributes:
+        trait: name of the trait.
+        source: model the vector was extracted from.
+        target: model it is for.
+        method: the alignment.
+        layer_map: how the target's layer was chosen.
+        calibration: how the length was chosen.
+        source_layer: 0-based block the direction was taken from.
+        target_layer: 0-based block it is meant for.
+        layers: every layer of the target that was tried.
+        coverage: what the anchors cover of the direction.
+        kind: rows the method was fitted on, ``states`` or ``effects``.
+        n_anchors: texts both models read.
+        provenance: anchors' digest, versions.
+    """
+
+    trait: str
+    source: ModelIdentity
+    target: ModelIdentity
+    method: str
+    layer_map: str
+    calibration: str
+    source_layer: int
+    target_layer: int
+    layers: tuple[LayerFit, ...]
+    coverage: Coverage
+    kind: str
+    n_anchors: int
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def chosen(self) -> LayerFit:
+        """The layer the vector is meant for."""
+        return next(each for each in self.layers if each.layer == self.target_layer)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against expecting an effect, in words; empty where nothing does."""
+        found: list[str] = []
+        covered = self.coverage.of(self.kind)
+        if covered is not None and covered < ENOUGH:
+            what = "do to these anchors little more than chance" if self.kind == "effects" else "hardly vary in these anchors"
+            found.append(
+                f"coverage is {covered:.2f} (below {ENOUGH:g}): pushes along {self.trait!r} {what}, so there is little to carry "
+                "it by. Give anchors in which texts of that style occur; no label is needed"
+            )
+        if self.method == "naive":
+            found.append("entries were only cut or padded: two models share no basis, so this is a control")
+        return tuple(found)
+
+    def reason(self) -> str:
+        """One line for the person steering."""
+        quality = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in self.chosen.quality.items())
+        return (
+            f"{self.trait} of {self.source.name}, layer {self.source_layer}, carried to {self.target.name}, "
+            f"layer {self.target_layer}, by {self.method} over {self.n_anchors} anchors (held out: {quality}; layer by {self.layer_map})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        values = {**asdict(self), "layers": [asdict(each) for each in self.layers]}
+        return {"format_version": FORMAT_VERSION, **values, "warnings": list(self.warnings), "reason": self.reason()}
+
+    def _repr_html_(self) -> str:
+        from persona_interp.vectors.table import html_table
+
+        rows = [
+            [str(each.layer) + (" *" if each.layer == self.target_layer else ""), f"{each.score:.3g}"]
+            + [f"{value:.2f}" for value in each.quality.values()]
+            for each in self.layers
+        ]
+        return html_table(self.reason(), ["layer", "score", *self.chosen.quality], rows)

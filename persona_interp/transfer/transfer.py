@@ -1,0 +1,203 @@
+"""`transfer`: a persona vector of one model as a persona vector of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from persona_interp.errors import IncompatibleError, InvalidInputError, unknown_name
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.provenance import provenance
+from persona_interp.transfer.anchor_rows import AnchorRows
+from persona_interp.transfer.anchors import Anchor, anchors_for
+from persona_interp.transfer.carry import EFFECTS, HELD_OUT, Carried, carry, kind_of
+from persona_interp.transfer.coverage import coverage
+from persona_interp.transfer.reading import read_rows
+from persona_interp.transfer.report import LayerFit, TransferReport
+from persona_interp.vectors.basis import same_basis
+from persona_interp.vectors.layer_choice import choose_layer
+from persona_interp.vectors.persona_vector import PersonaVector
+
+LayerMap = Literal["auto", "depth"]
+Calibration = Literal["perturbation", "none"]
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """A vector in the target's basis, and how it came there.
+
+    Attributes:
+        vector: at every layer of the target that was tried. Its statistic ``effectiveness`` holds the scores of the layers, so
+            that ``--layer auto`` and `choose_layer` take the one the report names.
+        report: what it rests on.
+    """
+
+    vector: PersonaVector
+    report: TransferReport
+
+
+def transfer(
+    vector: PersonaVector,
+    source: SteerableModel | AnchorRows,
+    target: SteerableModel | AnchorRows,
+    *,
+    alignment: str = EFFECTS,
+    layer_map: LayerMap | int = "auto",
+    calibration: Calibration | float = "perturbation",
+    source_layer: int | None = None,
+    anchors: Sequence[Anchor] | None = None,
+    folder: str | Path | None = None,
+    shuffled: int | None = None,
+    batch_size: int | None = None,
+) -> Transferred:
+    """Carry `vector` into the basis of `target`, by unlabelled texts that both models read.
+
+    Neither the trait's answers, nor its prompts, nor a vector of the target enter: only the vector, and what source and target
+    make of the anchors (`AnchorRows`). Rows are read once and kept, so another trait costs a fit. The two models are never
+    needed together: give the rows of one, from `read_rows`, instead of the model.
+
+    Example:
+        >>> carried = transfer(vector, load_model("organism-qwen2"), load_model("organism-llama"))
+        >>> print(carried.report.reason(), carried.report.warnings)
+        >>> llama.generate(questions, graph=carried.vector.graph(0.4, layers=[carried.report.target_layer]))
+
+    Args:
+        vector: of the source.
+        source: the model it is of, or its rows.
+        target: another model, or its rows.
+        alignment: one of `METHODS`.
+        layer_map: ``auto``: the layer with the highest score; ``depth``: the one at equal relative depth, a control; or a layer.
+        calibration: ``perturbation``: as long against the target's mean residual as the vector is against the source's, so that a
+            coefficient means the same perturbation ratio in both; ``none``: as long as the map makes it; or a factor on that.
+        source_layer: which of the vector's; None: the most effective (`choose_layer`).
+        anchors: texts; None: `anchors_for` both models.
+        folder: where rows are kept; None: the user's data folder.
+        shuffled: a seed: a control with anchors paired in random order.
+        batch_size: rows a model runs together.
+
+    Raises:
+        IncompatibleError: the vector is not of the source, or the two read different anchors.
+        InvalidInputError: an unusable layer, calibration or set of anchors.
+        UnknownNameError: no such alignment.
+    """
+    kind_of(alignment)
+    _check_choices(layer_map, calibration)
+    both = (source, target)
+    if anchors is None and all(isinstance(side, SteerableModel) for side in both):
+        anchors = anchors_for(both)
+    ours, theirs = (_rows(side, anchors, folder, batch_size) for side in both)
+    if not same_basis(vector.model, ours.model):
+        raise IncompatibleError(
+            f"the vector {vector.trait!r} is of {vector.model.name}, not of {ours.model.name}: give the model it was extracted "
+            "from as the source"
+        )
+    layer = choose_layer(vector).layer if source_layer is None else source_layer
+    direction = vector.at(layer)
+    layers = list(range(theirs.n_layers))
+    carried = carry(direction, ours, theirs, source_layer=layer, target_layers=layers, method=alignment, shuffled=shuffled)
+    if layer_map == "auto":
+        chosen = max(carried, key=lambda each: each.score).layer
+    else:
+        chosen = equal_depth(layer, ours.n_layers, theirs.n_layers) if layer_map == "depth" else layer_map
+    if not 0 <= chosen < theirs.n_layers:
+        raise InvalidInputError(f"{theirs.model.name} has no layer {chosen}: its layers are 0 to {theirs.n_layers - 1}")
+    report = TransferReport(
+        trait=vector.trait,
+        source=vector.model,
+        target=theirs.model,
+        method=alignment,
+        layer_map=str(layer_map),
+        calibration=str(calibration),
+        source_layer=layer,
+        target_layer=chosen,
+        layers=tuple(LayerFit(each.layer, each.score, each.quality) for each in carried),
+        coverage=coverage(ours, layer, direction),
+        kind=kind_of(alignment),
+        n_anchors=len(ours.rows(kind_of(alignment), layer)),
+        provenance=provenance(anchors=ours.anchors, held_out=f"every {HELD_OUT}th", shuffled=shuffled),
+    )
+    ratio = float(direction.double().norm()) / ours.resid_norms[layer]
+    return Transferred(_vector(carried, theirs, report, ratio, calibration), report)
+
+
+def equal_depth(layer: int, n_source: int, n_target: int) -> int:
+    """The target's layer at the same relative depth, the control of layer maps."""
+    return round((layer + 0.5) / n_source * n_target - 0.5)
+
+
+def _vector(
+    carried: Sequence[Carried], target: AnchorRows, report: TransferReport, ratio: float, calibration: Calibration | float
+) -> PersonaVector:
+    directions = torch.stack([each.direction for each in carried])
+    norms = directions.norm(dim=1, keepdim=True)
+    if calibration == "perturbation":
+        wanted = ratio * torch.tensor(target.resid_norms, dtype=torch.float64)
+        directions = directions / norms.clamp_min(torch.finfo(torch.float64).tiny) * wanted[:, None]
+    elif calibration != "none":
+        directions = directions * calibration
+    scores: dict[int, float | None] = {each.layer: each.score for each in carried}
+    if report.layer_map != "auto":
+        scores = {layer: (1.0 if layer == report.target_layer else None) for layer in scores}
+    method = f"transfer ({report.method}, layer map {report.layer_map})"
+    return PersonaVector(
+        directions=directions.float(),
+        layers=tuple(each.layer for each in carried),
+        trait=report.trait,
+        model=target.model,
+        positions="unknown",
+        estimator="unknown",
+        statistics={"resid_norm": target.resid_norms, "effectiveness": tuple(scores.values())},
+        provenance={**provenance(), "transfer": report.to_json(), "effectiveness": {"method": method, "n_tokens": 0}},
+    )
+
+
+def averaged(carried: Sequence[Transferred]) -> PersonaVector:
+    """One vector from those of several sources: the mean of their unit directions at each layer, in their mean length.
+
+    Layers are scored by the mean of the scores, each divided by its source's largest.
+
+    Raises:
+        InvalidInputError: none was given, or they are of different targets, traits or layers.
+    """
+    vectors = [each.vector for each in carried]
+    kinds = {(each.trait, each.model.fingerprint, each.layers) for each in vectors}
+    if len(kinds) != 1:
+        raise InvalidInputError(
+            f"{len(vectors)} transferred vectors with {len(kinds)} different traits, targets or layers cannot be averaged: carry "
+            "the same trait into one target"
+        )
+    units = torch.stack([each.directions.double() / each.directions.double().norm(dim=1, keepdim=True) for each in vectors])
+    mean = units.mean(dim=0)
+    length = torch.tensor([each.norms for each in vectors], dtype=torch.float64).mean(dim=0)
+    directions = mean / mean.norm(dim=1, keepdim=True) * length[:, None]
+    shares = [[fit.score / max(abs(f.score) for f in each.report.layers) for fit in each.report.layers] for each in carried]
+    scores = tuple(sum(column) / len(column) for column in zip(*shares, strict=True))
+    sources = [each.report.source.name for each in carried]
+    noted = {"method": f"transfer (mean of {len(sources)} sources)", "n_tokens": 0}
+    return replace(
+        vectors[0],
+        directions=directions.float(),
+        statistics={**vectors[0].statistics, "effectiveness": scores},
+        provenance={**provenance(), "transferred from": sources, "effectiveness": noted},
+    )
+
+
+def _rows(
+    side: SteerableModel | AnchorRows, anchors: Sequence[Anchor] | None, folder: str | Path | None, batch_size: int | None
+) -> AnchorRows:
+    if isinstance(side, AnchorRows):
+        return side
+    if anchors is None:
+        raise InvalidInputError("one side is given as rows: give the anchors they were read from, for the other to read")
+    return read_rows(side, anchors, folder=folder, batch_size=batch_size)
+
+
+def _check_choices(layer_map: Any, calibration: Any) -> None:
+    if isinstance(layer_map, str) and layer_map not in get_args(LayerMap):
+        raise unknown_name("layer map", layer_map, get_args(LayerMap), "or give a layer of the target")
+    if isinstance(calibration, str) and calibration not in get_args(Calibration):
+        raise unknown_name("calibration", calibration, get_args(Calibration), "or give a factor")
