@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gguf_organisms import with_llama_cpp_gelu
 from llama_cpp import Llama
 from oracle import forward
 from tokenizers import pre_tokenizers
@@ -57,18 +58,6 @@ def llama(path: Path, **options: Any) -> Iterator[Llama]:
         yield model
     finally:
         model.close()
-
-
-def with_llama_cpp_gelu(hf_model: Any) -> Any:
-    """GPT-2 with the GELU that llama.cpp computes: read off a table whose places and entries are in half precision."""
-
-    class Table(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
-
-    for block in getattr(getattr(hf_model, "transformer", None), "h", ()):
-        block.mlp.act = Table()
-    return hf_model
 
 
 def scattered(tiny_hf, architecture: str) -> tuple[Any, Any]:
