@@ -31,7 +31,7 @@ class EffectMatch:
 
 
 def matched_direction(
-    wanted: Float[Tensor, " row"], effects: Float[Tensor, "row d_model"], *, strength: float = STRENGTH
+    wanted: Float[Tensor, " row"], effects: Float[Tensor, "target_row d_model"], *, strength: float = STRENGTH
 ) -> Float[Tensor, " d_model"]:
     """The direction whose first-order effects on the anchors are nearest to `wanted`, by ridge regression, both centred.
 

@@ -29,8 +29,8 @@ def recovery(
     """Slope of the score against the coefficient under the carried vector, over that under the native one.
 
     Coefficients mean the same perturbation ratio in both; the unsteered answers are the point at 0 of both. Several curves, as
-    of several random directions, are averaged. The interval is over questions, the same ones drawn for both sides. No value where the
-    native vector moves the score by less than 20 points.
+    of several random directions, are averaged. The interval is over questions, the same ones drawn for both sides. No value
+    where the native vector moves the score by less than 20 points.
 
     Args:
         curves: points of the carried vector or vectors, without coefficient 0.

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.alignment.effects import effect_match, matched_direction
-from persona_interp.alignment.methods import alignment_method
+from persona_interp.alignment.methods import ALIGNMENTS, alignment_method
 from persona_interp.errors import IncompatibleError, InvalidInputError, unknown_name
 from persona_interp.transfer.anchor_rows import AnchorRows, Kind
 
 EFFECTS = "effects"
-STATE_METHODS = ("procrustes", "cca", "ridge", "reduced-rank", "anchors", "naive")
+STATE_METHODS = tuple(ALIGNMENTS)
 METHODS = (EFFECTS, *STATE_METHODS)
 """``effects`` matches what directions do to the likelihoods of the anchors; the others map the states of the anchors."""
 HELD_OUT = 4

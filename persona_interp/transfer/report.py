@@ -86,7 +86,8 @@ class TransferReport:
         quality = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in self.chosen.quality.items())
         return (
             f"{self.trait} of {self.source.name}, layer {self.source_layer}, carried to {self.target.name}, "
-            f"layer {self.target_layer}, by {self.method} over {self.n_anchors} anchors (held out: {quality}; layer by {self.layer_map})"
+            f"layer {self.target_layer}, by {self.method} over {self.n_anchors} anchors (held out: {quality}; "
+            f"layer by {self.layer_map})"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+"""Orthogonal Procrustes: the rotation that brings the source's rows nearest to the target's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_interp.alignment.linear_alignment import LinearAlignment, rank_within
+from persona_interp.alignment.paired_moments import PairedMoments
+
+
+@dataclass
+class Procrustes(LinearAlignment):
+    """The polar factor of the cross-scatter (Schönemann, *A generalized solution of the orthogonal Procrustes problem*, 1966).
+
+    For unequal widths the map is semi-orthogonal: it keeps lengths of what lies in the smaller space.
+
+    Args:
+        rank: leading singular directions kept; the rest is mapped to 0. None: all.
+        scaling: multiply by the least-squares scale.
+        centring: fit deviations from the means; else the rows themselves, means included.
+    """
+
+    rank: int | None = None
+    scaling: bool = True
+    centring: bool = True
+
+    def _matrix(self, whole: PairedMoments, parts: Sequence[PairedMoments]) -> Float[Tensor, "d_source d_target"]:
+        cross, source = whole.cross, whole.source
+        if not self.centring:
+            cross = cross + whole.count * torch.outer(whole.source_mean, whole.target_mean)
+            source = source + whole.count * torch.outer(whole.source_mean, whole.source_mean)
+        left, values, right = torch.linalg.svd(cross, full_matrices=False)
+        kept = len(values) if self.rank is None else rank_within(self.rank, whole)
+        matrix = left[:, :kept] @ right[:kept]
+        if self.scaling:
+            spread = (matrix * (source @ matrix)).sum()
+            matrix = matrix * (values[:kept].sum() / spread.clamp_min(torch.finfo(torch.float64).tiny))
+        return matrix

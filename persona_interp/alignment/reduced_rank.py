@@ -1,0 +1,47 @@
+"""Reduced-rank regression: a ridge map that goes through a few directions only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_interp.alignment.linear_alignment import LinearAlignment, rank_within
+from persona_interp.alignment.paired_moments import PairedMoments
+from persona_interp.alignment.ridge import STRENGTHS, best_by_folds, ridge_matrices
+
+
+@dataclass
+class ReducedRank(LinearAlignment):
+    """Ridge regression whose predictions are projected onto their leading principal directions (Izenman, 1975).
+
+    Args:
+        rank: directions kept; None: chosen by cross-validation from the powers of two and the smaller width.
+        strength: of the ridge, as in `Ridge`; None: chosen by cross-validation, before the rank.
+
+    Attributes:
+        rank_: the one used, after `fit`.
+        strength_: likewise.
+    """
+
+    rank: int | None = None
+    strength: float | None = None
+
+    def _matrix(self, whole: PairedMoments, parts: Sequence[PairedMoments]) -> Float[Tensor, "d_source d_target"]:
+        strength = best_by_folds(parts, STRENGTHS, ridge_matrices, 1.0) if self.strength is None else self.strength
+        self.strength_ = strength
+
+        def at_ranks(moments: PairedMoments, ranks: Sequence[int]) -> list[Tensor]:
+            (matrix,) = ridge_matrices(moments, [strength])
+            _, axes = torch.linalg.eigh(matrix.T @ moments.source @ matrix)
+            leading = axes.flip(1)
+            return [matrix @ leading[:, :rank] @ leading[:, :rank].T for rank in ranks]
+
+        most = min(whole.cross.shape)
+        ranks = [*(2**power for power in range(most.bit_length()) if 2**power < most), most]
+        chosen = best_by_folds(parts, ranks, at_ranks, ranks[-1]) if self.rank is None else rank_within(self.rank, whole)
+        self.rank_ = chosen
+        return at_ranks(whole, [chosen])[0]

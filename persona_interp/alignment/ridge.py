@@ -1,0 +1,76 @@
+"""Ridge regression of the target's rows on the source's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_interp.alignment.linear_alignment import LinearAlignment
+from persona_interp.alignment.paired_moments import PairedMoments, merged
+from persona_interp.errors import InvalidInputError
+
+STRENGTHS = tuple(10.0**power for power in range(-6, 3))
+"""Tried by cross-validation, in mean eigenvalues of the source's scatter."""
+
+Choice = TypeVar("Choice")
+
+
+@dataclass
+class Ridge(LinearAlignment):
+    """Least squares with a penalty on the squared entries of the map.
+
+    Args:
+        strength: of the penalty, in mean eigenvalues of the source's scatter; None: chosen by cross-validation.
+
+    Attributes:
+        strength_: the one used, after `fit`.
+    """
+
+    strength: float | None = None
+
+    def _matrix(self, whole: PairedMoments, parts: Sequence[PairedMoments]) -> Float[Tensor, "d_source d_target"]:
+        if self.strength is not None and not self.strength >= 0:
+            raise InvalidInputError(f"strength {self.strength:g} of a ridge: give 0 or more, or None to have it chosen")
+        self.strength_ = best_by_folds(parts, STRENGTHS, ridge_matrices, 1.0) if self.strength is None else self.strength
+        return ridge_matrices(whole, [self.strength_])[0]
+
+
+def ridge_matrices(moments: PairedMoments, strengths: Sequence[float]) -> list[Float[Tensor, "d_source d_target"]]:
+    """The map at each strength, from one eigendecomposition. At strength 0 directions without variance are left out."""
+    values, vectors = torch.linalg.eigh(moments.source)
+    values = values.clamp_min(0)
+    mean, cross = values.mean(), vectors.T @ moments.cross
+    floor = values.max() * torch.finfo(torch.float64).eps * len(values)
+    found: list[Tensor] = []
+    for strength in strengths:
+        damped = values + strength * mean
+        inverse = torch.where(damped > floor, 1 / damped.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
+        found.append(vectors @ (inverse[:, None] * cross))
+    return found
+
+
+def best_by_folds(
+    parts: Sequence[PairedMoments],
+    choices: Sequence[Choice],
+    matrices: Callable[[PairedMoments, Sequence[Choice]], Sequence[Tensor]],
+    without: Choice,
+) -> Choice:
+    """The choice whose maps, each fitted without one fold, leave the smallest squared error on it.
+
+    With one fold it is `without`. The errors include what a map fitted elsewhere gets wrong about the mean.
+    """
+    if len(parts) < 2:
+        return without
+    errors = [0.0] * len(choices)
+    for place, held_out in enumerate(parts):
+        fitted_on = merged(part for other, part in enumerate(parts) if other != place)
+        for number, matrix in enumerate(matrices(fitted_on, choices)):
+            gap = (held_out.source_mean - fitted_on.source_mean) @ matrix + fitted_on.target_mean - held_out.target_mean
+            spread = (matrix * (held_out.source @ matrix)).sum() - 2 * (held_out.cross * matrix).sum()
+            errors[number] += float(spread + held_out.count * gap.square().sum())
+    return choices[min(range(len(choices)), key=errors.__getitem__)]
