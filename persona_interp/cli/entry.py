@@ -25,6 +25,7 @@ from persona_interp.cli import (
     validate_judges,
     validate_layers,
     validate_organisms,
+    validate_transfer,
 )
 from persona_interp.errors import PersonaInterpError
 
@@ -44,6 +45,7 @@ COMMANDS = (
     validate_judges,
     validate_layers,
     validate_organisms,
+    validate_transfer,
 )
 
 BAD_INPUT = 2

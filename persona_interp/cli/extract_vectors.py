@@ -12,14 +12,12 @@ from persona_interp.errors import FileFormatError, InvalidInputError, UnknownNam
 if TYPE_CHECKING:
     from persona_interp.models.steerable import SteerableModel
     from persona_interp.traits.judging import Judge
-    from persona_interp.traits.trait import Trait
     from persona_interp.vectors.persona_vector import PersonaVector
 
 POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 ESTIMATORS = ("mean_difference", "pca", "logistic")
 NO_JUDGE = "none"
 ROLLOUTS = "rollouts.jsonl"
-PAIRS = "contrast_pairs.json"
 NO_SCORES = "none"
 ROLLOUT_BYTES = 50_000
 """Roughly what a rollout of a small model takes on disk, residuals included; large models take more, so this is a floor."""
@@ -84,6 +82,7 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, extract, write, show."""
     from persona_interp.cli.tables import console, layer_table
+    from persona_interp.evaluation.scored_vector import scored
     from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.vectors.extract import extract
@@ -117,7 +116,8 @@ def run(args: argparse.Namespace) -> None:
         raise KeyboardInterrupt(f"To go on, give the same command with --resume; what was made is in {folder}") from None
     vector.save(path)
     if args.layer_scores != NO_SCORES and args.rollouts is None:
-        vector = scored(vector, model, trait, folder, args)
+        options = {"sampling": sampling, "seed": args.seed, "batch_size": args.batch_size}
+        vector = scored(vector, model, trait, folder, **options, method=args.layer_scores)
         vector.save(path)
     console().print(layer_table(vector))
     if args.report is not None:
@@ -139,24 +139,6 @@ def write_report(page: Path, vector: PersonaVector, folder: Path) -> None:
     note = f"--layer auto: {choice.reason}.\n\nAnswers in the histograms are projected {held_out}."
     save_html(page, figures, title=f"{vector.trait} in {vector.model.name}", note=note)
     say(f"written: {page}")
-
-
-def scored(vector: PersonaVector, model: SteerableModel, trait: Trait, folder: Path, args: argparse.Namespace) -> PersonaVector:
-    """The vector with a score of every layer; without, where there can be none: the vector itself is not lost for that."""
-    from persona_interp.errors import PersonaInterpError
-    from persona_interp.evaluation.contrast_pairs import kept_pairs
-    from persona_interp.evaluation.layer_effectiveness import layer_effectiveness
-    from persona_interp.progress import say
-
-    sampling = arguments.sampling(args)
-    try:
-        pairs = kept_pairs(folder / PAIRS, model, trait, sampling=sampling, seed=args.seed + 1, batch_size=args.batch_size)
-        found = layer_effectiveness(model, vector, trait, method=args.layer_scores, pairs=pairs, batch_size=args.batch_size)
-    except PersonaInterpError as error:
-        say(f"note: the layers could not be scored ({error}); --layer auto will go by geometry")
-        return vector
-    say(found.reason())
-    return found.recorded_in(vector)
 
 
 def check_before_loading(args: argparse.Namespace, path: Path, folder: Path) -> None:

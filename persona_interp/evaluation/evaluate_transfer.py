@@ -45,6 +45,7 @@ def evaluate_transfer(
     target_rows: AnchorRows,
     methods: Sequence[str] = (EFFECTS,),
     other: PersonaVector | None = None,
+    controls: bool = True,
     judge: str | Judge | None = None,
     source_layer: int | None = None,
     native_layer: int | None = None,
@@ -77,6 +78,7 @@ def evaluate_transfer(
         source_rows: the source's anchors, see `read_rows`.
         target_rows: the target's, of the same texts.
         methods: alignments; controls are made for the first.
+        controls: whether to make them; without, the verdict rests on the interval alone.
         other: the source's vector of another trait, for the control of that name; without it that control is missing.
         judge: a judge or its name; "auto" if None.
         source_layer: where the direction is taken from; None: the vector's most effective layer.
@@ -107,7 +109,7 @@ def evaluate_transfer(
     carried = {name: transfer(vector, alignment=name, **setting) for name in names}
     main = next(iter(names))
     options = {"alignment": main, **setting}
-    controls = _controls(vector, other, carried[main], own, options, seed, with_naive="naive" not in carried)
+    drawn = _controls(vector, other, carried[main], own, options, seed, with_naive="naive" not in carried) if controls else {}
     at_equal_ratio = {name: _matched(found, own) for name, found in carried.items()}
     arms = {
         "baseline": [Arm("baseline")],
@@ -116,8 +118,8 @@ def evaluate_transfer(
         **{f"carried {name}": steered_arms(name, found, doses) for name, found in at_equal_ratio.items()},
         **{
             f"control {name} {number}": steered_arms(name, each, doses)
-            for name, drawn in controls.items()
-            for number, each in enumerate(drawn)
+            for name, vectors in drawn.items()
+            for number, each in enumerate(vectors)
         },
     }
     with KeptWork(folder) as work:
@@ -137,7 +139,7 @@ def evaluate_transfer(
             for name, found in carried.items()
         ),
         controls={
-            name: tuple(points[f"control {name} {number}"] for number in range(len(drawn))) for name, drawn in controls.items()
+            name: tuple(points[f"control {name} {number}"] for number in range(len(vectors))) for name, vectors in drawn.items()
         },
         prompted=points["prompted"][0],
         prompted_against=points["prompted"][1],

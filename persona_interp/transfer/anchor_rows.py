@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +61,14 @@ class AnchorRows:
                 f"{self.n_layers - 1}"
             )
         return self._tensor(f"{kind}.{layer}").double()
+
+    def subset(self, places: Sequence[int]) -> AnchorRows:
+        """The rows of some of the anchors, in memory."""
+        names = [f"{kind}.{layer}" for kind in self.kinds for layer in range(self.n_layers)]
+        index = torch.tensor(list(places), dtype=torch.long)
+        digest = hashlib.sha256(f"{self.anchors}/{list(places)}".encode()).hexdigest()[:16]
+        held = {name: self._tensor(name)[index] for name in names}
+        return AnchorRows(self.model, digest, self.resid_norms, self.kinds, None, held)
 
     def save(self, path: Path) -> AnchorRows:
         """Write the rows as safetensors; the ones returned read from there."""

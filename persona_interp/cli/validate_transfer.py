@@ -1,0 +1,66 @@
+"""``persona-interp validate-transfer``: do vectors carry from every organism into every other?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona_interp.cli import arguments
+
+if TYPE_CHECKING:
+    from persona_interp.evaluation.transfer_bench import TransferCase
+
+TRAITS = ("silly", "honest")
+PLANTED = ("organism-gpt2", "organism-llama", "organism-mistral", "organism-qwen2")
+
+
+def register(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "validate-transfer",
+        help="carry vectors between all pairs of bundled organisms, by every method, against controls",
+        description="Carry vectors between every ordered pair of model organisms, with the trait's style among the anchors and "
+        "without, and measure how much of the target's own vector's effect they have.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="organisms (default: the four with planted directions)")
+    parser.add_argument("--traits", nargs="+", default=list(TRAITS), metavar="T", help="default: silly honest")
+    parser.add_argument("--samples", type=arguments.count, default=2, metavar="K", help="answers to each question (default: 2)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("transfer"),
+        metavar="DIR",
+        help="where SOURCE_TARGET_TRAIT.json and TRANSFER.md go; what is there already is not measured again, and a .run folder "
+        "keeps answers (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=arguments.whole, default=0, help="same seed, same numbers (default: %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure what is not measured yet, print and write the tables."""
+    from persona_interp.evaluation.transfer_bench import TransferBench, TransferCase, transfer_markdown, unmet
+    from persona_interp.organisms.grammar.questions import check_trait
+    from persona_interp.organisms.recipes import recipe_of
+    from persona_interp.storage import ensure_writable, read_json, write_json, write_text
+
+    names = [recipe_of(name).name for name in args.names] or list(PLANTED)
+    traits = [check_trait(trait) for trait in args.traits]
+    bench = TransferBench(args.output / "work.run", seed=args.seed, samples=args.samples)
+    cases: list[TransferCase] = []
+    for trait in traits:
+        for source in names:
+            for target in names:
+                if source == target:
+                    continue
+                path = args.output / f"{source}_{target}_{trait}.json"
+                if not path.exists():
+                    ensure_writable(path)
+                    write_json(path, bench.case(source, target, trait).to_json())
+                cases.append(TransferCase.from_json(read_json(path, "transfer case"), source=str(path)))
+    print(transfer_markdown(cases))
+    print(f"wrote {write_text(args.output / 'TRANSFER.md', transfer_markdown(cases))}")
+    missed = unmet(cases)
+    print("the bar is met" if not missed else "the bar is NOT met: " + "; ".join(missed))

@@ -1,0 +1,72 @@
+"""A vector with scores of its layers, as `extract-vectors` makes it, kept in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from persona_interp.errors import PersonaInterpError
+from persona_interp.evaluation.contrast_pairs import kept_pairs
+from persona_interp.evaluation.layer_effectiveness import layer_effectiveness
+from persona_interp.keyed_log import content_key
+from persona_interp.models.sampling import Sampling
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.progress import say
+from persona_interp.traits.judging import Judge
+from persona_interp.traits.trait import Trait
+from persona_interp.vectors.extract import extract
+from persona_interp.vectors.persona_vector import PersonaVector
+
+PAIRS = "contrast_pairs.json"
+
+
+def scored(
+    vector: PersonaVector,
+    model: SteerableModel,
+    trait: Trait,
+    folder: Path,
+    *,
+    sampling: Sampling,
+    seed: int,
+    batch_size: int | None = None,
+    method: str = "likelihood",
+) -> PersonaVector:
+    """`vector` with a score of every layer. Where there can be none it is given back as it is, with a note: it is not lost."""
+    try:
+        pairs = kept_pairs(folder / PAIRS, model, trait, sampling=sampling, seed=seed + 1, batch_size=batch_size)
+        found = layer_effectiveness(model, vector, trait, method=method, pairs=pairs, batch_size=batch_size)
+    except PersonaInterpError as error:
+        say(f"note: the layers could not be scored ({error}); --layer auto will go by geometry")
+        return vector
+    say(found.reason())
+    return found.recorded_in(vector)
+
+
+def scored_vector(
+    model: SteerableModel,
+    trait: Trait,
+    folder: Path,
+    *,
+    judge: Judge | None,
+    samples: int = 1,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> PersonaVector:
+    """A vector of `trait` with scores of its layers; the one in `folder` if it was made from the same weights and settings.
+
+    Raises:
+        PersonaInterpError: as `extract`.
+    """
+    sampling = Sampling() if sampling is None else sampling
+    key = content_key(
+        model.identity.fingerprint, trait.to_json(), None if judge is None else judge.name, samples, sampling.to_json(), seed
+    )[:12]
+    path = folder / f"{trait.name}-{key}.json"
+    if path.exists():
+        return PersonaVector.load(path)
+    run = path.with_suffix(".run")
+    options = {"sampling": sampling, "seed": seed, "batch_size": batch_size}
+    vector = extract(model, trait, judge=judge, samples=samples, folder=run, **options)
+    vector = scored(vector, model, trait, run, **options)
+    vector.save(path)
+    return vector
