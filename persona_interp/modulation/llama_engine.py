@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NoReturn
 
 import torch
@@ -20,20 +19,12 @@ from persona_interp.models.engine import Loss, Restart
 from persona_interp.models.llama_library import quiet_llama
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.modulation.activations import CapturedRows, Stretch, Tap
-from persona_interp.modulation.control_vectors import ControlVector, SteeredRows, check_expressible, control_vectors
+from persona_interp.modulation.control_vectors import SteeredRows, check_expressible, control_vectors
 from persona_interp.modulation.llama_session import TOKENS_PER_CALL, LlamaContext, LlamaWeights
+from persona_interp.modulation.row_stretches import Row, neighbours, phases, portions
 from persona_interp.shapes import Residual, TokenIds
 
 _PROBE_IDS = ((0, 1, 0),)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a batch without its pads."""
-
-    place: int
-    ids: list[int]
-    n_prompt: int
 
 
 class LlamaEngine:
@@ -75,7 +66,7 @@ class LlamaEngine:
         captured = CapturedRows(graph.captures, self._n_layers, len(batch.ids), self._d_model)
         kept: Tensor | None = None
         for group, rows in groups:
-            for some in _portions(rows):
+            for some in portions(rows):
                 with self._context(len(some), max(len(row.ids) for row in some), reads=bool(graph.captures)) as context:
                     found = self._run(context, some, group, captured, n_logits)
                 if n_logits:
@@ -174,7 +165,7 @@ class LlamaEngine:
     ) -> Float[Tensor, "kept vocab"]:
         """Pass whole rows through the model, phase by phase; the logits of each one's last `n_logits` tokens, row by row."""
         logits: list[list[Tensor]] = [[] for _ in rows]
-        for vector, span in _phases(group):
+        for vector, span in phases(group):
             context.steer(vector)
             spans = [span(row) for row in rows]
             for stream, found in self._feed(context, rows, spans, captured, n_logits):
@@ -190,7 +181,7 @@ class LlamaEngine:
         n_logits: int,
     ) -> Iterator[tuple[int, Tensor]]:
         """Run one stretch of every row, neighbours together, the shorter ones padded behind; their logits by stream."""
-        for streams in _neighbours(spans):
+        for streams in neighbours(spans):
             width = max(spans[stream][1] - spans[stream][0] for stream in streams)
             for begin in range(0, width, TOKENS_PER_CALL // len(streams)):
                 size = min(width - begin, TOKENS_PER_CALL // len(streams))
@@ -293,48 +284,3 @@ class LlamaEngine:
                 "Steer its PyTorch model instead"
             )
         self._steers = True
-
-
-def _phases(group: SteeredRows) -> list[tuple[ControlVector | None, Callable[[Row], tuple[int, int]]]]:
-    """What to add, and to which stretch of a row; neighbouring phases that add the same are one."""
-    vectors = group.vectors
-    prompt, last, answer = vectors.key
-    before: Callable[[Row], int] = lambda row: max(0, row.n_prompt - 1)  # noqa: E731
-    if prompt == last == answer:
-        return [(vectors.answer, lambda row: (0, len(row.ids)))]
-    if prompt == last:
-        return [(vectors.prompt, lambda row: (0, row.n_prompt)), (vectors.answer, lambda row: (row.n_prompt, len(row.ids)))]
-    if last == answer:
-        return [(vectors.prompt, lambda row: (0, before(row))), (vectors.answer, lambda row: (before(row), len(row.ids)))]
-    return [
-        (vectors.prompt, lambda row: (0, before(row))),
-        (vectors.last, lambda row: (before(row), row.n_prompt)),
-        (vectors.answer, lambda row: (row.n_prompt, len(row.ids))),
-    ]
-
-
-def _portions(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Rows in the order given, as many at a time as one call of llama.cpp takes."""
-    some: list[Row] = []
-    for row in rows:
-        if some and (len(some) + 1) * max(len(row.ids), *(len(other.ids) for other in some)) > TOKENS_PER_CALL:
-            yield some
-            some = []
-        some.append(row)
-    if some:
-        yield some
-
-
-def _neighbours(spans: Sequence[tuple[int, int]]) -> Iterator[range]:
-    """Runs of neighbouring streams that have tokens in their stretch and together fit into one call of llama.cpp."""
-    begin, width = 0, 0
-    for stream, (first, end) in enumerate(spans):
-        size = end - first
-        if size <= 0 or (stream + 1 - begin) * max(width, size) > TOKENS_PER_CALL:
-            if stream > begin:
-                yield range(begin, stream)
-            begin, width = (stream + 1, 0) if size <= 0 else (stream, size)
-        else:
-            width = max(width, size)
-    if begin < len(spans):
-        yield range(begin, len(spans))

@@ -91,7 +91,7 @@ class LlamaCppModel(SteerableModel):
         try:
             _check_kind(self._weights, self.name)
             self.tokenizer = LlamaTokenizer(self._weights.vocab, self._header.metadata, self.name)
-            self.chat = ChatFormat(self.tokenizer, SimpleNamespace(eos_token_id=self.tokenizer.end_ids))
+            self.chat = self._chat_format()
             self._engine: LlamaEngine = LlamaEngine(
                 self._weights,
                 d_model=self.d_model,
@@ -102,6 +102,16 @@ class LlamaCppModel(SteerableModel):
         except BaseException:
             self._weights.close()
             raise
+
+    def _chat_format(self) -> ChatFormat:
+        from jinja2 import TemplateError
+
+        try:
+            return ChatFormat(self.tokenizer, SimpleNamespace(eos_token_id=self.tokenizer.end_ids))
+        except TemplateError as error:
+            raise FileFormatError(
+                f"GGUF file {self.path} has a chat template that cannot be rendered ({error}): download or export it again"
+            ) from error
 
     @cached_property
     def identity(self) -> ModelIdentity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 import weakref
@@ -24,6 +25,7 @@ TOKENS_PER_CALL = 512
 """Logits of so many tokens are made at once at most, which bounds llama.cpp's own buffers."""
 _CELLS = 256  # llama.cpp rounds the length of a row up to this
 _FLOAT32, _FLOAT16 = 0, 1
+_REFUSED = 3  # as in `load_trial`
 _TRIAL = Path(__file__).with_name("load_trial.py")
 
 
@@ -259,9 +261,11 @@ def _quietly(free: Callable[[Any], None], handle: Any) -> None:
 
 
 def _try_out(path: Path) -> None:
-    done = subprocess.run([sys.executable, str(_TRIAL), str(path)], capture_output=True, text=True, check=False)
+    quick = {**os.environ, "GGML_NO_BACKTRACE": "1"}  # else it looks for a debugger first
+    done = subprocess.run([sys.executable, str(_TRIAL), str(path)], capture_output=True, text=True, check=False, env=quick)
     if done.returncode == 0:
         return
-    reason = done.stdout.strip() or (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    what = "refuses" if done.returncode == 3 else "crashes on"
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    asserted = [line for line in lines if "ASSERT" in line] or lines or [f"exit code {done.returncode}"]
+    reason, what = done.stdout.strip() or asserted[-1], "refuses" if done.returncode == _REFUSED else "crashes on"
     raise FileFormatError(f"llama.cpp {what} {path} ({reason:.300}): download or export it again")

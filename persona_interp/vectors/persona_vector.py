@@ -290,7 +290,7 @@ class PersonaVector:
         return same_basis(self.model, identity_of(model))
 
     def save(self, path: str | Path) -> Path:
-        """Write the vector in the format of the file's suffix (``.json``, ``.safetensors``, ``.pt``), whole or not at all."""
+        """Write the vector in the format of the file's suffix (``.json``, ``.safetensors``, ``.pt``, ``.gguf``), whole or not."""
         from persona_interp.vectors.formats import save
 
         return save(self, Path(path))

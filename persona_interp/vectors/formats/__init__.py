@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, unknown_name
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.vectors.basis import normalised_name, same_basis
+from persona_interp.vectors.formats.gguf import GgufFormat
 from persona_interp.vectors.formats.json import JsonFormat
 from persona_interp.vectors.formats.pt import PtFormat
 from persona_interp.vectors.formats.safetensors import SafetensorsFormat
@@ -51,7 +52,7 @@ def register(new: VectorFormat) -> None:
     FORMATS[new.suffix] = new
 
 
-for _format in (JsonFormat(), SafetensorsFormat(), PtFormat()):
+for _format in (JsonFormat(), SafetensorsFormat(), PtFormat(), GgufFormat()):
     register(_format)
 
 
