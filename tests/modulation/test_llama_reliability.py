@@ -126,6 +126,7 @@ assert all(torch.equal(*pair) for pair in zip(before, unsteered()))
 """
 
 
+@pytest.mark.slow
 def test_steering_a_thousand_times_changes_no_bit_and_holds_no_memory(gguf_path):
     """In a process of its own, because what checks shapes in tests holds memory itself. A control vector has 3.5 kB here."""
     done = subprocess.run(
