@@ -28,13 +28,17 @@ class RowSampler(LogitsProcessor):
         on_step: called after each step with the number of rows.
     """
 
-    _uniform: Float[Tensor, "batch step"] | None  # on the class: NDIF is sent functions with what their bodies name
+    # on the class: NDIF is sent functions with what their bodies name
+    _uniform: Float[Tensor, "batch step"] | None
+    _answers: Int[Tensor, "batch step"] | None
 
     def __init__(self, sampling: Sampling, seeds: Sequence[int], on_step: Callable[[int], None] | None = None) -> None:
         self.on_step = on_step
         self._step = 0
         self._warpers: list[LogitsProcessor] = []
         self._uniform = None
+        self._answers = None
+        self._penalty = float(sampling.repetition_penalty)
         if sampling.temperature == 0:
             return
         self._warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
@@ -57,12 +61,19 @@ class RowSampler(LogitsProcessor):
                 f"the model's scores are NaN at new token {self._step + 1}, so nothing can be drawn: steer with smaller "
                 "coefficients, or load the model in float32 or bfloat16 if it is in float16"
             )
+        if self._penalty != 1 and self._answers is not None:
+            held = self._answers.to(scores.device)
+            seen = scores.gather(1, held)
+            scores = scores.scatter(1, held, torch.where(seen > 0, seen / self._penalty, seen * self._penalty))
         if self._uniform is not None:
             warped = scores.float()
             for warper in self._warpers:
                 warped = warper(cast(torch.LongTensor, input_ids), warped)
             chosen = draw(warped, self._uniform[:, self._step].to(_uniform_dtype(scores.device), copy=False).to(scores.device))
             scores = torch.full_like(scores, -torch.inf).scatter(1, chosen.unsqueeze(1), 0.0)
+        if self._penalty != 1:  # kept here, since what stands before an answer may be pads
+            taken = scores.argmax(dim=-1, keepdim=True)
+            self._answers = taken if self._answers is None else torch.cat([self._answers.to(taken.device), taken], dim=1)
         self._step += 1
         if self.on_step is not None:
             self.on_step(scores.shape[0])

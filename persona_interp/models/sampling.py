@@ -20,6 +20,8 @@ class Sampling:
         temperature: divides the logits; 0 takes the most likely token always (greedy).
         top_p: smallest set of tokens with at least this probability; 1 keeps all.
         top_k: number of most likely tokens kept; None keeps all.
+        repetition_penalty: divides positive logits of tokens that the answer already holds, and multiplies negative ones (Keskar
+            et al., arXiv 1909.05858, section 4.1); the prompt does not count. 1 changes nothing.
 
     Nothing else shapes the answer: the generation settings a checkpoint brings along (repetition penalty and the like) are not
     used, so that a result depends on what is written here alone.
@@ -29,6 +31,7 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int | None = None
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -39,10 +42,17 @@ class Sampling:
             raise InvalidInputError(f"top_p is {self.top_p}, expected more than 0 and at most 1 (1 keeps every token)")
         if self.top_k is not None and self.top_k < 1:
             raise InvalidInputError(f"top_k is {self.top_k}, expected at least 1, or None to keep every token")
+        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
+            raise InvalidInputError(
+                f"repetition_penalty is {self.repetition_penalty}, expected a positive number (1 does nothing)"
+            )
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+        """JSON values. A penalty that does nothing is left out, so that what was recorded before there was one still agrees."""
+        values = asdict(self)
+        if self.repetition_penalty == 1:
+            del values["repetition_penalty"]
+        return values
 
 
 def derived_seed(name: str) -> int:

@@ -92,13 +92,14 @@ class LlamaCppModel(SteerableModel):
             _check_kind(self._weights, self.name)
             self.tokenizer = LlamaTokenizer(self._weights.vocab, self._header.metadata, self.name)
             self.chat = self._chat_format()
-            self._engine: LlamaEngine = LlamaEngine(
+            self._llama = LlamaEngine(
                 self._weights,
                 d_model=self.d_model,
                 n_threads=threads,
                 exact_cache=self.dtype == torch.float32,
                 name=self.name,
             )
+            self._engine = self._llama
         except BaseException:
             self._weights.close()
             raise
@@ -148,7 +149,7 @@ class LlamaCppModel(SteerableModel):
 
     def close(self) -> None:
         """Free the model and all it holds; every verb raises from then on."""
-        self._engine.close()
+        self._llama.close()
         self._weights.close()
 
     def __enter__(self) -> LlamaCppModel:

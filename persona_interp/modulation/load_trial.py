@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 
 
@@ -16,7 +17,7 @@ def main(path: str) -> int:
         if level in (3, 4) and text.strip():  # warnings and errors
             words.append(text.decode("utf-8", "replace").strip())
 
-    llama_cpp.llama_log_set(keep, None)
+    llama_cpp.llama_log_set(keep, ctypes.c_void_p())
     llama_cpp.llama_backend_init()
     settings = llama_cpp.llama_model_default_params()
     settings.use_extra_bufts = False  # as in `LlamaWeights`

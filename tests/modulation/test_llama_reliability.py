@@ -169,7 +169,7 @@ def test_an_interruption_in_the_middle_of_reading_is_not_lost(native, monkeypatc
     reading = InterventionGraph((Capture("all"),))
     expected = native.capture(TEXT, reading)
     with monkeypatch.context() as patched:
-        patched.setattr(native._engine._tap, "_copy", lambda tensor, layer: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(native._llama._tap, "_copy", lambda tensor, layer: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             native.capture(TEXT, reading)
     again = native.capture(TEXT, reading)
