@@ -251,6 +251,8 @@ def test_gains_near_zero_are_no_obstacle_to_a_rotation() -> None:
 def test_a_bare_model_needs_its_tokenizer_and_a_steerable_one_has_it() -> None:
     model = tiny("llama")
     assert_same_logits(model.hf_model, make_twin(model.hf_model, ALL, tokenizer=model.tokenizer).hf_model)
+    twin = twin_of("llama", ALL)
+    assert load_model(twin.hf_model, tokenizer=twin.tokenizer).name == "tiny-llama-twin"
     with pytest.raises(InvalidInputError, match="pass tokenizer"):
         make_twin(model.hf_model, ALL)
     with pytest.raises(InvalidInputError, match="leave tokenizer out"):

@@ -65,10 +65,16 @@ STREAMS: dict[str, StreamUse] = {
 """What is known of architectures by ``model_type``."""
 
 _POST_NORM = "its blocks norm what they write, with a gain that does not commute with a rotation of the residual stream"
-_WHY_NOT: dict[str, str] = dict.fromkeys(("gemma2", "gemma3", "gemma3_text", "olmo2"), _POST_NORM) | dict.fromkeys(
-    ("mixtral", "qwen3_moe", "gpt_oss"),
-    "its MLP is a mixture of experts, whose routers and stacked matrices would have to follow",
-)
+_EXPERTS = "its MLP is a mixture of experts, whose routers and stacked matrices would have to follow"
+_WHY_NOT = {
+    "gemma2": _POST_NORM,
+    "gemma3": _POST_NORM,
+    "gemma3_text": _POST_NORM,
+    "olmo2": _POST_NORM,
+    "mixtral": _EXPERTS,
+    "qwen3_moe": _EXPERTS,
+    "gpt_oss": _EXPERTS,
+}
 
 
 def stream_of(config: Any, name: str) -> StreamUse:
