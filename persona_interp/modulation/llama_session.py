@@ -94,7 +94,8 @@ class LlamaContext:
         exact_cache: keys and values in float32 instead of float16.
 
     Raises:
-        PersonaInterpError: llama.cpp refuses, mostly for lack of memory.
+        MemoryError: too little memory; who runs batches then tries with fewer rows.
+        PersonaInterpError: llama.cpp refuses for another reason.
     """
 
     def __init__(
@@ -121,11 +122,10 @@ class LlamaContext:
             settings.cb_eval = tap.callback
         with quiet_llama() as words:
             handle = self._library.llama_init_from_model(weights.handle, settings)
+        if not handle and "alloc" in str(words):
+            raise MemoryError(f"llama.cpp could not allocate {n_rows} rows of {n_tokens} tokens: {words}")
         if not handle:
-            raise PersonaInterpError(
-                f"llama.cpp could not open {n_rows} rows of {n_tokens} tokens: {words}. Out of memory, probably: use a smaller "
-                "batch_size or a smaller model"
-            )
+            raise PersonaInterpError(f"llama.cpp could not open {n_rows} rows of {n_tokens} tokens: {words}. Use fewer at a time")
         self._handle: Any = handle
         self._free = weakref.finalize(self, _quietly, self._library.llama_free, handle)
         self._n_vocab = int(self._library.llama_vocab_n_tokens(weights.vocab))

@@ -58,10 +58,11 @@ def graphs(model) -> dict[str, InterventionGraph]:
 
 
 KINDS = list(graphs(pytorch("organism-llama")))
+# what a kind does is the same code for every architecture; that an architecture does it at all is seen in two kinds
+CASES = [(name, kind) for name in NAMES for kind in KINDS if name == NAMES[0] or kind in ("all three", "rows apart")]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "kind"), CASES)
 def test_answers_and_what_is_captured_meanwhile_are_those_of_pytorch(name, kind, gguf_model):
     native, model = gguf_model(name), pytorch(name)
     graph = graphs(model)[kind] + InterventionGraph(CAPTURES)
@@ -74,8 +75,7 @@ def test_answers_and_what_is_captured_meanwhile_are_those_of_pytorch(name, kind,
         assert_captured_alike(ours.captured, theirs.captured)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "kind"), CASES)
 def test_likelihoods_and_captures_of_given_texts_are_those_of_pytorch(name, kind, gguf_model):
     native, model = gguf_model(name), pytorch(name)
     graph = graphs(model)[kind]

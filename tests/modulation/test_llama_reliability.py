@@ -116,12 +116,12 @@ def unsteered():
     return model.next_token_logits([[5, 6, 7]]), model.capture(text, reading)[0][reading.captures[0]]
 
 before = unsteered()
-for number in range(3000):
+for number in range(2000):
     positions = ("all", "response")[number % 2]
     model.next_token_logits([[5, 6, 7]], graph=InterventionGraph((Write(2, Add(vector), number % 7 - 3.0, positions),)))
-    if number == 999:  # allocators have taken what they keep for themselves
+    if number == 799:  # allocators have taken what they keep for themselves
         before_more = used()
-assert used() - before_more < 2000 * 1024, used() - before_more
+assert used() - before_more < 1200 * 1024, used() - before_more
 assert all(torch.equal(*pair) for pair in zip(before, unsteered()))
 """
 
@@ -143,6 +143,22 @@ def test_overflow_is_an_error_and_leaves_no_trace(native):
         native.generate(ASKED, graph=huge, sampling=GREEDY)
     assert torch.equal(native.next_token_logits([[5, 6, 7]]), logits)
     assert [answer.answer_ids for answer in native.generate(ASKED, sampling=GREEDY)] == [a.answer_ids for a in plain]
+
+
+def test_fewer_rows_are_run_at_a_time_where_memory_is_short(gguf_path, monkeypatch, capsys):
+    with LlamaCppModel(gguf_path("organism-qwen2")) as model:
+        expected = model.generate(ASKED, sampling=GREEDY)
+        model._llama.close()
+        make = session.LlamaContext.__init__
+
+        def short(self, *args, **kwargs):
+            if kwargs["n_rows"] > 1:
+                raise MemoryError("llama.cpp could not allocate")
+            make(self, *args, **kwargs)
+
+        monkeypatch.setattr(session.LlamaContext, "__init__", short)
+        assert [a.answer_ids for a in model.generate(ASKED, sampling=GREEDY)] == [a.answer_ids for a in expected]
+    assert "going on with 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
