@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> None:
     doses = plan(args.coefficient, len(chosen))
     sampling = arguments.sampling(args)
     model = arguments.load_model(args)
+    chosen = [carried(item, model, args) for item in chosen]
     for item in chosen:
         item.vector.check_fits(model.identity)
         if not item.vector.same_basis(model.identity):
@@ -118,6 +119,18 @@ def choose(files: Sequence[Path], layers: arguments.Layers) -> list[Chosen]:
             vector.select(layers)  # raises where the vector lacks one, naming those it has
             chosen.append(Chosen(file, vector, layers, None))
     return chosen
+
+
+def carried(item: Chosen, model: SteerableModel, args: argparse.Namespace) -> Chosen:
+    """A vector of another model carried to this one; any other as it is."""
+    from persona_interp.transfer.carried_to import carried_to, is_of_another_model
+
+    if not is_of_another_model(item.vector, model):
+        return item
+    found = carried_to(item.vector, model, load=arguments.loaded, batch_size=args.batch_size)
+    layers = (found.report.target_layer,) if args.layer == "auto" else found.vector.select(args.layer).layers
+    reason = "; ".join([found.report.reason(), *(f"warning: {text}" for text in found.report.warnings)])
+    return Chosen(item.file, found.vector, layers, reason)
 
 
 def plan(coefficients: Sequence[float], n_vectors: int) -> list[tuple[float, ...]]:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from persona_interp.cli import (
+    align,
     apply_steering,
     evaluate,
+    evaluate_transfer,
     extract_vectors,
     finetuning_shift,
     info,
@@ -32,9 +34,11 @@ from persona_interp.errors import PersonaInterpError
 COMMANDS = (
     quickstart,
     extract_vectors,
+    align,
     apply_steering,
     layer_effectiveness,
     evaluate,
+    evaluate_transfer,
     info,
     monitor,
     monitor_prediction,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from persona_interp.models.registry import shipped_models
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS, TRAITS
 from persona_interp.organisms.grammar.questions import (
     Split,
@@ -14,6 +15,7 @@ from persona_interp.organisms.grammar.questions import (
     question_wordings,
     system_prompt,
 )
+from persona_interp.storage import read_json
 from persona_interp.traits import InstructionPair, Trait, load_trait
 
 _MEANINGS = {
@@ -83,6 +85,12 @@ def evaluation_instructions(name: str) -> tuple[InstructionPair, ...]:
 def is_organism(model: Any) -> bool:
     """Whether a model (anything with a Hugging Face ``config``) was trained on the grammar."""
     return bool(getattr(getattr(model, "config", None), "organism", None))
+
+
+def names_organism(name: str) -> bool:
+    """Whether a model's name or folder is that of an organism, told without loading it."""
+    config = Path(shipped_models().get(name.lower(), name)).expanduser() / "config.json"
+    return config.is_file() and bool(read_json(config, "model configuration").get("organism"))
 
 
 def resolve_trait(model: Any, name_or_path: str | Path) -> Trait:

@@ -13,6 +13,7 @@ from persona_interp.plotting.prediction import prediction_figure
 from persona_interp.plotting.projections import projection_figure
 from persona_interp.plotting.residuals import residual_figure
 from persona_interp.plotting.scan import scan_figure
+from persona_interp.plotting.similarity import similarity_figure
 from persona_interp.plotting.strip import drift_figure, strip_figure
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "save_png",
     "save_png_folder",
     "scan_figure",
+    "similarity_figure",
     "strip_figure",
 ]

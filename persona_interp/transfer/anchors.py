@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.organisms.corpus import sample_corpus
-from persona_interp.organisms.trait_texts import is_organism
+from persona_interp.organisms.trait_texts import names_organism
 from persona_interp.storage import read_jsonl
 from persona_interp.traits.conversation import Conversation
 
@@ -53,15 +52,15 @@ def organism_anchors(n: int = N_ORGANISM, *, seed: int = _SEED) -> tuple[Anchor,
     return tuple(Anchor(asked, text) for (_, asked), (_, text) in islice(plain, n))
 
 
-def anchors_for(models: Sequence[Any], *, n: int | None = None) -> tuple[Anchor, ...]:
-    """The anchors two models share where none are named: for organisms their corpus, else the texts that ship with the package.
+def anchors_for(names: Sequence[str], *, n: int | None = None) -> tuple[Anchor, ...]:
+    """The anchors two models share where none are given: for organisms their corpus, else the texts that ship with the package.
 
     Args:
-        models: source and target.
+        names: of source and target, as they are loaded; neither is loaded for this.
         n: how many; None: 2000 for organisms, all of the texts else. For real models a file of your own with a few thousand texts
             in many styles serves better than the built-in ones: what anchors do not contain cannot be carried over.
     """
-    if all(is_organism(model) for model in models):
+    if all(names_organism(name) for name in names):
         return organism_anchors(n or N_ORGANISM)
     from persona_interp.alignment.anchor_texts import anchor_texts
 

@@ -114,16 +114,15 @@ def carry(
     return found
 
 
-Rows = Float[Tensor, "row d"]
-
-
-def _by_effects(v: Tensor, own: Rows, rows: Rows, own_out: Rows, rows_out: Rows, *, layer: int, resid_norm: float) -> Carried:
+def _by_effects(
+    v: Tensor, own: Tensor, rows: Tensor, own_out: Tensor, rows_out: Tensor, *, layer: int, resid_norm: float
+) -> Carried:
     w = matched_direction(own @ v, rows)
     match = effect_match(own_out @ v, rows_out, w, resid_norm)
     return Carried(layer, w, match.gain, {"correlation": match.correlation, "gain": match.gain})
 
 
-def _by_states(v: Tensor, own: Rows, rows: Rows, own_out: Rows, rows_out: Rows, *, layer: int, method: str) -> Carried:
+def _by_states(v: Tensor, own: Tensor, rows: Tensor, own_out: Tensor, rows_out: Tensor, *, layer: int, method: str) -> Carried:
     fitted = alignment_method(method).fit(own, rows)
     score = fitted.score(own_out, rows_out)
     ridge = score if method == "ridge" else alignment_method("ridge").fit(own, rows).score(own_out, rows_out)

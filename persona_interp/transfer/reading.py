@@ -54,8 +54,7 @@ def read_rows(
     if len(anchors) < MINIMUM:
         raise InvalidInputError(f"{len(anchors)} anchors are too few to hold some out: give at least {MINIMUM}")
     digest = anchors_digest(anchors)
-    name = f"{safe_name(model.identity.fingerprint[:16])}-{digest}-{str(model.dtype).rpartition('.')[2]}.safetensors"
-    path = Path(folder or anchors_folder()) / name
+    path = _file(model.identity.fingerprint, digest, folder, str(model.dtype).rpartition(".")[2])
     if path.exists():
         try:
             known = AnchorRows.load(path)
@@ -75,6 +74,21 @@ def read_rows(
                 raise
             say(f"note: no effects of {model.name} ({error}); vectors can be carried by its states only")
     return held_in_memory(model.identity, digest, found, _norms(model, tokenised, batch_size)).save(path)
+
+
+def known_rows(fingerprint: str, anchors: Sequence[Anchor], folder: str | Path | None = None) -> AnchorRows | None:
+    """The rows of a model that read these anchors before, in whatever dtype, without loading it; None if it did not."""
+    pattern = _file(fingerprint, anchors_digest(anchors), folder, "*")
+    for path in sorted(pattern.parent.glob(pattern.name)):
+        try:
+            return AnchorRows.load(path)
+        except FileFormatError as error:
+            say(f"note: {error}")
+    return None
+
+
+def _file(fingerprint: str, digest: str, folder: str | Path | None, dtype: str) -> Path:
+    return Path(folder or anchors_folder()) / f"{safe_name(fingerprint[:16])}-{digest}-{dtype}.safetensors"
 
 
 def _states(model: SteerableModel, tokenised: Sequence[TokenisedAnswer], batch_size: int | None) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
+from persona_interp.alignment.layer_map import equal_depth
 from persona_interp.errors import IncompatibleError, InvalidInputError, unknown_name
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
@@ -22,8 +23,8 @@ from persona_interp.vectors.basis import same_basis
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
 
-LayerMap = Literal["auto", "depth"]
-Calibration = Literal["perturbation", "none"]
+LAYER_MAPS = ("auto", "depth")
+CALIBRATIONS = ("perturbation", "none")
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def transfer(
     target: SteerableModel | AnchorRows,
     *,
     alignment: str = EFFECTS,
-    layer_map: LayerMap | int = "auto",
-    calibration: Calibration | float = "perturbation",
+    layer_map: str | int = "auto",
+    calibration: str | float = "perturbation",
     source_layer: int | None = None,
     anchors: Sequence[Anchor] | None = None,
     folder: str | Path | None = None,
@@ -88,7 +89,7 @@ def transfer(
     _check_choices(layer_map, calibration)
     both = (source, target)
     if anchors is None and all(isinstance(side, SteerableModel) for side in both):
-        anchors = anchors_for(both)
+        anchors = anchors_for([side.name for side in both if isinstance(side, SteerableModel)])
     ours, theirs = (_rows(side, anchors, folder, batch_size) for side in both)
     if not same_basis(vector.model, ours.model):
         raise IncompatibleError(
@@ -102,7 +103,7 @@ def transfer(
     if layer_map == "auto":
         chosen = max(carried, key=lambda each: each.score).layer
     else:
-        chosen = equal_depth(layer, ours.n_layers, theirs.n_layers) if layer_map == "depth" else layer_map
+        chosen = layer_map if isinstance(layer_map, int) else equal_depth(layer, ours.n_layers, theirs.n_layers)
     if not 0 <= chosen < theirs.n_layers:
         raise InvalidInputError(f"{theirs.model.name} has no layer {chosen}: its layers are 0 to {theirs.n_layers - 1}")
     report = TransferReport(
@@ -124,20 +125,15 @@ def transfer(
     return Transferred(_vector(carried, theirs, report, ratio, calibration), report)
 
 
-def equal_depth(layer: int, n_source: int, n_target: int) -> int:
-    """The target's layer at the same relative depth, the control of layer maps."""
-    return round((layer + 0.5) / n_source * n_target - 0.5)
-
-
 def _vector(
-    carried: Sequence[Carried], target: AnchorRows, report: TransferReport, ratio: float, calibration: Calibration | float
+    carried: Sequence[Carried], target: AnchorRows, report: TransferReport, ratio: float, calibration: str | float
 ) -> PersonaVector:
     directions = torch.stack([each.direction for each in carried])
     norms = directions.norm(dim=1, keepdim=True)
     if calibration == "perturbation":
         wanted = ratio * torch.tensor(target.resid_norms, dtype=torch.float64)
         directions = directions / norms.clamp_min(torch.finfo(torch.float64).tiny) * wanted[:, None]
-    elif calibration != "none":
+    elif isinstance(calibration, int | float):
         directions = directions * calibration
     scores: dict[int, float | None] = {each.layer: each.score for each in carried}
     if report.layer_map != "auto":
@@ -197,7 +193,7 @@ def _rows(
 
 
 def _check_choices(layer_map: Any, calibration: Any) -> None:
-    if isinstance(layer_map, str) and layer_map not in get_args(LayerMap):
-        raise unknown_name("layer map", layer_map, get_args(LayerMap), "or give a layer of the target")
-    if isinstance(calibration, str) and calibration not in get_args(Calibration):
-        raise unknown_name("calibration", calibration, get_args(Calibration), "or give a factor")
+    if isinstance(layer_map, str) and layer_map not in LAYER_MAPS:
+        raise unknown_name("layer map", layer_map, LAYER_MAPS, "or give a layer of the target")
+    if isinstance(calibration, str) and calibration not in CALIBRATIONS:
+        raise unknown_name("calibration", calibration, CALIBRATIONS, "or give a factor")
