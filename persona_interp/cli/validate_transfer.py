@@ -41,7 +41,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure what is not measured yet, print and write the tables."""
-    from persona_interp.evaluation.transfer_bench import TransferBench, TransferCase, transfer_markdown, unmet
+    from persona_interp.evaluation.transfer_bench import TransferBench, TransferCase, summary, transfer_markdown, unmet
     from persona_interp.organisms.grammar.questions import check_trait
     from persona_interp.organisms.recipes import recipe_of
     from persona_interp.storage import ensure_writable, read_json, write_json, write_text
@@ -62,5 +62,6 @@ def run(args: argparse.Namespace) -> None:
                 cases.append(TransferCase.from_json(read_json(path, "transfer case"), source=str(path)))
     print(transfer_markdown(cases))
     print(f"wrote {write_text(args.output / 'TRANSFER.md', transfer_markdown(cases))}")
+    print(summary(cases))
     missed = unmet(cases)
     print("the bar is met" if not missed else "the bar is NOT met: " + "; ".join(missed))

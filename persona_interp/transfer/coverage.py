@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,9 +14,9 @@ from persona_interp.transfer.anchor_rows import AnchorRows
 
 VARIANCE = 0.9
 """Share of the held-out variance that the subspace spanned by the anchors' states holds."""
-ENOUGH = 0.7
-"""Below this a warning is due: on the organisms signals are 0.73 to 0.98 with all styles among the anchors, and at most 0.66
-without the trait's own."""
+ENOUGH = {"states": 0.7, "effects": 0.6}
+"""Support below which a warning is due. By effects it is 0.65 to 0.95 on the planted organisms with all styles among the anchors,
+and at most 0.53 without the trait's own; by states, vectors with less than 0.5 were not carried."""
 _RANDOM = 200
 
 
@@ -36,10 +37,14 @@ class Coverage:
     effect: float | None
     signal: float | None
 
-    def of(self, kind: str) -> float | None:
-        """The number that matters for an alignment of ``states`` (the smaller of norm and effect) or ``effects`` (signal)."""
+    def support(self, kind: str, quality: Mapping[str, float]) -> float | None:
+        """What an alignment can be expected to carry, 0 to 1; None where it is not known.
+
+        Of ``effects``: the signal, times the correlation of effects on anchors that were held out; of ``states``: the smaller of
+        norm and effect.
+        """
         if kind == "effects":
-            return self.signal
+            return None if self.signal is None else self.signal * max(0.0, quality["correlation"])
         known = [value for value in (self.norm, self.effect) if value is not None]
         return min(known) if known else None
 

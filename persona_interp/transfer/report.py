@@ -67,15 +67,20 @@ class TransferReport:
         return next(each for each in self.layers if each.layer == self.target_layer)
 
     @property
+    def support(self) -> float | None:
+        """What the anchors can be expected to carry; see `Coverage.support`."""
+        return self.coverage.support(self.kind, self.chosen.quality)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What speaks against expecting an effect, in words; empty where nothing does."""
         found: list[str] = []
-        covered = self.coverage.of(self.kind)
-        if covered is not None and covered < ENOUGH:
+        support, enough = self.support, ENOUGH[self.kind]
+        if support is not None and support < enough:
             what = "do to these anchors little more than chance" if self.kind == "effects" else "hardly vary in these anchors"
             found.append(
-                f"coverage is {covered:.2f} (below {ENOUGH:g}): pushes along {self.trait!r} {what}, so there is little to carry "
-                "it by. Give anchors in which texts of that style occur; no label is needed"
+                f"the anchors' support is {support:.2f} (below {enough:g}): pushes along {self.trait!r} {what}, so there is "
+                "little to carry it by. Give anchors in which texts of that style occur; no label is needed"
             )
         if self.method == "naive":
             found.append("entries were only cut or padded: two models share no basis, so this is a control")
@@ -92,8 +97,8 @@ class TransferReport:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        values = {**asdict(self), "layers": [asdict(each) for each in self.layers]}
-        return {"format_version": FORMAT_VERSION, **values, "warnings": list(self.warnings), "reason": self.reason()}
+        said = {"support": self.support, "warnings": list(self.warnings), "reason": self.reason()}
+        return {"format_version": FORMAT_VERSION, **asdict(self), "layers": [asdict(each) for each in self.layers], **said}
 
     def _repr_html_(self) -> str:
         from persona_interp.vectors.table import html_table

@@ -49,11 +49,31 @@ def test_align_shows_which_layers_correspond_and_reads_once(run: Callable, model
     assert "5 anchors are too few" in few.err
 
 
-def test_evaluate_transfer_end_to_end(run: Callable, models: tuple[Path, Path], anchors: Path, trait_file: Path) -> None:
+def test_evaluate_transfer_end_to_end(
+    run: Callable, models: tuple[Path, Path], anchors: Path, trait_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        command, "other_of", lambda _source, _trait, vectors, *_: None
+    )  # its prompts are too long for tiny models
     words = ("evaluate-transfer", "--source", models[0], "--target", models[1], "--trait", trait_file, "--anchors", anchors)
     vectors: list[Path] = []
     for model in models:
-        assert run("extract-vectors", "--model", model, "--trait", trait_file, "--judge", "none", "--samples", 1).code == 0
+        assert (
+            run(
+                "extract-vectors",
+                "--model",
+                model,
+                "--trait",
+                trait_file,
+                "--judge",
+                "none",
+                "--samples",
+                1,
+                "--max-new-tokens",
+                4,
+            ).code
+            == 0
+        )
         vectors.append(Path(f"vectors/{model.name}_loud.json"))
     short = ("--coefficients", -1, 0, 1, "--num-prompts", 2, "--vectors", *vectors, "--max-new-tokens", 4, "--judge", "contrast")
     ran = run(*words, *short, "--method", "all", "--output", "out.json")

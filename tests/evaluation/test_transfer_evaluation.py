@@ -14,7 +14,7 @@ from persona_interp.evaluation.evaluate_transfer import evaluate_transfer
 from persona_interp.evaluation.recovery import prompted_share, recovery, recovery_at
 from persona_interp.evaluation.scored_vector import scored_vector
 from persona_interp.evaluation.statistics import Estimate
-from persona_interp.evaluation.transfer_bench import TransferCase, transfer_markdown, unmet
+from persona_interp.evaluation.transfer_bench import TransferCase, summary, transfer_markdown, unmet
 from persona_interp.evaluation.transfer_evaluation import CONTROLS, CarriedCurve, TransferEvaluation
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.registry import load_model
@@ -119,7 +119,7 @@ def case(recovered: float | None, shuffled: float = 0.0, coherence: float = 98.0
     covered = {"norm": 0.9, "effect": 0.9, "signal": None}
     left_out = {
         "n_anchors": 5, "recoveries": {"effects": estimate(0.1), "ridge": estimate(0.0)}, "coverage": covered,
-        "quality": {"correlation": 0.1}, "warnings": ["low"],
+        "quality": {"correlation": 0.1},
     }  # fmt: skip
     return TransferCase(
         "organism-a", "organism-b", "silly", 70.0, 1, 2, 3, recoveries, {**controls, "shuffled": estimate(shuffled)},
@@ -132,7 +132,8 @@ def test_the_bar_is_read_from_the_cases() -> None:
     assert "mean recovery 0.75 < 0.8" in unmet([case(0.75)])
     assert any("recovery 0.50" in said for said in unmet([case(1.3), case(0.5)]))
     assert any("coherence 60" in said for said in unmet([case(0.9, coherence=60.0)]))
-    assert any("shuffled 0.20 > 0.1" in said for said in unmet([case(0.9, shuffled=0.2)]))
+    assert unmet([case(0.9, shuffled=0.2)]) == ["shuffled: 0.20 on average > 0.1"]
+    assert "effects recover 0.80 on average (0.70 to 0.90); random 0.00" in summary([case(0.9), case(0.7), case(None)])
     data = json.loads(json.dumps(case(0.9).to_json()))
     assert TransferCase.from_json(data).to_json() == case(0.9).to_json()
     text = transfer_markdown([case(0.9)])

@@ -139,14 +139,16 @@ def test_coverage_says_what_anchors_cannot_show() -> None:
     found, other = coverage(seen, 0, varied), coverage(seen, 0, still)
     assert found.norm > 0.99
     assert other.norm < 0.01
-    assert found.of("states") > 0.9
+    assert found.support("states", {}) > 0.9
+    assert other.support("effects", {"correlation": 0.5}) == pytest.approx(other.signal / 2)
+    assert other.support("effects", {"correlation": -0.5}) == 0
     assert (found.signal, other.effect) == (0.0, pytest.approx(0, abs=0.01))
     assert 0.3 < other.signal < 0.6, "it does twice as much as a random direction, whose effects are spread over all axes"
 
 
 def test_low_coverage_is_said_before_anything_is_generated(pair: tuple[AnchorRows, AnchorRows], vector: PersonaVector) -> None:
     report = transfer(vector, *pair).report
-    assert report.coverage.signal < 0.7
+    assert report.support == report.coverage.signal * report.chosen.quality["correlation"] < 0.6
     assert "do to these anchors little more than chance" in report.warnings[0]
     assert "Give anchors in which texts of that style occur" in report.warnings[0]
     assert any("control" in text for text in transfer(vector, *pair, alignment="naive").report.warnings)
