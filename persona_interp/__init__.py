@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from persona_interp.evaluation.dose import dose_response as dose_response
     from persona_interp.evaluation.effectiveness import LayerEffectiveness as LayerEffectiveness
     from persona_interp.evaluation.evaluate import evaluate as evaluate
+    from persona_interp.evaluation.evaluate_transfer import evaluate_transfer as evaluate_transfer
     from persona_interp.evaluation.evaluation import Evaluation as Evaluation
     from persona_interp.evaluation.layer_effectiveness import layer_effectiveness as layer_effectiveness
     from persona_interp.evaluation.layer_plan import plan_layers as plan_layers
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
     from persona_interp.traits.catalogue import load_trait as load_trait
     from persona_interp.traits.conversation import Conversation as Conversation
     from persona_interp.traits.trait import Trait as Trait
+    from persona_interp.transfers.anchors import anchors_for as anchors_for
+    from persona_interp.transfers.reading import read_rows as read_rows
+    from persona_interp.transfers.transfer import transfer as transfer
     from persona_interp.vectors.extract import extract as extract
     from persona_interp.vectors.persona_vector import PersonaVector as PersonaVector
 
@@ -90,6 +94,10 @@ _HOMES = {
     "layer_effectiveness": "evaluation.layer_effectiveness",
     "LayerEffectiveness": "evaluation.effectiveness",
     "plan_layers": "evaluation.layer_plan",
+    "transfer": "transfers.transfer",
+    "read_rows": "transfers.reading",
+    "anchors_for": "transfers.anchors",
+    "evaluate_transfer": "evaluation.evaluate_transfer",
     "project": "monitoring.project",
     "screen": "monitoring.screen",
     "Chat": "monitoring.chats",

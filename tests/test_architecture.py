@@ -24,7 +24,7 @@ ORDER = (
     ("organisms", "alignment"),
     ("judges",),
     ("vectors",),
-    ("transfer",),
+    ("transfers",),
     ("modulation", "evaluation"),
     ("monitoring",),
     ("diagnostics",),

@@ -14,6 +14,7 @@ from persona_interp.evaluation.judge_validation import judges_markdown, report_f
 from persona_interp.evaluation.layer_bench import LayerBench, layers_markdown
 from persona_interp.evaluation.organism_card import OrganismCard
 from persona_interp.evaluation.organism_text import bench_markdown, card_markdown
+from persona_interp.evaluation.transfer_bench import TransferCase, summary, transfer_markdown, unmet
 from persona_interp.models.registry import MODELS, shipped_models
 from persona_interp.storage import read_json
 from persona_interp.traits.catalogue import trait_names
@@ -34,6 +35,7 @@ def commands() -> list[str]:
 @pytest.mark.slow
 def test_the_python_blocks_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PERSONA_INTERP_HOME", str(tmp_path / "home"))
     namespace: dict[str, object] = {}
     for number, block in enumerate(blocks("python")):
         exec(compile(block, f"README.md, Python block {number}", "exec"), namespace)  # noqa: S102  (our own README)
@@ -91,6 +93,22 @@ def test_the_table_of_layer_choices_is_that_of_its_data() -> None:
     assert {bench.model for bench in benches} == set(shipped_models())
     assert layers_markdown(benches) in README
     assert all(bench.met for bench in benches) == ("met by every row" in README)
+
+
+def test_the_tables_of_transfers_are_those_of_their_data() -> None:
+    planted = sorted(name for name in shipped_models() if name != "organism-natural")
+    folder = ROOT / "figures" / "transfer"
+    cases = [
+        TransferCase.from_json(read_json(folder / f"{source}_{target}_{trait}.json", "transfer case"))
+        for trait in ("silly", "honest")
+        for source in planted
+        for target in planted
+        if source != target
+    ]
+    assert transfer_markdown(cases) in README
+    assert unmet(cases) == []
+    assert "effects recover 1.09 on average (0.96 to 1.41)" in summary(cases)
+    assert "1.09 of the native effect on average, 0.96 at least" in README
 
 
 def test_the_tables_of_judges_are_those_of_their_data() -> None:

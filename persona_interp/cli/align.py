@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from persona_interp.cli import arguments
 
 if TYPE_CHECKING:
-    from persona_interp.transfer.anchor_rows import AnchorRows
-    from persona_interp.transfer.anchors import Anchor
+    from persona_interp.transfers.anchor_rows import AnchorRows
+    from persona_interp.transfers.anchors import Anchor
 
 
 def register(commands: Any) -> None:
@@ -44,7 +44,7 @@ def add_anchor_options(parser: argparse.ArgumentParser) -> None:
 
 def anchors_of(args: argparse.Namespace, names: Sequence[str]) -> tuple[Anchor, ...]:
     """The anchors asked for."""
-    from persona_interp.transfer.anchors import anchors_for, read_anchors
+    from persona_interp.transfers.anchors import anchors_for, read_anchors
 
     if args.anchors is None:
         return anchors_for(names, n=args.num_anchors)
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.models.registry import find_model
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable
-    from persona_interp.transfer.correspondence import correspondence
-    from persona_interp.transfer.reading import anchors_folder, read_rows
+    from persona_interp.transfers.correspondence import correspondence
+    from persona_interp.transfers.reading import anchors_folder, read_rows
 
     for name in (args.source, args.model):
         find_model(name)

@@ -123,7 +123,7 @@ def choose(files: Sequence[Path], layers: arguments.Layers) -> list[Chosen]:
 
 def carried(item: Chosen, model: SteerableModel, args: argparse.Namespace) -> Chosen:
     """A vector of another model carried to this one; any other as it is."""
-    from persona_interp.transfer.carried_to import carried_to, is_of_another_model
+    from persona_interp.transfers.carried_to import carried_to, is_of_another_model
 
     if not is_of_another_model(item.vector, model):
         return item

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.models.registry import find_model
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
-    from persona_interp.transfer.reading import read_rows
+    from persona_interp.transfers.reading import read_rows
     from persona_interp.vectors.persona_vector import PersonaVector
 
     if not any(args.coefficients):

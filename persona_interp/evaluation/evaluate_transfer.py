@@ -23,9 +23,9 @@ from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.traits.judging import Judge
 from persona_interp.traits.trait import Trait
-from persona_interp.transfer.anchor_rows import AnchorRows
-from persona_interp.transfer.carry import EFFECTS
-from persona_interp.transfer.transfer import Transferred, transfer
+from persona_interp.transfers.anchor_rows import AnchorRows
+from persona_interp.transfers.carry import EFFECTS
+from persona_interp.transfers.transfer import Transferred, transfer
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
 

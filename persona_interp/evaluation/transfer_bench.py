@@ -21,11 +21,11 @@ from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
 from persona_interp.storage import check_format_version
-from persona_interp.transfer.anchor_rows import AnchorRows
-from persona_interp.transfer.anchors import Anchor, organism_anchors
-from persona_interp.transfer.carry import EFFECTS, METHODS
-from persona_interp.transfer.coverage import Coverage
-from persona_interp.transfer.reading import read_rows
+from persona_interp.transfers.anchor_rows import AnchorRows
+from persona_interp.transfers.anchors import Anchor, organism_anchors
+from persona_interp.transfers.carry import EFFECTS, METHODS
+from persona_interp.transfers.coverage import Coverage
+from persona_interp.transfers.reading import read_rows
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
 

@@ -10,7 +10,7 @@ import pytest
 
 from persona_interp.cli import evaluate_transfer as command
 from persona_interp.evaluation.transfer_evaluation import TransferEvaluation
-from persona_interp.transfer.carry import METHODS
+from persona_interp.transfers.carry import METHODS
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
@@ -104,8 +104,8 @@ def test_a_vector_of_another_model_is_carried_over(
     run: Callable, models: tuple[Path, Path], anchors: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from persona_interp.models.registry import load_model
-    from persona_interp.transfer import carried_to
-    from persona_interp.transfer.anchors import read_anchors
+    from persona_interp.transfers import carried_to
+    from persona_interp.transfers.anchors import read_anchors
 
     monkeypatch.setattr(carried_to, "anchors_for", lambda names: read_anchors(anchors))
     source = load_model(models[0])

@@ -20,8 +20,8 @@ from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.trait_texts import organism_trait
-from persona_interp.transfer.anchors import organism_anchors
-from persona_interp.transfer.reading import read_rows
+from persona_interp.transfers.anchors import organism_anchors
+from persona_interp.transfers.reading import read_rows
 
 N = 12
 BOOTSTRAP = QuestionBootstrap(N, 1)

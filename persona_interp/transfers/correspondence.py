@@ -11,7 +11,7 @@ from persona_interp.alignment.paired_moments import PairedMoments, folds, merged
 from persona_interp.alignment.ridge import Ridge
 from persona_interp.alignment.similarity import cka_matrix, svcca
 from persona_interp.errors import unknown_name
-from persona_interp.transfer.anchor_rows import AnchorRows
+from persona_interp.transfers.anchor_rows import AnchorRows
 
 MEASURES = ("quality", "cka", "cca")
 _STRENGTH = 0.1

@@ -16,13 +16,13 @@ from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInp
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.transfer.anchor_rows import AnchorRows, held_in_memory
-from persona_interp.transfer.anchors import Anchor, anchors_digest, anchors_for, organism_anchors, read_anchors
-from persona_interp.transfer.carry import METHODS, carry
-from persona_interp.transfer.correspondence import correspondence
-from persona_interp.transfer.coverage import coverage
-from persona_interp.transfer.reading import known_rows, read_rows
-from persona_interp.transfer.transfer import averaged, transfer
+from persona_interp.transfers.anchor_rows import AnchorRows, held_in_memory
+from persona_interp.transfers.anchors import Anchor, anchors_digest, anchors_for, organism_anchors, read_anchors
+from persona_interp.transfers.carry import METHODS, carry
+from persona_interp.transfers.correspondence import correspondence
+from persona_interp.transfers.coverage import coverage
+from persona_interp.transfers.reading import known_rows, read_rows
+from persona_interp.transfers.transfer import averaged, transfer
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
 

@@ -8,10 +8,10 @@ from persona_interp.errors import PersonaInterpError
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.progress import say
-from persona_interp.transfer.anchors import Anchor, anchors_for
-from persona_interp.transfer.carry import EFFECTS
-from persona_interp.transfer.reading import known_rows, read_rows
-from persona_interp.transfer.transfer import Transferred, transfer
+from persona_interp.transfers.anchors import Anchor, anchors_for
+from persona_interp.transfers.carry import EFFECTS
+from persona_interp.transfers.reading import known_rows, read_rows
+from persona_interp.transfers.transfer import Transferred, transfer
 from persona_interp.vectors.basis import normalised_name, same_basis
 from persona_interp.vectors.persona_vector import PersonaVector
 

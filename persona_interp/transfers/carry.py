@@ -11,7 +11,7 @@ from torch import Tensor
 from persona_interp.alignment.effects import effect_match, matched_direction
 from persona_interp.alignment.methods import ALIGNMENTS, alignment_method
 from persona_interp.errors import IncompatibleError, InvalidInputError, unknown_name
-from persona_interp.transfer.anchor_rows import AnchorRows, Kind
+from persona_interp.transfers.anchor_rows import AnchorRows, Kind
 
 EFFECTS = "effects"
 STATE_METHODS = tuple(ALIGNMENTS)

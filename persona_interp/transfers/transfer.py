@@ -13,12 +13,12 @@ from persona_interp.alignment.layer_map import equal_depth
 from persona_interp.errors import IncompatibleError, InvalidInputError, unknown_name
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
-from persona_interp.transfer.anchor_rows import AnchorRows
-from persona_interp.transfer.anchors import Anchor, anchors_for
-from persona_interp.transfer.carry import EFFECTS, HELD_OUT, Carried, carry, kind_of
-from persona_interp.transfer.coverage import coverage
-from persona_interp.transfer.reading import read_rows
-from persona_interp.transfer.report import LayerFit, TransferReport
+from persona_interp.transfers.anchor_rows import AnchorRows
+from persona_interp.transfers.anchors import Anchor, anchors_for
+from persona_interp.transfers.carry import EFFECTS, HELD_OUT, Carried, carry, kind_of
+from persona_interp.transfers.coverage import coverage
+from persona_interp.transfers.reading import read_rows
+from persona_interp.transfers.report import LayerFit, TransferReport
 from persona_interp.vectors.basis import same_basis
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.transfer.anchor_rows import AnchorRows
+from persona_interp.transfers.anchor_rows import AnchorRows
 
 VARIANCE = 0.9
 """Share of the held-out variance that the subspace spanned by the anchors' states holds."""

@@ -14,8 +14,8 @@ from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.progress import say
 from persona_interp.storage import home, safe_name
-from persona_interp.transfer.anchor_rows import KINDS, AnchorRows, Kind, held_in_memory
-from persona_interp.transfer.anchors import Anchor, anchors_digest
+from persona_interp.transfers.anchor_rows import KINDS, AnchorRows, Kind, held_in_memory
+from persona_interp.transfers.anchors import Anchor, anchors_digest
 
 MINIMUM = 50
 """Anchors below which nothing can be held out."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.transfer.coverage import ENOUGH, Coverage
+from persona_interp.transfers.coverage import ENOUGH, Coverage
 
 FORMAT_VERSION = 1
 
