@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_interp.alignment.linalg import length, solved
 from persona_interp.alignment.linear_alignment import LinearAlignment, Pairs
 from persona_interp.alignment.paired_moments import PairedMoments
 from persona_interp.errors import InvalidInputError
@@ -49,8 +50,8 @@ class AnchorProjection(LinearAlignment):
         theirs = _unit(self._anchors[1] - whole.target_mean)
         gram = theirs.T @ theirs
         ridge = self.strength * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        return torch.linalg.solve(gram + ridge, theirs.T @ ours).T
+        return solved(gram + ridge, theirs.T @ ours).T
 
 
 def _unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    return rows / length(rows).clamp_min(torch.finfo(torch.float64).tiny)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_interp.alignment.linalg import symmetric_eigen, thin_svd
 from persona_interp.alignment.linear_alignment import LinearAlignment, rank_within
 from persona_interp.alignment.paired_moments import PairedMoments, merged
 from persona_interp.errors import InvalidInputError
@@ -48,7 +49,7 @@ class CCA(LinearAlignment):
             return most
         held_out = parts[0]
         into, out, _ = canonical(merged(parts[1:]), self.regularisation)
-        back = torch.linalg.pinv(out)
+        back = _pseudo_inverse(out)
         together = ((into.T @ held_out.cross) * back.T).sum(dim=1)
         sizes = ((into.T @ held_out.source) * into.T).sum(dim=1) * ((back.T @ held_out.target) * back.T).sum(dim=1)
         correlations = together / sizes.clamp_min(torch.finfo(torch.float64).tiny).sqrt()
@@ -60,13 +61,19 @@ def canonical(moments: PairedMoments, regularisation: float) -> tuple[Tensor, Te
     """(source into canonical coordinates ``[d_source k]``, these into the target ``[k d_target]``, correlations)."""
     from_source, _ = _whitening(moments.source, regularisation)
     from_target, to_target = _whitening(moments.target, regularisation)
-    left, correlations, right = torch.linalg.svd(from_source.T @ moments.cross @ from_target, full_matrices=False)
+    left, correlations, right = thin_svd(from_source.T @ moments.cross @ from_target)
     return from_source @ left, right @ to_target, correlations.clamp(0, 1)
+
+
+def _pseudo_inverse(matrix: Tensor) -> Tensor:
+    left, values, right = thin_svd(matrix)
+    kept = values > values.max() * torch.finfo(torch.float64).eps * max(matrix.shape)
+    return right[kept].T @ (left[:, kept] / values[kept]).T
 
 
 def _whitening(scatter: Tensor, regularisation: float) -> tuple[Tensor, Tensor]:
     """A map to coordinates of unit scatter, and back; directions without variance are left out."""
-    values, vectors = torch.linalg.eigh(scatter)
+    values, vectors = symmetric_eigen(scatter)
     values = values.clamp_min(0) + regularisation * values.clamp_min(0).mean()
     kept = values > values.max() * torch.finfo(torch.float64).eps * len(values)
     root, axes = values[kept].sqrt(), vectors[:, kept]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_interp.alignment.linalg import length, solved
 from persona_interp.errors import InvalidInputError
 
 STRENGTH = 3.0
@@ -58,7 +59,7 @@ def matched_direction(
     if not float(mean_eigenvalue) > 0:
         raise InvalidInputError("the target's effects are the same for all texts: nothing it does can be told apart")
     ridge = strength * mean_eigenvalue * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    return torch.linalg.solve(gram + ridge, rows.T @ y)
+    return solved(gram + ridge, rows.T @ y)
 
 
 def effect_match(
@@ -66,11 +67,11 @@ def effect_match(
 ) -> EffectMatch:
     """How `direction` does on texts it was not matched on. Both are 0 where one side does not vary."""
     y = wanted.double() - wanted.double().mean()
-    unit = direction.double() / direction.double().norm().clamp_min(torch.finfo(torch.float64).tiny)
+    unit = direction.double() / length(direction.double()).clamp_min(torch.finfo(torch.float64).tiny)
     done = effects.double() @ (unit * resid_norm)
     done = done - done.mean()
-    size = float(y.norm() * done.norm())
+    size = float(length(y) * length(done))
     if size == 0:
         return EffectMatch(0.0, 0.0)
     together = float(y @ done)
-    return EffectMatch(together / size, together / float(y.norm()) / len(y) ** 0.5)
+    return EffectMatch(together / size, together / float(length(y)) / len(y) ** 0.5)

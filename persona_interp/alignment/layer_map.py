@@ -29,7 +29,7 @@ def layer_map(similarity: Float[Tensor, "source_layer target_layer"], how: str =
     if not n_source or not n_target or torch.isnan(similarity).any():
         raise InvalidInputError(f"similarities of {n_source} by {n_target} layers hold NaN or nothing: no layers can be matched")
     if how == "best":
-        return tuple(similarity.argmax(dim=1).tolist())
+        return tuple(int(column) for column in similarity.argmax(dim=1))
     if how == "depth":
         return tuple(equal_depth(layer, n_source, n_target) for layer in range(n_source))
     return _monotone(similarity)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_interp.alignment.linalg import thin_svd
 from persona_interp.alignment.linear_alignment import LinearAlignment, rank_within
 from persona_interp.alignment.paired_moments import PairedMoments
 
@@ -34,7 +35,7 @@ class Procrustes(LinearAlignment):
         if not self.centring:
             cross = cross + whole.count * torch.outer(whole.source_mean, whole.target_mean)
             source = source + whole.count * torch.outer(whole.source_mean, whole.source_mean)
-        left, values, right = torch.linalg.svd(cross, full_matrices=False)
+        left, values, right = thin_svd(cross)
         kept = len(values) if self.rank is None else rank_within(self.rank, whole)
         matrix = left[:, :kept] @ right[:kept]
         if self.scaling:

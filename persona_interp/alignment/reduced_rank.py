@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_interp.alignment.linalg import symmetric_eigen
 from persona_interp.alignment.linear_alignment import LinearAlignment, rank_within
 from persona_interp.alignment.paired_moments import PairedMoments
 from persona_interp.alignment.ridge import STRENGTHS, best_by_folds, ridge_matrices
@@ -36,7 +36,7 @@ class ReducedRank(LinearAlignment):
 
         def at_ranks(moments: PairedMoments, ranks: Sequence[int]) -> list[Tensor]:
             (matrix,) = ridge_matrices(moments, [strength])
-            _, axes = torch.linalg.eigh(matrix.T @ moments.source @ matrix)
+            _, axes = symmetric_eigen(matrix.T @ moments.source @ matrix)
             leading = axes.flip(1)
             return [matrix @ leading[:, :rank] @ leading[:, :rank].T for rank in ranks]
 

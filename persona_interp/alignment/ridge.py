@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_interp.alignment.linalg import symmetric_eigen
 from persona_interp.alignment.linear_alignment import LinearAlignment
 from persona_interp.alignment.paired_moments import PairedMoments, merged
 from persona_interp.errors import InvalidInputError
@@ -42,7 +43,7 @@ class Ridge(LinearAlignment):
 
 def ridge_matrices(moments: PairedMoments, strengths: Sequence[float]) -> list[Float[Tensor, "d_source d_target"]]:
     """The map at each strength, from one eigendecomposition. At strength 0 directions without variance are left out."""
-    values, vectors = torch.linalg.eigh(moments.source)
+    values, vectors = symmetric_eigen(moments.source)
     values = values.clamp_min(0)
     mean, cross = values.mean(), vectors.T @ moments.cross
     floor = values.max() * torch.finfo(torch.float64).eps * len(values)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.alignment.cca import canonical
+from persona_interp.alignment.linalg import thin_svd
 from persona_interp.alignment.paired_moments import PairedMoments
 from persona_interp.errors import InvalidInputError
 
@@ -72,8 +73,8 @@ def pwcca(source: Float[Tensor, "row d_source"], target: Float[Tensor, "row d_ta
 
 def principal_angles(one: Float[Tensor, "direction d_model"], other: Float[Tensor, "another d_model"]) -> Float[Tensor, " angle"]:
     """Angles between the subspaces two sets of directions span in one basis, in radians, the smallest first."""
-    bases = [torch.linalg.qr(side.double().T)[0] for side in (one, other)]
-    return torch.linalg.svdvals(bases[0].T @ bases[1]).clamp(-1, 1).acos()
+    bases = [thin_svd(side.double())[2] for side in (one, other)]
+    return thin_svd(bases[0] @ bases[1].T)[1].clamp(-1, 1).acos()
 
 
 def cka_matrix(
@@ -96,7 +97,7 @@ def _leading(rows: Rows, variance: float) -> Float[Tensor, "row kept"]:
     if not 0 < variance <= 1:
         raise InvalidInputError(f"variance {variance:g} is no share: give more than 0 and at most 1")
     centred = rows.double() - rows.double().mean(dim=0)
-    left, values, _ = torch.linalg.svd(centred, full_matrices=False)
+    left, values, _ = thin_svd(centred)
     share = values.square().cumsum(0) / values.square().sum().clamp_min(_TINY)
     kept = int((share < variance).sum()) + 1
     return left[:, :kept] * values[:kept]

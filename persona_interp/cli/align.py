@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         model = arguments.load_model(argparse.Namespace(**{**vars(args), "model": name}))
         rows.append(read_rows(model, anchors, batch_size=args.batch_size))
         del model  # the two are never in memory together
-    similarity = correspondence(*rows)
+    similarity = correspondence(rows[0], rows[1])
     path = layer_map(similarity, "monotone")
     best = layer_map(similarity, "best")
     cells = [

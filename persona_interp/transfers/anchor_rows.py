@@ -100,7 +100,7 @@ class AnchorRows:
             about: dict[str, Any] = json.loads(text or "{}")
             check_format_version(about, FORMAT_VERSION, str(path))
             norms = tuple(float(value) for value in about["resid_norms"])
-            kinds = tuple(kind for kind in KINDS if kind in about["kinds"])
+            kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in about["kinds"])
             return cls(ModelIdentity.from_json(about["model"]), str(about["anchors"]), norms, kinds, path)
         except FileFormatError:
             raise
@@ -136,5 +136,5 @@ def held_in_memory(
                 f"{model.name} gives NaN or infinite {kind} for some anchors: load it in float32 or bfloat16, not float16"
             )
     held = {f"{kind}.{layer}": values[:, layer] for kind, values in rows.items() for layer in range(model.n_layers)}
-    kinds = tuple(kind for kind in KINDS if kind in rows)
+    kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in rows)
     return AnchorRows(model, anchors, tuple(resid_norms.tolist()), kinds, None, held)

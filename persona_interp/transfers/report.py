@@ -103,9 +103,10 @@ class TransferReport:
     def _repr_html_(self) -> str:
         from persona_interp.vectors.table import html_table
 
-        rows = [
-            [str(each.layer) + (" *" if each.layer == self.target_layer else ""), f"{each.score:.3g}"]
-            + [f"{value:.2f}" for value in each.quality.values()]
-            for each in self.layers
-        ]
-        return html_table(self.reason(), ["layer", "score", *self.chosen.quality], rows)
+        columns: dict[str, list[float | None]] = {
+            "layer": [each.layer for each in self.layers],
+            "score": [each.score for each in self.layers],
+        }
+        for name in self.chosen.quality:
+            columns[name.replace("_", " ")] = [each.quality[name] for each in self.layers]
+        return html_table(" ".join([self.reason() + ".", *self.warnings]), columns)

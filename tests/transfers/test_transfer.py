@@ -156,6 +156,7 @@ def test_low_coverage_is_said_before_anything_is_generated(pair: tuple[AnchorRow
     assert json.loads(json.dumps(data)) == data
     assert data["warnings"] == list(report.warnings)
     assert "loud of ours, layer 1, carried to theirs, layer 2" in data["reason"]
+    assert report._repr_html_().count("<tr>") == 1 + 3
 
 
 # -- anchors and rows ------------------------------------------------------------------------------------------------

@@ -52,7 +52,8 @@ def register(new: VectorFormat) -> None:
     FORMATS[new.suffix] = new
 
 
-for _format in (JsonFormat(), SafetensorsFormat(), PtFormat(), GgufFormat()):
+_FORMATS: tuple[VectorFormat, ...] = (JsonFormat(), SafetensorsFormat(), PtFormat(), GgufFormat())
+for _format in _FORMATS:
     register(_format)
 
 

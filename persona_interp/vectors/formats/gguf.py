@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,8 +47,8 @@ class GgufFormat:
         model_hint: what other programs are told of the model, for them its architecture; None: its name.
     """
 
-    suffix: ClassVar[str] = ".gguf"
-    says_whose: ClassVar[bool] = True  # or is told, and then agrees
+    suffix = ".gguf"
+    says_whose = True  # or is told, and then agrees
 
     generator_offset: bool = False
     model_hint: str | None = None
