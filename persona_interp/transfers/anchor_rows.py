@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from persona_interp.errors import FileFormatError, InvalidInputError
@@ -19,10 +19,16 @@ from persona_interp.models.identity import ModelIdentity
 from persona_interp.storage import check_format_version, write_bytes
 
 FORMAT_VERSION = 1
-Kind = Literal["states", "effects"]
+Kind = Literal["states", "effects", "sentences", "words", "prompts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""``states``: mean residual over the text's tokens. ``effects``: how the text's log-likelihood changes, in nats, with what is
-added to the residual stream at all its tokens (a gradient: times a direction, the first-order effect of steering along it)."""
+"""What is read of each anchor, as residuals but for ``effects``:
+
+- ``states``: the mean over the text's tokens, a row a text; ``prompts``: over the prompt's;
+- ``sentences``: the mean over each sentence; ``words``: the last token of each word. Rows are found by character, so their number
+  does not depend on the tokenizer;
+- ``effects``: how the text's log-likelihood changes, in nats, with what is added to the residual stream at all its tokens (a
+  gradient: times a direction, the first-order effect of steering along it), a row a text.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +68,32 @@ class AnchorRows:
             )
         return self._tensor(f"{kind}.{layer}").double()
 
+    def texts(self, kind: Kind) -> Int[Tensor, " row"]:
+        """Which anchor each row is of."""
+        if kind in ("sentences", "words"):
+            return self._tensor(f"{kind}.texts").long()
+        return torch.arange(len(self.rows(kind, 0)))
+
     def subset(self, places: Sequence[int]) -> AnchorRows:
         """The rows of some of the anchors, in memory."""
-        names = [f"{kind}.{layer}" for kind in self.kinds for layer in range(self.n_layers)]
-        index = torch.tensor(list(places), dtype=torch.long)
+        kept = torch.tensor(list(places), dtype=torch.long)
         digest = hashlib.sha256(f"{self.anchors}/{list(places)}".encode()).hexdigest()[:16]
-        held = {name: self._tensor(name)[index] for name in names}
+        held: dict[str, Tensor] = {}
+        for kind in self.kinds:
+            mine = torch.isin(self.texts(kind), kept)
+            held |= {name: self._tensor(name)[mine] for name in self._names(kind)}
         return AnchorRows(self.model, digest, self.resid_norms, self.kinds, None, held)
+
+    def joined(self, other: AnchorRows) -> AnchorRows:
+        """These rows and other kinds of the same model's and anchors', in memory."""
+        held = {name: rows._tensor(name) for rows in (self, other) for kind in rows.kinds for name in rows._names(kind)}
+        kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in (*self.kinds, *other.kinds))
+        return AnchorRows(self.model, self.anchors, self.resid_norms, kinds, None, held)
+
+    def _names(self, kind: Kind) -> list[str]:
+        """Of the tensors a kind is kept in."""
+        names = [f"{kind}.{layer}" for layer in range(self.n_layers)]
+        return [*names, f"{kind}.texts"] if kind in ("sentences", "words") else names
 
     def save(self, path: Path) -> AnchorRows:
         """Write the rows as safetensors; the ones returned read from there."""
@@ -81,7 +106,7 @@ class AnchorRows:
             "resid_norms": list(self.resid_norms),
             "kinds": list(self.kinds),
         }
-        names = [f"{kind}.{layer}" for kind in self.kinds for layer in range(self.n_layers)]
+        names = [name for kind in self.kinds for name in self._names(kind)]
         write_bytes(path, save({name: self._tensor(name).contiguous() for name in names}, {"anchor_rows": json.dumps(about)}))
         return AnchorRows(self.model, self.anchors, self.resid_norms, self.kinds, path)
 
@@ -123,9 +148,13 @@ class AnchorRows:
 
 
 def held_in_memory(
-    model: ModelIdentity, anchors: str, rows: Mapping[Kind, Float[Tensor, "row layer d_model"]], resid_norms: Tensor
+    model: ModelIdentity,
+    anchors: str,
+    rows: Mapping[Kind, Tensor],
+    resid_norms: Tensor,
+    texts: Mapping[Kind, Tensor] | None = None,
 ) -> AnchorRows:
-    """Rows just read, one tensor a kind.
+    """Rows just read, one tensor ``[row layer d_model]`` a kind; `texts` says which anchor each row of sentences and words is of.
 
     Raises:
         InvalidInputError: a value is NaN or infinite.
@@ -136,5 +165,6 @@ def held_in_memory(
                 f"{model.name} gives NaN or infinite {kind} for some anchors: load it in float32 or bfloat16, not float16"
             )
     held = {f"{kind}.{layer}": values[:, layer] for kind, values in rows.items() for layer in range(model.n_layers)}
+    held |= {f"{kind}.texts": values for kind, values in (texts or {}).items()}
     kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in rows)
     return AnchorRows(model, anchors, tuple(resid_norms.tolist()), kinds, None, held)

@@ -39,18 +39,18 @@ class Carried:
     quality: dict[str, float]
 
 
-def kind_of(method: str) -> Kind:
-    """Which rows a method is fitted on.
+def kind_of(method: str, states: Kind = "states") -> Kind:
+    """Which rows a method is fitted on: effects, or whichever states were asked for.
 
     Raises:
         UnknownNameError: there is no such method.
     """
     if method not in METHODS:
         raise unknown_name("alignment method", method, METHODS)
-    return "effects" if method == EFFECTS else "states"
+    return "effects" if method == EFFECTS else states
 
 
-def check_pair(source: AnchorRows, target: AnchorRows, method: str) -> None:
+def check_pair(source: AnchorRows, target: AnchorRows, method: str, states: Kind = "states") -> None:
     """Refuse rows that are not of the same texts, or not of the kind the method needs.
 
     Raises:
@@ -62,7 +62,7 @@ def check_pair(source: AnchorRows, target: AnchorRows, method: str) -> None:
             f"{source.model.name} and {target.model.name} read different anchors ({source.anchors} and {target.anchors}): "
             "have both read the same texts"
         )
-    kind = kind_of(method)
+    kind = kind_of(method, states)
     for rows in (source, target):
         if kind not in rows.kinds:
             raise InvalidInputError(
@@ -79,6 +79,7 @@ def carry(
     source_layer: int,
     target_layers: list[int],
     method: str = EFFECTS,
+    states: Kind = "states",
     shuffled: int | None = None,
 ) -> list[Carried]:
     """`direction` of one source layer at each of the target's layers.
@@ -90,15 +91,16 @@ def carry(
         source_layer: 0-based.
         target_layers: 0-based.
         method: one of `METHODS`.
+        states: for methods on states, which of them: ``states``, ``sentences``, ``words`` or ``prompts``.
         shuffled: a seed: the anchors are paired in random order, a control that should carry nothing.
 
     Raises:
         IncompatibleError, InvalidInputError, UnknownNameError: as `check_pair`.
     """
-    check_pair(source, target, method)
-    kind, v = kind_of(method), direction.double()
+    check_pair(source, target, method, states)
+    kind, v = kind_of(method, states), direction.double()
     own = source.rows(kind, source_layer)
-    held_out = torch.arange(len(own)) % HELD_OUT == HELD_OUT - 1
+    held_out = source.texts(kind) % HELD_OUT == HELD_OUT - 1
     order = torch.arange(len(own))
     if shuffled is not None:
         order = torch.randperm(len(own), generator=torch.Generator().manual_seed(shuffled))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError
@@ -14,14 +15,19 @@ from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.progress import say
 from persona_interp.storage import home, safe_name
-from persona_interp.transfers.anchor_rows import KINDS, AnchorRows, Kind, held_in_memory
+from persona_interp.transfers.anchor_rows import AnchorRows, Kind, held_in_memory
 from persona_interp.transfers.anchors import Anchor, anchors_digest
+from persona_interp.transfers.pooling import token_ends, token_rows
 
 MINIMUM = 50
+DEFAULT: tuple[Kind, ...] = ("states", "effects")
 """Anchors below which nothing can be held out."""
 _ANSWER = Capture("answer")
+_PROMPT = Capture("prompt")
 _EVERY = Capture("answer", reduction="none")
+_MEANS: dict[Kind, Capture] = {"states": _ANSWER, "prompts": _PROMPT}
 _FOR_NORMS = 64
+_AT_ONCE = 128  # texts whose every position is in memory together
 
 
 def anchors_folder() -> Path:
@@ -33,7 +39,7 @@ def read_rows(
     model: SteerableModel,
     anchors: Sequence[Anchor],
     *,
-    kinds: Sequence[Kind] = KINDS,
+    kinds: Sequence[Kind] = DEFAULT,
     folder: str | Path | None = None,
     batch_size: int | None = None,
 ) -> AnchorRows:
@@ -55,47 +61,82 @@ def read_rows(
         raise InvalidInputError(f"{len(anchors)} anchors are too few to hold some out: give at least {MINIMUM}")
     digest = anchors_digest(anchors)
     path = _file(model.identity.fingerprint, digest, folder, str(model.dtype).rpartition(".")[2])
-    if path.exists():
-        try:
-            known = AnchorRows.load(path)
-            if set(kinds) <= set(known.kinds):
-                return known
-        except FileFormatError as error:
-            say(f"note: {error}")
+    known = _loaded(path) if path.exists() else None
+    missing = [kind for kind in dict.fromkeys(kinds) if known is None or kind not in known.kinds]
+    if known is not None and not missing:
+        return known
     tokenised = [model.chat.tokenise(anchor.conversation, anchor.text) for anchor in anchors]
-    found: dict[Kind, Tensor] = {}
-    if "states" in kinds:
-        found["states"] = _states(model, tokenised, batch_size)
-    if "effects" in kinds:
+    pieces: list[Kind] = [kind for kind in missing if kind in ("sentences", "words")]
+    found, texts = _pieces(model, anchors, tokenised, pieces, batch_size)
+    for kind, node in _MEANS.items():
+        if kind in missing:
+            found[kind] = _means(model, tokenised, node, batch_size)
+    if "effects" in missing:
         try:
             found["effects"] = model.likelihood_gradient(tokenised, batch_size=batch_size)
-        except (UnsupportedError, AttributeError) as error:
+        except UnsupportedError as error:
             if len(kinds) == 1:
                 raise
             say(f"note: no effects of {model.name} ({error}); vectors can be carried by its states only")
-    return held_in_memory(model.identity, digest, found, _norms(model, tokenised, batch_size)).save(path)
+            if known is not None and not found:
+                return known
+    made = held_in_memory(model.identity, digest, found, _norms(model, tokenised, batch_size), texts)
+    return (made if known is None else known.joined(made)).save(path)
 
 
 def known_rows(fingerprint: str, anchors: Sequence[Anchor], folder: str | Path | None = None) -> AnchorRows | None:
     """The rows of a model that read these anchors before, in whatever dtype, without loading it; None if it did not."""
     pattern = _file(fingerprint, anchors_digest(anchors), folder, "*")
-    for path in sorted(pattern.parent.glob(pattern.name)):
-        try:
-            return AnchorRows.load(path)
-        except FileFormatError as error:
-            say(f"note: {error}")
-    return None
+    loaded = (_loaded(path) for path in sorted(pattern.parent.glob(pattern.name)))
+    return next((rows for rows in loaded if rows is not None), None)
+
+
+def _loaded(path: Path) -> AnchorRows | None:
+    try:
+        return AnchorRows.load(path)
+    except FileFormatError as error:
+        say(f"note: {error}")
+        return None
 
 
 def _file(fingerprint: str, digest: str, folder: str | Path | None, dtype: str) -> Path:
     return Path(folder or anchors_folder()) / f"{safe_name(fingerprint[:16])}-{digest}-{dtype}.safetensors"
 
 
-def _states(model: SteerableModel, tokenised: Sequence[TokenisedAnswer], batch_size: int | None) -> Tensor:
-    read = model.capture(tokenised, InterventionGraph((_ANSWER,)), batch_size=batch_size)
-    if short := sum(_ANSWER not in row for row in read):
+def _means(
+    model: SteerableModel, tokenised: Sequence[TokenisedAnswer], node: Capture, batch_size: int | None
+) -> Float[Tensor, "row layer d_model"]:
+    read = model.capture(tokenised, InterventionGraph((node,)), batch_size=batch_size)
+    if short := sum(node not in row for row in read):
         raise InvalidInputError(f"{short} anchors are of a single token or none: take out texts that short")
-    return torch.stack([row[_ANSWER] for row in read])
+    return torch.stack([row[node] for row in read])
+
+
+def _pieces(
+    model: SteerableModel,
+    anchors: Sequence[Anchor],
+    tokenised: Sequence[TokenisedAnswer],
+    kinds: Sequence[Kind],
+    batch_size: int | None,
+) -> tuple[dict[Kind, Tensor], dict[Kind, Tensor]]:
+    """Rows of words and sentences, and which anchor each is of."""
+    rows: dict[Kind, list[Tensor]] = {kind: [] for kind in kinds}
+    texts: dict[Kind, list[int]] = {kind: [] for kind in kinds}
+    for start in range(0, len(anchors) if kinds else 0, _AT_ONCE):
+        chunk = tokenised[start : start + _AT_ONCE]
+        read = model.capture(chunk, InterventionGraph((_EVERY,)), batch_size=batch_size)
+        for place, (row, residuals) in enumerate(zip(chunk, read, strict=True), start=start):
+            if _EVERY not in residuals:
+                raise InvalidInputError(f"anchor {place} is of a single token or none: take out texts that short")
+            states = residuals[_EVERY].float()
+            ends = token_ends(model.chat, row.answer_ids, anchors[place].text)[: states.shape[1]]
+            for kind in kinds:
+                for tokens in token_rows(kind, anchors[place].text, ends):
+                    rows[kind].append(states[:, tokens.start : tokens.stop].mean(dim=1))
+                    texts[kind].append(place)
+    return {kind: torch.stack(found) for kind, found in rows.items()}, {
+        kind: torch.tensor(found) for kind, found in texts.items()
+    }
 
 
 def _norms(model: SteerableModel, tokenised: Sequence[TokenisedAnswer], batch_size: int | None) -> Tensor:

@@ -13,11 +13,11 @@ from persona_interp.alignment.layer_map import equal_depth
 from persona_interp.errors import IncompatibleError, InvalidInputError, unknown_name
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
-from persona_interp.transfers.anchor_rows import AnchorRows
+from persona_interp.transfers.anchor_rows import AnchorRows, Kind
 from persona_interp.transfers.anchors import Anchor, anchors_for
 from persona_interp.transfers.carry import EFFECTS, HELD_OUT, Carried, carry, kind_of
 from persona_interp.transfers.coverage import coverage
-from persona_interp.transfers.reading import read_rows
+from persona_interp.transfers.reading import DEFAULT, read_rows
 from persona_interp.transfers.report import LayerFit, TransferReport
 from persona_interp.vectors.basis import same_basis
 from persona_interp.vectors.layer_choice import choose_layer
@@ -47,6 +47,7 @@ def transfer(
     target: SteerableModel | AnchorRows,
     *,
     alignment: str = EFFECTS,
+    states: Kind = "states",
     layer_map: str | int = "auto",
     calibration: str | float = "perturbation",
     source_layer: int | None = None,
@@ -71,6 +72,7 @@ def transfer(
         source: the model it is of, or its rows.
         target: another model, or its rows.
         alignment: one of `METHODS`.
+        states: what methods on states are fitted on: ``states`` (a row a text), ``sentences``, ``words`` or ``prompts``.
         layer_map: ``auto``: the layer with the highest score; ``depth``: the one at equal relative depth, a control; or a layer.
         calibration: ``perturbation``: as long against the target's mean residual as the vector is against the source's, so that a
             coefficient means the same perturbation ratio in both; ``none``: as long as the map makes it; or a factor on that.
@@ -85,12 +87,12 @@ def transfer(
         InvalidInputError: an unusable layer, calibration or set of anchors.
         UnknownNameError: no such alignment.
     """
-    kind_of(alignment)
+    kind = kind_of(alignment, states)
     _check_choices(layer_map, calibration)
     both = (source, target)
     if anchors is None and all(isinstance(side, SteerableModel) for side in both):
         anchors = anchors_for([side.name for side in both if isinstance(side, SteerableModel)])
-    ours, theirs = (_rows(side, anchors, folder, batch_size) for side in both)
+    ours, theirs = (_rows(side, anchors, kind, folder, batch_size) for side in both)
     if not same_basis(vector.model, ours.model):
         raise IncompatibleError(
             f"the vector {vector.trait!r} is of {vector.model.name}, not of {ours.model.name}: give the model it was extracted "
@@ -99,7 +101,9 @@ def transfer(
     layer = choose_layer(vector).layer if source_layer is None else source_layer
     direction = vector.at(layer)
     layers = list(range(theirs.n_layers))
-    carried = carry(direction, ours, theirs, source_layer=layer, target_layers=layers, method=alignment, shuffled=shuffled)
+    carried = carry(
+        direction, ours, theirs, source_layer=layer, target_layers=layers, method=alignment, states=states, shuffled=shuffled
+    )
     if layer_map == "auto":
         chosen = max(carried, key=lambda each: each.score).layer
     else:
@@ -117,9 +121,9 @@ def transfer(
         target_layer=chosen,
         layers=tuple(LayerFit(each.layer, each.score, each.quality) for each in carried),
         coverage=coverage(ours, layer, direction),
-        kind=kind_of(alignment),
-        n_anchors=len(ours.rows(kind_of(alignment), layer)),
-        provenance=provenance(anchors=ours.anchors, held_out=f"every {HELD_OUT}th", shuffled=shuffled),
+        kind="effects" if kind == "effects" else "states",
+        n_anchors=len(ours.texts(kind).unique()),
+        provenance=provenance(anchors=ours.anchors, rows=kind, held_out=f"every {HELD_OUT}th", shuffled=shuffled),
     )
     ratio = float(direction.double().norm()) / ours.resid_norms[layer]
     return Transferred(_vector(carried, theirs, report, ratio, calibration), report)
@@ -183,13 +187,17 @@ def averaged(carried: Sequence[Transferred]) -> PersonaVector:
 
 
 def _rows(
-    side: SteerableModel | AnchorRows, anchors: Sequence[Anchor] | None, folder: str | Path | None, batch_size: int | None
+    side: SteerableModel | AnchorRows,
+    anchors: Sequence[Anchor] | None,
+    kind: Kind,
+    folder: str | Path | None,
+    batch_size: int | None,
 ) -> AnchorRows:
     if isinstance(side, AnchorRows):
         return side
     if anchors is None:
         raise InvalidInputError("one side is given as rows: give the anchors they were read from, for the other to read")
-    return read_rows(side, anchors, folder=folder, batch_size=batch_size)
+    return read_rows(side, anchors, kinds=tuple(dict.fromkeys((*DEFAULT, kind))), folder=folder, batch_size=batch_size)
 
 
 def _check_choices(layer_map: Any, calibration: Any) -> None:

@@ -21,6 +21,7 @@ from persona_interp.transfers.anchors import Anchor, anchors_digest, anchors_for
 from persona_interp.transfers.carry import METHODS, carry
 from persona_interp.transfers.correspondence import correspondence
 from persona_interp.transfers.coverage import coverage
+from persona_interp.transfers.pooling import covering, sentence_spans, token_ends, word_ends
 from persona_interp.transfers.reading import known_rows, read_rows
 from persona_interp.transfers.transfer import averaged, transfer
 from persona_interp.vectors.layer_choice import choose_layer
@@ -207,6 +208,45 @@ def test_rows_are_what_a_model_reads_and_are_read_once(
     torch.testing.assert_close(again.rows("states", 1), found.rows("states", 1), rtol=0, atol=0)
     assert known_rows(model.identity.fingerprint, texts, tmp_path).resid_norms == found.resid_norms
     assert known_rows("other", texts, tmp_path) is None
+
+
+def test_rows_of_words_and_sentences_pair_up_whatever_the_tokenizer(
+    tiny_model: TinyModel, texts: list[Anchor], tmp_path: Path
+) -> None:
+    kinds = ("states", "sentences", "words", "prompts")
+    read = [read_rows(tiny_model(name), texts, kinds=kinds, folder=tmp_path) for name in ("qwen2", "gpt2")]
+    for one in read:
+        assert one.texts("words").tolist() == [n for n, anchor in enumerate(texts) for _ in anchor.text.split()]
+        assert one.texts("sentences").tolist() == [n for n in range(60) for _ in range(2)]
+        assert one.rows("prompts", 0).shape[0] == one.rows("states", 0).shape[0] == 60
+        assert one.rows("words", 1).shape[0] == len(one.texts("words"))
+    again = read_rows(tiny_model("gpt2"), texts, kinds=("effects",), folder=tmp_path)
+    assert set(again.kinds) == {*kinds, "effects"}, "what was read before is kept beside it"
+    torch.testing.assert_close(again.rows("words", 1), read[1].rows("words", 1), rtol=0, atol=0)
+    some = again.subset([3, 5])
+    assert set(some.texts("words").tolist()) == {3, 5}
+    model = tiny_model("qwen2")
+    vector = PersonaVector(drawn(model.n_layers, model.d_model).float(), tuple(range(model.n_layers)), "loud", model.identity)
+    for kind in ("sentences", "words", "prompts"):
+        report = transfer(vector, *read, source_layer=1, alignment="ridge", states=kind).report
+        assert (report.n_anchors, report.provenance["rows"]) == (60, kind)
+
+
+def test_pieces_of_a_text_are_found_by_character(tiny_model: TinyModel) -> None:
+    text = "The moon is bright. Why? It isn’t far:\nbees, 3.5 of them!"
+    assert [text[:end].split()[-1] for end in word_ends(text)] == text.split()
+    assert [text[start:end] for start, end in sentence_spans(text)] == [
+        "The moon is bright.", "Why?", "It isn’t far:\n", "bees, 3.5 of them!",
+    ]  # fmt: skip
+    for name in ("llama", "gpt2"):
+        chat = tiny_model(name).chat
+        ids = chat.tokenise(Anchor("Why?", text).conversation, text).answer_ids
+        ends = token_ends(chat, ids, text)
+        assert ends == sorted(ends)
+        for end in word_ends(text):
+            token = covering(ends, end)
+            assert ends[token] >= end
+            assert token == 0 or ends[token - 1] < end, "the word is complete with this token and not before"
 
 
 def test_damaged_rows_are_made_again(tiny_model: TinyModel, texts: list[Anchor], tmp_path: Path, capsys) -> None:
