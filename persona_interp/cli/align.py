@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from persona_interp.transfers.anchors import Anchor
 
 
+SIMILARITIES = {"quality": "held-out R2", "cka": "CKA", "cca": "SVCCA"}
+
+
 def register(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
@@ -25,6 +28,12 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--source", required=True, metavar="S", help="short name, hub id or folder")
     add_anchor_options(parser)
+    parser.add_argument(
+        "--similarity",
+        choices=tuple(SIMILARITIES),
+        default="quality",
+        help="how layers are compared: held-out R2 of a ridge map, debiased linear CKA, or SVCCA (default: %(default)s)",
+    )
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="a page with the similarity of all pairs of layers")
     arguments.add_model_options(parser, option="--target")
     parser.set_defaults(run=run)
@@ -74,20 +83,21 @@ def run(args: argparse.Namespace) -> None:
         model = arguments.load_model(argparse.Namespace(**{**vars(args), "model": name}))
         rows.append(read_rows(model, anchors, batch_size=args.batch_size))
         del model  # the two are never in memory together
-    similarity = correspondence(rows[0], rows[1])
+    similarity = correspondence(rows[0], rows[1], args.similarity)
+    measure = SIMILARITIES[args.similarity]
     path = layer_map(similarity, "monotone")
     best = layer_map(similarity, "best")
     cells = [
         [str(layer), str(best[layer]), f"{similarity[layer, best[layer]]:.2f}", str(path[layer]), str(depth)]
         for layer, depth in enumerate(layer_map(similarity, "depth"))
     ]
-    headings = [(name, "right") for name in ("source layer", "best match", "held-out R2", "in order", "equal depth")]
+    headings = [(name, "right") for name in ("source layer", "best match", measure, "in order", "equal depth")]
     title = f"{rows[0].model.name} to {rows[1].model.name}: {len(anchors)} anchors"
     console().print(table(title, headings, cells))
     if args.report is not None:
         from persona_interp.plotting import save_html, similarity_figure
 
-        figure = similarity_figure(similarity, rows[0].model.name, rows[1].model.name, path)
+        figure = similarity_figure(similarity, rows[0].model.name, rows[1].model.name, path, measure=measure)
         save_html(args.report, [figure], title=title)
         say(f"written: {args.report}")
     say(f"kept in {anchors_folder()}: vectors are carried from there")

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from persona_interp.alignment.layer_map import equal_depth
+from persona_interp.alignment.layer_map import layer_map as layers_mapped
 from persona_interp.errors import IncompatibleError, InvalidInputError, unknown_name
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
 from persona_interp.transfers.anchor_rows import AnchorRows, Kind
 from persona_interp.transfers.anchors import Anchor, anchors_for
 from persona_interp.transfers.carry import EFFECTS, HELD_OUT, Carried, carry, kind_of
+from persona_interp.transfers.correspondence import correspondence
 from persona_interp.transfers.coverage import coverage
 from persona_interp.transfers.reading import DEFAULT, read_rows
 from persona_interp.transfers.report import LayerFit, TransferReport
@@ -23,7 +25,7 @@ from persona_interp.vectors.basis import same_basis
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
 
-LAYER_MAPS = ("auto", "depth")
+LAYER_MAPS = ("auto", "quality", "cka", "cca", "monotone", "depth")
 CALIBRATIONS = ("perturbation", "none")
 
 
@@ -73,7 +75,9 @@ def transfer(
         target: another model, or its rows.
         alignment: one of `METHODS`.
         states: what methods on states are fitted on: ``states`` (a row a text), ``sentences``, ``words`` or ``prompts``.
-        layer_map: ``auto``: the layer with the highest score; ``depth``: the one at equal relative depth, a control; or a layer.
+        layer_map: ``auto``: the layer with the highest score; ``quality``, ``cka``, ``cca``: the
+            layer most like the source's by that measure of states (`correspondence`), whatever the vector; ``monotone``: by quality,
+            with no layer of the source mapped before an earlier one; ``depth``: at equal relative depth, a control; or a layer.
         calibration: ``perturbation``: as long against the target's mean residual as the vector is against the source's, so that a
             coefficient means the same perturbation ratio in both; ``none``: as long as the map makes it; or a factor on that.
         source_layer: which of the vector's; None: the most effective (`choose_layer`).
@@ -107,7 +111,7 @@ def transfer(
     if layer_map == "auto":
         chosen = max(carried, key=lambda each: each.score).layer
     else:
-        chosen = layer_map if isinstance(layer_map, int) else equal_depth(layer, ours.n_layers, theirs.n_layers)
+        chosen = layer_map if isinstance(layer_map, int) else _mapped(layer_map, layer, ours, theirs)
     if not 0 <= chosen < theirs.n_layers:
         raise InvalidInputError(f"{theirs.model.name} has no layer {chosen}: its layers are 0 to {theirs.n_layers - 1}")
     report = TransferReport(
@@ -127,6 +131,13 @@ def transfer(
     )
     ratio = float(direction.double().norm()) / ours.resid_norms[layer]
     return Transferred(_vector(carried, theirs, report, ratio, calibration), report)
+
+
+def _mapped(how: str, layer: int, source: AnchorRows, target: AnchorRows) -> int:
+    if how == "depth":
+        return equal_depth(layer, source.n_layers, target.n_layers)
+    similarity = correspondence(source, target, "quality" if how == "monotone" else how)
+    return layers_mapped(similarity, "monotone" if how == "monotone" else "best")[layer]
 
 
 def _vector(

@@ -40,7 +40,8 @@ def test_align_shows_which_layers_correspond_and_reads_once(run: Callable, model
     kept = sorted(Path("home/anchors").iterdir())
     assert len(kept) == 2
     times = [path.stat().st_mtime_ns for path in kept]
-    assert run(*words, "--num-anchors", 60).code == 0
+    other = run(*words, "--num-anchors", 60, "--similarity", "cka")
+    assert (other.code, "CKA" in other.out) == (0, True)
     assert [path.stat().st_mtime_ns for path in sorted(Path("home/anchors").iterdir())] == times
     refused = run(*words, "--report", "layers.png")
     assert refused.code == 2

@@ -114,6 +114,8 @@ def test_held_out_anchors_are_not_fitted_on(pair: tuple[AnchorRows, AnchorRows],
 
 def test_depth_is_a_control_and_a_layer_may_be_named(pair: tuple[AnchorRows, AnchorRows], vector: PersonaVector) -> None:
     assert transfer(vector, *pair, layer_map="depth", source_layer=0).report.target_layer == equal_depth(0, 2, 3)
+    for how in ("quality", "cka", "cca", "monotone"):
+        assert transfer(vector, *pair, layer_map=how, alignment="naive").report.target_layer == 2
     named = transfer(vector, *pair, layer_map=1)
     assert named.report.target_layer == 1
     assert choose_layer(named.vector).layer == 1
