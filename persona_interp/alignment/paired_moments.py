@@ -54,9 +54,7 @@ class PairedMoments:
         _check(source, target)
         if len(source) == 0:
             return cls.empty(source.shape[1], target.shape[1], device=source.device)
-        x, y = source.double(), target.double()
-        x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
-        x, y = x - x_mean, y - y_mean
+        (x, x_mean), (y, y_mean) = (_deviations(rows, source.device) for rows in (source, target))
         return cls(len(x), x_mean, y_mean, x.T @ x, x.T @ y, y.T @ y)
 
     def including(self, source: Float[Tensor, "row d_source"], target: Float[Tensor, "target_row d_target"]) -> PairedMoments:
@@ -70,9 +68,7 @@ class PairedMoments:
         n = len(source)
         if n == 0:
             return self
-        x, y = source.double(), target.double()
-        x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
-        x, y = x - x_mean, y - y_mean
+        (x, x_mean), (y, y_mean) = (_deviations(rows, self.source.device) for rows in (source, target))
         count = self.count + n
         x_gap, y_gap = x_mean - self.source_mean, y_mean - self.target_mean
         share = self.count * n / count
@@ -129,6 +125,13 @@ def folds(
     return tuple(PairedMoments.of(source[start::n], target[start::n]) for start in range(n))
 
 
+def _deviations(rows: Float[Tensor, "row d"], device: torch.device) -> tuple[Float[Tensor, "row d"], Float[Tensor, " d"]]:
+    """Deviations from the mean, and the mean, with one float64 copy of the rows in memory."""
+    copied = rows.to(device=device, dtype=torch.float64, copy=True)
+    mean = copied.mean(dim=0)
+    return copied.sub_(mean), mean
+
+
 def _check(source: Tensor, target: Tensor) -> None:
     if source.ndim != 2 or target.ndim != 2 or len(source) != len(target):
         raise InvalidInputError(
@@ -136,4 +139,7 @@ def _check(source: Tensor, target: Tensor) -> None:
         )
     for name, rows in (("source", source), ("target", target)):
         if not torch.isfinite(rows).all():
-            raise InvalidInputError(f"{int((~torch.isfinite(rows)).sum())} values of the {name}'s rows are NaN or infinite")
+            raise InvalidInputError(
+                f"{int((~torch.isfinite(rows)).sum())} values of the {name}'s rows are NaN or infinite: "
+                "leave those pairs out, or read the rows again in float32"
+            )

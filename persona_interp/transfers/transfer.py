@@ -76,8 +76,9 @@ def transfer(
         alignment: one of `METHODS`.
         states: what methods on states are fitted on: ``states`` (a row a text), ``sentences``, ``words`` or ``prompts``.
         layer_map: ``auto``: the layer with the highest score; ``quality``, ``cka``, ``cca``: the
-            layer most like the source's by that measure of states (`correspondence`), whatever the vector; ``monotone``: by quality,
-            with no layer of the source mapped before an earlier one; ``depth``: at equal relative depth, a control; or a layer.
+            layer most like the source's by that measure of states (`correspondence`), whatever the vector; ``monotone``: by
+            quality, with no layer of the source mapped before an earlier one; ``depth``: at equal relative depth, a control; or
+            a layer.
         calibration: ``perturbation``: as long against the target's mean residual as the vector is against the source's, so that a
             coefficient means the same perturbation ratio in both; ``none``: as long as the map makes it; or a factor on that.
         source_layer: which of the vector's; None: the most effective (`choose_layer`).

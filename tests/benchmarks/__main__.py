@@ -1,4 +1,4 @@
-"""What this package costs: ``python tests/benchmarks [capture extract steer sweep memory] [--rounds N] [--output FILE.json]``.
+"""What this package costs: ``python tests/benchmarks [capture extract steer sweep memory alignment] [--rounds N] [--output FILE.json]``.
 
 Every number is a ratio of two things run in turn in one process, a median over rounds. A bar is held against process CPU time,
 which other programs on the machine hardly touch (on an accelerator: against elapsed time).
@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import aligning
 import capturing
 import extracting
 import memory
@@ -25,7 +26,8 @@ from persona_interp.cli.tables import console, table
 from persona_interp.provenance import provenance
 from persona_interp.storage import write_json
 
-PARTS = ("capture", "extract", "steer", "sweep", "memory")
+PARTS = ("capture", "extract", "steer", "sweep", "memory", "alignment")
+WITHOUT_MODEL = {"memory", "alignment"}
 
 
 def main() -> None:
@@ -33,7 +35,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="of the random model (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="of the random model and the alignments (default: %(default)s)")
     parser.add_argument("--organism-only", action="store_true", help="leave the 100 M model out")
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     args = parser.parse_args()
@@ -44,12 +46,16 @@ def main() -> None:
     results: dict[str, Any] = {}
     rows: list[list[str]] = []
     subjects: list[Callable[[], Subject]] = [organism] if args.organism_only else [organism, lambda: hundred_million(args.device)]
-    for made in subjects if set(parts) - {"memory"} else []:
+    for made in subjects if set(parts) - WITHOUT_MODEL else []:
         subject = made()
         held = subject.name != "organism-qwen2"
         for name, ratio, bar in _ratios(subject, parts, args.rounds, held=held):
             rows.append(_row(subject.name, name, ratio, bar))
             results.setdefault(subject.name, {})[name] = {**asdict(ratio), "bar": bar}
+    if "alignment" in parts:
+        for name, (ratio, bar) in aligning.measure(args.rounds, args.device).items():
+            rows.append(_row(f"none, width {aligning.WIDTH}", name, ratio, bar))
+            results.setdefault("alignment", {})[name] = {**asdict(ratio), "bar": bar}
     if rows:
         headings = ["model", "what", "CPU time", "elapsed", "seconds", "bar", ""]
         sides = ["left", "left", "right", "right", "right", "right", "left"]
@@ -63,6 +69,12 @@ def main() -> None:
             end="",
         )
         print(f"ratio {many / few:.3f}, bar {memory.BAR}, {_verdict(many / few, memory.BAR)}")
+    if "alignment" in parts:
+        held = aligning.memory()
+        results["alignment"]["memory"] = {"MiB": {name: round(peak, 1) for name, peak in held.items()}, "bar": aligning.BAR}
+        for name, ratio in aligning.memory_ratios(held).items():
+            results["alignment"]["memory"][name] = round(ratio, 3)
+            print(f"memory of {name}: ratio {ratio:.3f}, bar {aligning.BAR}, {_verdict(ratio, aligning.BAR)}")
     if args.output:
         write_json(args.output, {"format_version": 1, "results": results, "provenance": provenance(threads=args.threads)})
         print(f"wrote {args.output}")
