@@ -111,6 +111,17 @@ def test_the_tables_of_transfers_are_those_of_their_data() -> None:
     assert "1.09 of the native effect on average, 0.96 at least" in README
 
 
+@pytest.mark.parametrize("trait", ["silly", "honest"])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_what_is_said_of_the_natural_organism_is_in_its_data(trait: str, side: str) -> None:
+    files = (ROOT / "figures" / "transfer").glob(f"*organism-natural*_{trait}.json")
+    cases = [TransferCase.from_json(read_json(path, "transfer case")) for path in files]
+    mine = [case for case in cases if getattr(case, side) == "organism-natural"]
+    values = [case.recoveries["effects"].value or 0.0 for case in mine]
+    assert len(values) == 4
+    assert f"{min(values):.2f} to {max(values):.2f}" in README
+
+
 def test_the_tables_of_judges_are_those_of_their_data() -> None:
     found = report_from_json(read_json(ROOT / "figures" / "judges.json", "judge validations"))
     assert {each.model.name for each in found} == set(shipped_models())
