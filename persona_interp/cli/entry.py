@@ -12,6 +12,7 @@ from importlib.metadata import version
 from persona_interp.cli import (
     align,
     apply_steering,
+    diagnose,
     evaluate,
     evaluate_transfer,
     extract_vectors,
@@ -39,6 +40,7 @@ COMMANDS = (
     layer_effectiveness,
     evaluate,
     evaluate_transfer,
+    diagnose,
     info,
     monitor,
     monitor_prediction,

@@ -1,0 +1,1 @@
+"""Why a carried vector fails: three causes, each with a fix, tried alone and together on the same questions."""

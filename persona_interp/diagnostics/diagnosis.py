@@ -1,0 +1,122 @@
+"""`Diagnosis`: measurements, what every subset of fixes recovers, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from persona_interp.diagnostics.causes import CAUSES, HYPOTHESES, Fixed, named, shapley, subsets
+from persona_interp.diagnostics.gated_recovery import Curve, share
+from persona_interp.diagnostics.verdict import Verdict, verdict
+from persona_interp.evaluation.bootstrap import QuestionBootstrap
+from persona_interp.evaluation.dose import DosePoint
+from persona_interp.evaluation.evaluation_json import estimate_json
+from persona_interp.evaluation.statistics import Estimate
+
+FORMAT_VERSION = 1
+_ALL: Fixed = frozenset(CAUSES)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why a vector of the source does what it does in the target.
+
+    Attributes:
+        trait: name of the trait.
+        source: model the vector is of.
+        target: model that was steered.
+        judge: name of the judge.
+        questions: asked under every condition.
+        samples: answers to each.
+        coefficients: multiply the source's vector; the target's own is at the same perturbation ratio.
+        baseline: the unsteered target.
+        native: its own vector.
+        arms: points for every subset of fixes.
+        scan: points of the fixed push at each layer of the target; empty where it was not made.
+        measurements: cause -> what was measured of it.
+        provenance: versions, seeds, identities.
+    """
+
+    trait: str
+    source: str
+    target: str
+    judge: str
+    questions: tuple[str, ...]
+    samples: int
+    coefficients: tuple[float, ...]
+    baseline: DosePoint
+    native: Curve
+    arms: Mapping[Fixed, Curve]
+    scan: Mapping[int, Curve]
+    measurements: Mapping[str, Mapping[str, Any]]
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
+
+    @cached_property
+    def recoveries(self) -> dict[Fixed, Estimate]:
+        """Of every subset of fixes, with 95 % intervals over questions; answers that are not coherent count as unsteered."""
+        return {fixed: share(self.arms[fixed], self.native, self.baseline, self._bootstrap) for fixed in subsets()}
+
+    @cached_property
+    def left_without(self) -> dict[str, Estimate]:
+        """For each cause: the effect of all fixes but its own, over that of all."""
+        return {
+            cause: share(self.arms[_ALL - {cause}], self.arms[_ALL], self.baseline, self._bootstrap, least=1.0)
+            for cause in CAUSES
+        }
+
+    @cached_property
+    def attribution(self) -> dict[str, float] | None:
+        """Shapley values of the three fixes; None where there is no recovery. The verdict does not rest on them."""
+        values = {fixed: estimate.value for fixed, estimate in self.recoveries.items()}
+        known = {fixed: value for fixed, value in values.items() if value is not None}
+        return shapley(known) if len(known) == len(values) else None
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """By the rules of `diagnostics.verdict`."""
+        return verdict(self.recoveries[frozenset()], self.recoveries[_ALL], self.left_without)
+
+    @property
+    def scanned(self) -> dict[int, Estimate]:
+        """Recovery of the fixed push at each layer of the target."""
+        return {layer: share(curve, self.native, self.baseline, self._bootstrap) for layer, curve in self.scan.items()}
+
+    def conclusion(self, cause: str) -> str:
+        """In words, for one cause."""
+        found, alone, left = self.verdict, self.recoveries[frozenset({cause})], self.left_without[cause]
+        if cause in found.name.split("+"):
+            what = f"{cause} is a cause"
+        elif found.name == "inconclusive":
+            what = f"whether {cause} is a cause is open"
+        else:
+            what = f"{cause} is not a cause" if found.name != "not explained" else "the three causes do not explain the loss"
+        return f"{what}: fixed alone, recovery is {alone}; with the other two fixed but not it, {left} of the full fix is left"
+
+    @cached_property
+    def _bootstrap(self) -> QuestionBootstrap:
+        return QuestionBootstrap(len(self.questions), self.samples)
+
+    def to_json(self, hypothesis: str = "all") -> dict[str, Any]:
+        """JSON values; `hypothesis` a, b or c puts its cause's measurements and conclusion first."""
+        causes = CAUSES if hypothesis == "all" else (HYPOTHESES[hypothesis],)
+        return {
+            "format_version": FORMAT_VERSION,
+            "hypothesis": hypothesis,
+            **{name: getattr(self, name) for name in ("trait", "source", "target", "judge", "samples")},
+            "measurements": {cause: dict(self.measurements[cause]) for cause in causes},
+            "conclusion": {cause: self.conclusion(cause) for cause in causes},
+            "verdict": self.verdict.name,
+            "reason": self.verdict.reason,
+            "recoveries": {named(fixed): estimate_json(value) for fixed, value in self.recoveries.items()},
+            "left_without": {cause: estimate_json(value) for cause, value in self.left_without.items()},
+            "attribution": self.attribution,
+            "behavioural_layer_scan": {str(layer): estimate_json(value) for layer, value in self.scanned.items()},
+            "coefficients": list(self.coefficients),
+            "questions": list(self.questions),
+            "baseline": self.baseline.to_json(),
+            "native": [point.to_json() for point in self.native],
+            "arms": {named(fixed): [point.to_json() for point in curve] for fixed, curve in self.arms.items()},
+            "provenance": dict(self.provenance),
+        }

@@ -1,0 +1,80 @@
+"""Diagnoses of models whose causes are known: twins of organisms, with planted directions as vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from persona_interp.diagnostics.diagnose import diagnose
+from persona_interp.diagnostics.diagnosis import Diagnosis
+from persona_interp.errors import InvalidInputError
+from persona_interp.judges.grammar import GrammarJudge
+from persona_interp.models.registry import load_model
+from persona_interp.models.sampling import Sampling
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.publish import load_planted
+from persona_interp.organisms.trait_texts import organism_trait
+from persona_interp.organisms.twins import TwinRecipe, make_twin
+from persona_interp.transfers.anchors import organism_anchors
+from persona_interp.transfers.reading import read_rows
+from persona_interp.vectors.persona_vector import PersonaVector
+
+N_ANCHORS = 300
+"""Enough to span the widths of the organisms by what is not held out."""
+SAMPLING = Sampling(max_new_tokens=64)
+BATCH = 256
+
+
+def planted_vector(model: SteerableModel, trait: str) -> PersonaVector:
+    """The direction planted in an organism, as a vector of one layer.
+
+    Raises:
+        InvalidInputError: nothing is planted there, or not this trait.
+    """
+    planted = load_planted(model.name)
+    if planted is None or trait not in planted.traits:
+        raise InvalidInputError(f"{trait!r} is not planted in {model.name}: take another organism or trait")
+    direction = planted.directions[planted.traits.index(trait)]
+    return PersonaVector(direction[None], (planted.layer,), trait, model.identity)
+
+
+def twin_diagnosis(
+    model: SteerableModel,
+    trait: str,
+    recipe: TwinRecipe,
+    *,
+    num_prompts: int | None = None,
+    samples: int = 1,
+    scan: bool = False,
+    folder: Path | None = None,
+) -> Diagnosis:
+    """Diagnose the transfer from an organism to a twin of it. The twin's own vector is known, for the change is.
+
+    Example:
+        >>> found = twin_diagnosis(load_model("organism-llama"), "silly", TwinRecipe(scale=10.0))
+        >>> found.verdict.name
+        'magnitude'
+
+    Args:
+        model: an organism with planted directions.
+        trait: a planted one.
+        recipe: of the twin.
+        num_prompts: evaluation questions asked; all if None.
+        samples: answers to each.
+        scan: see `diagnose`.
+        folder: keeps rows of anchors and answers; None: rows in the user's data folder, answers nowhere.
+    """
+    vector = planted_vector(model, trait)
+    layer = vector.layers[0]
+    twin = make_twin(model, recipe)
+    target = load_model(twin.hf_model, tokenizer=twin.tokenizer)
+    expected = twin.expected(vector.at(layer), layer)
+    native = PersonaVector(expected[None].float(), (twin.layer_of(layer),), trait, target.identity)
+    kept = None if folder is None else folder / "anchors"
+    rows = [
+        read_rows(each, organism_anchors(N_ANCHORS), kinds=("states",), folder=kept, batch_size=BATCH) for each in (model, target)
+    ]
+    return diagnose(
+        target, vector, native, organism_trait(trait), None, num_prompts, source_rows=rows[0], target_rows=rows[1], scan=scan,
+        judge=GrammarJudge(), samples=samples, sampling=SAMPLING, folder=None if folder is None else folder / "answers",
+        batch_size=BATCH,
+    )  # fmt: skip

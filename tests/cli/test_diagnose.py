@@ -1,0 +1,46 @@
+"""`diagnose` as a command: files of each hypothesis, a page, and mistakes found early."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from persona_interp.models.registry import load_model
+from persona_interp.vectors.persona_vector import PersonaVector
+
+
+def test_files_of_each_hypothesis_and_a_page_are_written(
+    run: Callable, tiny_model_path: Callable[[str], Path], trait_file: Path, tmp_path: Path
+) -> None:
+    models = [tiny_model_path("qwen2"), tiny_model_path("gpt2")]
+    vectors: list[Path] = []
+    for folder in models:
+        model = load_model(folder)
+        directions = 20 * model.hf_model.get_input_embeddings().weight[: model.n_layers].detach()
+        vector = PersonaVector(directions, tuple(range(model.n_layers)), "loud", model.identity)
+        vectors.append(vector.save(tmp_path / f"{folder.name}.json"))
+    anchors = tmp_path / "anchors.jsonl"
+    lines = [{"text": f"The river number {n} is {'very ' * (n % 9)}bright. Bees like it."} for n in range(60)]
+    anchors.write_text("\n".join(map(json.dumps, lines)))
+    words = ("diagnose", "--source", models[0], "--target", models[1], "--trait", trait_file, "--anchors", anchors)
+    short = ("--coefficients", -1, 1, "--num-prompts", 2, "--vectors", *vectors, "--max-new-tokens", 4, "--judge", "contrast")
+    ran = run(*words, *short)
+    assert ran.code == 0, ran.err
+    assert "verdict: " in ran.out
+    files = [Path(f"experiments/hypothesis_{letter}_tiny-qwen2_to_tiny-gpt2_loud.json") for letter in "abc"]
+    data = [json.loads(path.read_text()) for path in files]
+    assert [list(each["measurements"]) for each in data] == [["magnitude"], ["basis"], ["layers"]]
+    assert all(set(each["conclusion"]) == set(each["measurements"]) for each in data)
+    assert len(data[2]["behavioural_layer_scan"]) == load_model(models[1]).n_layers
+    assert "Recovery by what is fixed" in Path("experiments/diagnosis_tiny-qwen2_to_tiny-gpt2_loud.html").read_text()
+    one = run(*words, *short, "--hypothesis", "a", "--output", "only")
+    assert one.code == 0, one.err
+    assert sorted(path.suffix for path in Path("only").iterdir()) == [".html", ".json", ".run"]
+
+
+def test_mistakes_are_found_before_a_model_is_loaded(run: Callable) -> None:
+    words = ("diagnose", "--source", "organism-qwen2", "--target", "organism-gpt2", "--trait", "silly")
+    assert "are all 0" in run(*words, "--coefficients", 0).err
+    assert "name a folder" in run(*words, "--output", "one.json").err
+    assert run(*words, "--hypothesis", "d").code == 2
