@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.align import add_anchor_options, anchors_of
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--baseline", action="store_true", help="also answer without steering, with the same seed")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the answers and where they came from")
+    add_anchor_options(parser)
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
     parser.set_defaults(run=run)
@@ -127,7 +129,8 @@ def carried(item: Chosen, model: SteerableModel, args: argparse.Namespace) -> Ch
 
     if not is_of_another_model(item.vector, model):
         return item
-    found = carried_to(item.vector, model, load=arguments.loaded, batch_size=args.batch_size)
+    anchors = anchors_of(args, (item.vector.model.name, model.name))
+    found = carried_to(item.vector, model, anchors=anchors, load=arguments.loaded, batch_size=args.batch_size)
     layers = (found.report.target_layer,) if args.layer == "auto" else found.vector.select(args.layer).layers
     reason = "; ".join([found.report.reason(), *(f"warning: {text}" for text in found.report.warnings)])
     return Chosen(item.file, found.vector, layers, reason)

@@ -53,18 +53,24 @@ def organism_anchors(n: int = N_ORGANISM, *, seed: int = _SEED) -> tuple[Anchor,
 
 
 def anchors_for(names: Sequence[str], *, n: int | None = None) -> tuple[Anchor, ...]:
-    """The anchors two models share where none are given: for organisms their corpus, else the texts that ship with the package.
+    """The anchors organisms share where none are given: their corpus.
+
+    For other models give texts of your own (`read_anchors`), a few thousand in many styles: what anchors do not contain cannot be
+    carried over.
 
     Args:
         names: of source and target, as they are loaded; neither is loaded for this.
-        n: how many; None: 2000 for organisms, all of the texts else. For real models a file of your own with a few thousand texts
-            in many styles serves better than the built-in ones: what anchors do not contain cannot be carried over.
-    """
-    if all(names_organism(name) for name in names):
-        return organism_anchors(n or N_ORGANISM)
-    from persona_interp.alignment.anchor_texts import anchor_texts
+        n: how many; None: 2000.
 
-    return tuple(Anchor(_ASKED, text) for text in anchor_texts()[:n])
+    Raises:
+        InvalidInputError: a model is no organism.
+    """
+    if others := [name for name in names if not names_organism(name)]:
+        raise InvalidInputError(
+            f"no anchor texts come with the package for {', '.join(others)}: give a JSONL file of your own, a few thousand texts "
+            "in many styles (--anchors FILE.jsonl, in Python anchors=read_anchors(FILE))"
+        )
+    return organism_anchors(N_ORGANISM if n is None else n)
 
 
 def read_anchors(path: str | Path) -> tuple[Anchor, ...]:

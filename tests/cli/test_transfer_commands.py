@@ -105,15 +105,14 @@ def test_a_vector_of_another_model_is_carried_over(
     run: Callable, models: tuple[Path, Path], anchors: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from persona_interp.models.registry import load_model
-    from persona_interp.transfers import carried_to
-    from persona_interp.transfers.anchors import read_anchors
 
-    monkeypatch.setattr(carried_to, "anchors_for", lambda names: read_anchors(anchors))
     source = load_model(models[0])
     directions = source.hf_model.get_input_embeddings().weight[: source.n_layers].detach()
     vector = PersonaVector(directions, tuple(range(source.n_layers)), "loud", source.identity)
     path = vector.save(tmp_path / "loud.json")
-    words = ("apply-steering", "--vectors", path, "--model", models[1], "--prompt", "Why?", "--max-new-tokens", 4)
+    plain = ("apply-steering", "--vectors", path, "--model", models[1], "--prompt", "Why?", "--max-new-tokens", 4)
+    assert "give a JSONL file of your own" in run(*plain).err
+    words = (*plain, "--anchors", anchors)
     unreachable = run(*words)
     assert unreachable.code == 2
     assert "cannot be loaded to carry it to tiny-gpt2" in unreachable.err

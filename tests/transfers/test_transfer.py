@@ -172,6 +172,8 @@ def test_organism_anchors_are_unlabelled_and_without_system_prompts() -> None:
     assert {message.role for anchor in anchors for message in anchor.conversation.messages} == {"user"}
     assert anchors_for(["organism-qwen2", "organism-gpt2"], n=5) == anchors[:5]
     assert anchors_digest(anchors) != anchors_digest(anchors[::-1])
+    with pytest.raises(InvalidInputError, match=r"for gpt2: give a JSONL file of your own.*--anchors"):
+        anchors_for(["organism-gpt2", "gpt2"])
 
 
 def test_a_file_of_anchors_is_read_and_its_faults_are_named(tmp_path: Path) -> None:
