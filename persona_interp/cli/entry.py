@@ -25,6 +25,7 @@ from persona_interp.cli import (
     screen,
     train_organism,
     traits,
+    validate_diagnostics,
     validate_judges,
     validate_layers,
     validate_organisms,
@@ -52,6 +53,7 @@ COMMANDS = (
     validate_layers,
     validate_organisms,
     validate_transfer,
+    validate_diagnostics,
 )
 
 BAD_INPUT = 2

@@ -6,6 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from persona_interp.diagnostics import bench
+from persona_interp.diagnostics.bench import PlantedCase
 from persona_interp.models.registry import load_model
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -44,3 +48,14 @@ def test_mistakes_are_found_before_a_model_is_loaded(run: Callable) -> None:
     assert "are all 0" in run(*words, "--coefficients", 0).err
     assert "name a folder" in run(*words, "--output", "one.json").err
     assert run(*words, "--hypothesis", "d").code == 2
+
+
+def test_planted_cases_are_counted_and_written(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [PlantedCase("m", "silly", {}, name, name, name, 0.1, 1.0, "") for name in ("none", "basis")] * 4
+    monkeypatch.setattr(bench, "bench", lambda n, **_: made[:n])
+    ran = run("validate-diagnostics", "--cases", 8, "--output", "out.json")
+    assert ran.code == 0, ran.err
+    assert "the bar is met" in ran.out
+    data = json.loads(Path("out.json").read_text())
+    assert (data["exact_share"], len(data["cases"])) == (1, 8)
+    assert {"planted", "verdict"} <= set(data["cases"][0])
