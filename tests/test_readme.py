@@ -122,6 +122,18 @@ def test_what_is_said_of_the_natural_organism_is_in_its_data(trait: str, side: s
     assert f"{min(values):.2f} to {max(values):.2f}" in README
 
 
+def test_what_is_said_of_diagnoses_is_in_their_data() -> None:
+    data = read_json(ROOT / "figures" / "diagnostics.json", "validation of diagnoses")
+    cases = data["cases"]
+    exact = sum(case["planted"] == case["verdict"] for case in cases)
+    assert f"{exact} of {len(cases)} verdicts are exact" in README
+    assert data["blamed_on_another"] == []
+    assert data["no_fault_called_none"] is True
+    restored = [case["restored"] for case in cases]
+    assert f"to 0.95 or more in {sum(value >= 0.95 for value in restored)}" in README
+    assert f"in the other four it is {min(restored):.2f}" in README
+
+
 def test_the_tables_of_judges_are_those_of_their_data() -> None:
     found = report_from_json(read_json(ROOT / "figures" / "judges.json", "judge validations"))
     assert {each.model.name for each in found} == set(shipped_models())
