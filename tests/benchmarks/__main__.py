@@ -1,4 +1,6 @@
-"""What this package costs: ``python tests/benchmarks [capture extract steer sweep memory alignment] [--rounds N] [--output FILE.json]``.
+"""What this package costs: ``python tests/benchmarks [PART ...] [--rounds N] [--output FILE.json]``.
+
+Parts: capture, extract, steer, sweep, memory, alignment.
 
 Every number is a ratio of two things run in turn in one process, a median over rounds. A bar is held against process CPU time,
 which other programs on the machine hardly touch (on an accelerator: against elapsed time).

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from measuring import Ratio, compare
@@ -86,8 +87,6 @@ def _peak(step: str, count: int) -> float:
 
 def _highest() -> float:
     """Highest resident memory so far in MiB, of this process alone: what `getrusage` says begins with the parent's."""
-    from pathlib import Path
-
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
