@@ -49,6 +49,8 @@ class AnchorProjection(LinearAlignment):
         ours = _unit(self._anchors[0] - whole.source_mean)
         theirs = _unit(self._anchors[1] - whole.target_mean)
         gram = theirs.T @ theirs
+        if not gram.any():
+            return torch.zeros_like(whole.cross)
         ridge = self.strength * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
         return solved(gram + ridge, theirs.T @ ours).T
 

@@ -40,7 +40,8 @@ class CCA(LinearAlignment):
         if not self.regularisation >= 0:
             raise InvalidInputError(f"regularisation {self.regularisation:g} of CCA: give 0 or more")
         into, out, correlations = canonical(whole, self.regularisation)
-        kept = self._components(parts, len(correlations)) if self.n_components is None else rank_within(self.n_components, whole)
+        most = len(correlations)
+        kept = self._components(parts, most) if self.n_components is None else min(most, rank_within(self.n_components, whole))
         self.correlations_, self.n_components_ = correlations, kept
         return into[:, :kept] @ (correlations[:kept, None] * out[:kept])
 
@@ -48,13 +49,15 @@ class CCA(LinearAlignment):
         if len(parts) < 2:
             return most
         held_out = parts[0]
-        into, out, _ = canonical(merged(parts[1:]), self.regularisation)
+        into, out, varying = canonical(merged(parts[1:]), self.regularisation)
+        if not len(varying):
+            return most
         back = _pseudo_inverse(out)
         together = ((into.T @ held_out.cross) * back.T).sum(dim=1)
         sizes = ((into.T @ held_out.source) * into.T).sum(dim=1) * ((back.T @ held_out.target) * back.T).sum(dim=1)
         correlations = together / sizes.clamp_min(torch.finfo(torch.float64).tiny).sqrt()
         noise = (correlations < _HELD_OUT_CORRELATION).nonzero().flatten()
-        return max(1, int(noise[0]) if len(noise) else most)
+        return min(most, max(1, int(noise[0]) if len(noise) else most))
 
 
 def canonical(moments: PairedMoments, regularisation: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,10 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.alignment.paired_moments import PairedMoments, folds, merged
-from persona_interp.errors import IncompatibleError, InvalidInputError
+from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError
 
 N_FOLDS = 4
 """Parts that strengths and ranks are chosen by, each scored by a fit on the others."""
+
+STATE = ("matrix", "source_mean", "target_mean")
+"""Names of the fitted tensors in a state."""
 
 Pairs: TypeAlias = Tensor | PairedMoments | Sequence[PairedMoments]
 """Rows of the source, with those of the target beside them; or their moments; or the moments of disjoint folds."""
@@ -27,7 +30,8 @@ class AlignmentScore:
 
     Attributes:
         r2: share of the target's variance around its held-out mean that is predicted, over all dimensions; 0 for a map that
-            always gives the mean, negative for one that does worse.
+            always gives the mean, negative for one that does worse. Where the target's held-out rows do not vary, this and the
+            others are 0.
         cosine: of predicted and actual deviations from their means, all rows taken as one vector: right direction at any length.
         norm_ratio: root mean square of predicted deviations over actual ones.
         count: rows.
@@ -85,20 +89,33 @@ class LinearAlignment(ABC):
         return directions.to(matrix) @ matrix
 
     def score(self, source: Tensor | PairedMoments, target: Float[Tensor, "target_row d_target"] | None = None) -> AlignmentScore:
-        """How well rows are predicted. Only rows that were not fitted on mean anything."""
+        """How well rows are predicted. Only rows that were not fitted on mean anything.
+
+        Raises:
+            InvalidInputError: as `fit`, or it was not called yet.
+            IncompatibleError: another width than it was fitted on, on either side.
+        """
         (part,) = as_folds(source, target, n=1)
         matrix, source_mean, target_mean = self._fitted(len(part.source_mean))
         if part.count < 2:
             raise InvalidInputError(f"a score needs at least two pairs of rows, there are {part.count}")
+        if len(part.target_mean) != matrix.shape[1]:
+            raise IncompatibleError(
+                f"{type(self).__name__} was fitted to rows of width {matrix.shape[1]} and cannot be scored on width "
+                f"{len(part.target_mean)}: give rows of the same target layer"
+            )
         predicted = (matrix * (part.source @ matrix)).sum()
         together, actual = (part.cross * matrix).sum(), part.target.diagonal().sum()
         offset = (part.source_mean - source_mean) @ matrix + target_mean - part.target_mean
         error = actual - 2 * together + predicted + part.count * offset.square().sum()
+        rounding = part.count * (10 * torch.finfo(torch.float64).eps * part.target_mean.norm()).square()
+        if not actual > rounding:
+            return AlignmentScore(0.0, 0.0, 0.0, part.count)
         tiny = torch.finfo(torch.float64).tiny
         return AlignmentScore(
-            r2=float(1 - error / actual.clamp_min(tiny)),
+            r2=float(1 - error / actual),
             cosine=float(together / (predicted * actual).clamp_min(tiny).sqrt()),
-            norm_ratio=float((predicted / actual.clamp_min(tiny)).clamp_min(0).sqrt()),
+            norm_ratio=float((predicted / actual).clamp_min(0).sqrt()),
             count=part.count,
         )
 
@@ -110,11 +127,20 @@ class LinearAlignment(ABC):
 
     @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> LinearAlignment:
-        """The inverse of `to_state`."""
+        """The inverse of `to_state`.
+
+        Raises:
+            FileFormatError: settings this method does not have, or tensors missing or of shapes that do not fit each other.
+        """
+        unknown = sorted(set(settings) - {each.name for each in fields(cls)})
+        if unknown:
+            raise FileFormatError(f"{cls.__name__} has no setting {unknown[0]!r}: the state is of another method or version")
+        shapes = {name: tuple(tensors[name].shape) if name in tensors else None for name in STATE}
+        matrix = shapes["matrix"]
+        if not matrix or len(matrix) != 2 or (shapes["source_mean"], shapes["target_mean"]) != (matrix[:1], matrix[1:]):
+            raise FileFormatError(f"the state of a {cls.__name__} holds tensors of shapes {shapes}: fit and save it again")
         made = cls(**settings)
-        made.matrix_, made.source_mean_, made.target_mean_ = (
-            tensors[name].double() for name in ("matrix", "source_mean", "target_mean")
-        )
+        made.matrix_, made.source_mean_, made.target_mean_ = (tensors[name].double() for name in STATE)
         return made
 
     def _fitted(self, width: int | None) -> tuple[Tensor, Tensor, Tensor]:

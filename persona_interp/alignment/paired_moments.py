@@ -114,7 +114,7 @@ def merged(parts: Iterable[PairedMoments]) -> PairedMoments:
     for part in parts:
         total = part if total is None else total.merged(part)
     if total is None:
-        raise InvalidInputError("there are no moments to merge")
+        raise InvalidInputError("there are no moments to merge: give at least one part")
     return total
 
 

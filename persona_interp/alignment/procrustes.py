@@ -18,7 +18,8 @@ from persona_interp.alignment.paired_moments import PairedMoments
 class Procrustes(LinearAlignment):
     """The polar factor of the cross-scatter (Schönemann, *A generalized solution of the orthogonal Procrustes problem*, 1966).
 
-    For unequal widths the map is semi-orthogonal: it keeps lengths of what lies in the smaller space.
+    For unequal widths the map is semi-orthogonal: it keeps lengths of what lies in the smaller space. Directions along which the
+    rows do not vary together, as with fewer rows than dimensions, are mapped to 0: nothing says where they belong.
 
     Args:
         rank: leading singular directions kept; the rest is mapped to 0. None: all.
@@ -36,7 +37,9 @@ class Procrustes(LinearAlignment):
             cross = cross + whole.count * torch.outer(whole.source_mean, whole.target_mean)
             source = source + whole.count * torch.outer(whole.source_mean, whole.source_mean)
         left, values, right = thin_svd(cross)
-        kept = len(values) if self.rank is None else rank_within(self.rank, whole)
+        kept = int((values > values[0] * torch.finfo(torch.float64).eps * 10 * max(cross.shape)).sum())
+        if self.rank is not None:
+            kept = min(kept, rank_within(self.rank, whole))
         matrix = left[:, :kept] @ right[:kept]
         if self.scaling:
             spread = (matrix * (source @ matrix)).sum()

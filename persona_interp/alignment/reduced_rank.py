@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch import Tensor
 from persona_interp.alignment.linalg import symmetric_eigen
 from persona_interp.alignment.linear_alignment import LinearAlignment, rank_within
 from persona_interp.alignment.paired_moments import PairedMoments
-from persona_interp.alignment.ridge import STRENGTHS, best_by_folds, ridge_matrices
+from persona_interp.alignment.ridge import best_by_folds, chosen_strength, ridge_matrices
 
 
 @dataclass
@@ -31,17 +31,16 @@ class ReducedRank(LinearAlignment):
     strength: float | None = None
 
     def _matrix(self, whole: PairedMoments, parts: Sequence[PairedMoments]) -> Float[Tensor, "d_source d_target"]:
-        strength = best_by_folds(parts, STRENGTHS, ridge_matrices, 1.0) if self.strength is None else self.strength
-        self.strength_ = strength
+        strength = self.strength_ = chosen_strength(self.strength, parts)
 
-        def at_ranks(moments: PairedMoments, ranks: Sequence[int]) -> list[Tensor]:
+        def at_ranks(moments: PairedMoments, ranks: Sequence[int]) -> Iterator[Tensor]:
             (matrix,) = ridge_matrices(moments, [strength])
             _, axes = symmetric_eigen(matrix.T @ moments.source @ matrix)
             leading = axes.flip(1)
-            return [matrix @ leading[:, :rank] @ leading[:, :rank].T for rank in ranks]
+            return (matrix @ leading[:, :rank] @ leading[:, :rank].T for rank in ranks)
 
         most = min(whole.cross.shape)
         ranks = [*(2**power for power in range(most.bit_length()) if 2**power < most), most]
         chosen = best_by_folds(parts, ranks, at_ranks, ranks[-1]) if self.rank is None else rank_within(self.rank, whole)
         self.rank_ = chosen
-        return at_ranks(whole, [chosen])[0]
+        return next(at_ranks(whole, [chosen]))

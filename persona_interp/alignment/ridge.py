@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,30 +35,39 @@ class Ridge(LinearAlignment):
     strength: float | None = None
 
     def _matrix(self, whole: PairedMoments, parts: Sequence[PairedMoments]) -> Float[Tensor, "d_source d_target"]:
-        if self.strength is not None and not self.strength >= 0:
-            raise InvalidInputError(f"strength {self.strength:g} of a ridge: give 0 or more, or None to have it chosen")
-        self.strength_ = best_by_folds(parts, STRENGTHS, ridge_matrices, 1.0) if self.strength is None else self.strength
+        self.strength_ = chosen_strength(self.strength, parts)
         return ridge_matrices(whole, [self.strength_])[0]
 
 
-def ridge_matrices(moments: PairedMoments, strengths: Sequence[float]) -> list[Float[Tensor, "d_source d_target"]]:
-    """The map at each strength, from one eigendecomposition. At strength 0 directions without variance are left out."""
+def chosen_strength(strength: float | None, parts: Sequence[PairedMoments]) -> float:
+    """`strength`, or the best by cross-validation where it is None.
+
+    Raises:
+        InvalidInputError: it is negative or NaN.
+    """
+    if strength is None:
+        return best_by_folds(parts, STRENGTHS, ridge_matrices, 1.0)
+    if not strength >= 0:
+        raise InvalidInputError(f"strength {strength:g} of a ridge: give 0 or more, or None to have it chosen")
+    return strength
+
+
+def ridge_matrices(moments: PairedMoments, strengths: Sequence[float]) -> Iterator[Float[Tensor, "d_source d_target"]]:
+    """The map at each strength, one at a time, from one eigendecomposition. At strength 0 directions without variance are left out."""
     values, vectors = symmetric_eigen(moments.source)
     values = values.clamp_min(0)
     mean, cross = values.mean(), vectors.T @ moments.cross
     floor = values.max() * torch.finfo(torch.float64).eps * len(values)
-    found: list[Tensor] = []
     for strength in strengths:
         damped = values + strength * mean
         inverse = torch.where(damped > floor, 1 / damped.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
-        found.append(vectors @ (inverse[:, None] * cross))
-    return found
+        yield vectors @ (inverse[:, None] * cross)
 
 
 def best_by_folds(
     parts: Sequence[PairedMoments],
     choices: Sequence[Choice],
-    matrices: Callable[[PairedMoments, Sequence[Choice]], Sequence[Tensor]],
+    matrices: Callable[[PairedMoments, Sequence[Choice]], Iterable[Tensor]],
     without: Choice,
 ) -> Choice:
     """The choice whose maps, each fitted without one fold, leave the smallest squared error on it.
