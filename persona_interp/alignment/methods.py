@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from persona_interp.alignment.anchors import AnchorProjection
@@ -28,8 +29,12 @@ def alignment_method(name: str, **options: Any) -> LinearAlignment:
     """The alignment of that name, not fitted yet.
 
     Raises:
-        UnknownNameError: there is none; lists those there are.
+        UnknownNameError: there is none, or it has no such option; lists those there are.
     """
     if name not in ALIGNMENTS:
         raise unknown_name("alignment method", name, ALIGNMENTS)
+    known = [each.name for each in fields(ALIGNMENTS[name])]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {name}", option, known)
     return ALIGNMENTS[name](**options)

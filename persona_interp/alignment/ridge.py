@@ -36,7 +36,7 @@ class Ridge(LinearAlignment):
 
     def _matrix(self, whole: PairedMoments, parts: Sequence[PairedMoments]) -> Float[Tensor, "d_source d_target"]:
         self.strength_ = chosen_strength(self.strength, parts)
-        return ridge_matrices(whole, [self.strength_])[0]
+        return next(ridge_matrices(whole, [self.strength_]))
 
 
 def chosen_strength(strength: float | None, parts: Sequence[PairedMoments]) -> float:
@@ -53,7 +53,7 @@ def chosen_strength(strength: float | None, parts: Sequence[PairedMoments]) -> f
 
 
 def ridge_matrices(moments: PairedMoments, strengths: Sequence[float]) -> Iterator[Float[Tensor, "d_source d_target"]]:
-    """The map at each strength, one at a time, from one eigendecomposition. At strength 0 directions without variance are left out."""
+    """The map at each strength in turn, from one eigendecomposition. At strength 0 directions without variance are left out."""
     values, vectors = symmetric_eigen(moments.source)
     values = values.clamp_min(0)
     mean, cross = values.mean(), vectors.T @ moments.cross
