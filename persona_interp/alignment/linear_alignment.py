@@ -108,7 +108,7 @@ class LinearAlignment(ABC):
         together, actual = (part.cross * matrix).sum(), part.target.diagonal().sum()
         offset = (part.source_mean - source_mean) @ matrix + target_mean - part.target_mean
         error = actual - 2 * together + predicted + part.count * offset.square().sum()
-        rounding = part.count * (10 * torch.finfo(torch.float64).eps * part.target_mean.norm()).square()
+        rounding = part.count * (10 * torch.finfo(torch.float64).eps) ** 2 * part.target_mean.square().sum()
         if not actual > rounding:
             return AlignmentScore(0.0, 0.0, 0.0, part.count)
         tiny = torch.finfo(torch.float64).tiny
