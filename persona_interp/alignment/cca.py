@@ -12,6 +12,7 @@ from torch import Tensor
 from persona_interp.alignment.linalg import symmetric_eigen, thin_svd
 from persona_interp.alignment.linear_alignment import LinearAlignment, rank_within
 from persona_interp.alignment.paired_moments import PairedMoments, merged
+from persona_interp.alignment.spectrum import typical_eigenvalue
 from persona_interp.errors import InvalidInputError
 
 _HELD_OUT_CORRELATION = 0.1
@@ -26,7 +27,7 @@ class CCA(LinearAlignment):
 
     Args:
         n_components: canonical directions kept; None: those whose correlation on held-out folds is at least 0.1.
-        regularisation: added to both scatters' diagonals, in their mean eigenvalues; 0 gives CCA as in textbooks.
+        regularisation: added to both scatters' diagonals, in their typical eigenvalues (`alignment.spectrum`); 0 gives CCA as in textbooks.
 
     Attributes:
         correlations_: canonical correlations on the pairs fitted on, after `fit`.
@@ -77,7 +78,7 @@ def _pseudo_inverse(matrix: Tensor) -> Tensor:
 def _whitening(scatter: Tensor, regularisation: float) -> tuple[Tensor, Tensor]:
     """A map to coordinates of unit scatter, and back; directions without variance are left out."""
     values, vectors = symmetric_eigen(scatter)
-    values = values.clamp_min(0) + regularisation * values.clamp_min(0).mean()
+    values = values.clamp_min(0) + regularisation * typical_eigenvalue(values)
     kept = values > values.max() * torch.finfo(torch.float64).eps * len(values)
     root, axes = values[kept].sqrt(), vectors[:, kept]
     return axes / root, root[:, None] * axes.T

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.alignment.linalg import length, solved
+from persona_interp.alignment.linalg import length, symmetric_eigen
+from persona_interp.alignment.spectrum import typical_eigenvalue
 from persona_interp.errors import InvalidInputError
 
 STRENGTH = 3.0
-"""Ridge strength, in mean eigenvalues of the target's effects. Without it, directions that hardly do anything would be used to
+"""Ridge strength, in typical eigenvalues of the target's effects (`alignment.spectrum`). Without it, directions that hardly do anything would be used to
 explain the last of the effects, and a push along them is wasted; with more, pairs put in random order carry something too, namely
 the direction in which the target's effects vary most. Chosen on the planted organisms, where 1 to 10 did about as well."""
 
@@ -43,7 +44,7 @@ def matched_direction(
     Args:
         wanted: the source direction's effects, one a text: the source's gradients times the direction.
         effects: the target's gradients on the same texts.
-        strength: of the ridge, in mean eigenvalues.
+        strength: of the ridge, in typical eigenvalues.
 
     Raises:
         InvalidInputError: the texts are not the same number, or the target's effects are all the same.
@@ -55,11 +56,11 @@ def matched_direction(
     y = wanted.double() - wanted.double().mean()
     rows = effects.double() - effects.double().mean(dim=0)
     gram = rows.T @ rows
-    mean_eigenvalue = gram.diagonal().mean()
-    if not float(mean_eigenvalue) > 0:
+    values, axes = symmetric_eigen(gram)
+    unit = typical_eigenvalue(values)
+    if not float(unit) > 0:
         raise InvalidInputError("the target's effects are the same for all texts: nothing it does can be told apart")
-    ridge = strength * mean_eigenvalue * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    return solved(gram + ridge, rows.T @ y)
+    return axes @ ((axes.T @ (rows.T @ y)) / (values.clamp_min(0) + strength * unit))
 
 
 def effect_match(

@@ -13,10 +13,11 @@ from torch import Tensor
 from persona_interp.alignment.linalg import symmetric_eigen
 from persona_interp.alignment.linear_alignment import LinearAlignment
 from persona_interp.alignment.paired_moments import PairedMoments, merged
+from persona_interp.alignment.spectrum import typical_eigenvalue
 from persona_interp.errors import InvalidInputError
 
 STRENGTHS = tuple(10.0**power for power in range(-6, 3))
-"""Tried by cross-validation, in mean eigenvalues of the source's scatter."""
+"""Tried by cross-validation, in typical eigenvalues of the source's scatter (`alignment.spectrum`)."""
 
 Choice = TypeVar("Choice")
 
@@ -26,7 +27,7 @@ class Ridge(LinearAlignment):
     """Least squares with a penalty on the squared entries of the map.
 
     Args:
-        strength: of the penalty, in mean eigenvalues of the source's scatter; None: chosen by cross-validation.
+        strength: of the penalty, in typical eigenvalues of the source's scatter; None: chosen by cross-validation.
 
     Attributes:
         strength_: the one used, after `fit`.
@@ -56,10 +57,10 @@ def ridge_matrices(moments: PairedMoments, strengths: Sequence[float]) -> Iterat
     """The map at each strength in turn, from one eigendecomposition. At strength 0 directions without variance are left out."""
     values, vectors = symmetric_eigen(moments.source)
     values = values.clamp_min(0)
-    mean, cross = values.mean(), vectors.T @ moments.cross
+    unit, cross = typical_eigenvalue(values), vectors.T @ moments.cross
     floor = values.max() * torch.finfo(torch.float64).eps * len(values)
     for strength in strengths:
-        damped = values + strength * mean
+        damped = values + strength * unit
         inverse = torch.where(damped > floor, 1 / damped.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
         yield vectors @ (inverse[:, None] * cross)
 
