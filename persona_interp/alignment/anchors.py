@@ -26,8 +26,8 @@ class AnchorProjection(LinearAlignment):
 
     Args:
         n_anchors: rows used at most.
-        strength: of the ridge by which the target's row is solved for, in mean eigenvalues of the anchors' scatter; None: the one by
-            which anchors left out are found best from the others.
+        strength: of the ridge by which the target's row is solved for, in mean eigenvalues of the anchors' scatter; None: the one
+            by which anchors left out are found best from the others.
 
     Attributes:
         strength_: the one used, after `fit`.

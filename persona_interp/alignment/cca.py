@@ -27,7 +27,7 @@ class CCA(LinearAlignment):
 
     Args:
         n_components: canonical directions kept; None: those whose correlation on held-out folds is at least 0.1.
-        regularisation: added to both scatters' diagonals, in their typical eigenvalues (`alignment.spectrum`); 0 gives CCA as in textbooks.
+        regularisation: added to both scatters' diagonals, in typical eigenvalues (`alignment.spectrum`); 0: CCA as in textbooks.
 
     Attributes:
         correlations_: canonical correlations on the pairs fitted on, after `fit`.
