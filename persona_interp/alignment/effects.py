@@ -15,8 +15,8 @@ from persona_interp.errors import InvalidInputError
 STRENGTH = 3.0
 """Ridge strength, in typical eigenvalues of the target's effects (`alignment.spectrum`). Without it, directions that hardly do
 anything would be used to explain the last of the effects, and a push along them is wasted; with more, pairs put in random order
-carry something too, namely the direction in which the target's effects vary most. Chosen on the planted organisms, where 1 to 10 did
-about as well."""
+carry something too, namely the direction in which the target's effects vary most. Chosen on the planted organisms, where 1 to 10
+did about as well."""
 
 
 @dataclass(frozen=True)
