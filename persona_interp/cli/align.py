@@ -46,7 +46,7 @@ def add_anchor_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.jsonl",
         help="your own texts, {'text': ...} or {'prompt': ..., 'response': ...} a line; a few thousand in many styles serve best "
-        "(needed unless both models are organisms, which use their corpus)",
+        "(default: 600 texts of the package; between organisms, their corpus)",
     )
     parser.add_argument("--num-anchors", type=arguments.count, metavar="N", help="use the first N of them (default: all)")
 

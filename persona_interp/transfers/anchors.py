@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from persona_interp.alignment.anchor_texts import anchor_texts
 from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.organisms.corpus import sample_corpus
 from persona_interp.organisms.trait_texts import names_organism
@@ -53,24 +54,27 @@ def organism_anchors(n: int = N_ORGANISM, *, seed: int = _SEED) -> tuple[Anchor,
 
 
 def anchors_for(names: Sequence[str], *, n: int | None = None) -> tuple[Anchor, ...]:
-    """The anchors organisms share where none are given: their corpus.
+    """The anchors where none are given: between organisms their corpus, else the texts that come with the package.
 
-    For other models give texts of your own (`read_anchors`), a few thousand in many styles: what anchors do not contain cannot be
-    carried over.
+    Those are 600 in thirty registers (`alignment.anchor_texts`), enough to try things out. For a vector that matters give texts
+    of your own (`read_anchors`), a few thousand in many styles: what anchors do not contain cannot be carried over.
 
     Args:
         names: of source and target, as they are loaded; neither is loaded for this.
-        n: how many; None: 2000.
+        n: how many; None: 2000 of the corpus, or all texts.
 
     Raises:
-        InvalidInputError: a model is no organism.
+        InvalidInputError: `n` is below 1, or more than there are texts.
     """
-    if others := [name for name in names if not names_organism(name)]:
+    if all(names_organism(name) for name in names):
+        return organism_anchors(N_ORGANISM if n is None else n)
+    texts = anchor_texts()
+    if n is not None and not 1 <= n <= len(texts):
         raise InvalidInputError(
-            f"no anchor texts come with the package for {', '.join(others)}: give a JSONL file of your own, a few thousand texts "
-            "in many styles (--anchors FILE.jsonl, in Python anchors=read_anchors(FILE))"
+            f"{n} anchors: {len(texts)} come with the package; give at least 1 and at most that, or a JSONL file of your own "
+            "(--anchors FILE.jsonl, in Python anchors=read_anchors(FILE))"
         )
-    return organism_anchors(N_ORGANISM if n is None else n)
+    return tuple(Anchor(_ASKED, text) for text in texts[:n])
 
 
 def read_anchors(path: str | Path) -> tuple[Anchor, ...]:

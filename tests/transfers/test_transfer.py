@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from persona_interp.alignment.anchor_texts import anchor_texts
 from persona_interp.alignment.layer_map import equal_depth
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, UnknownNameError, UnsupportedError
 from persona_interp.models.identity import ModelIdentity
@@ -172,8 +173,16 @@ def test_organism_anchors_are_unlabelled_and_without_system_prompts() -> None:
     assert {message.role for anchor in anchors for message in anchor.conversation.messages} == {"user"}
     assert anchors_for(["organism-qwen2", "organism-gpt2"], n=5) == anchors[:5]
     assert anchors_digest(anchors) != anchors_digest(anchors[::-1])
-    with pytest.raises(InvalidInputError, match=r"for gpt2: give a JSONL file of your own.*--anchors"):
-        anchors_for(["organism-gpt2", "gpt2"])
+
+
+def test_other_models_share_the_texts_of_the_package_registers_mixed() -> None:
+    anchors = anchors_for(["organism-gpt2", "gpt2"])
+    assert [anchor.text for anchor in anchors] == list(anchor_texts())
+    assert {anchor.prompt for anchor in anchors} == {"Write something."}
+    assert anchors_for(["gpt2", "organism-gpt2"], n=60) == anchors[:60]
+    for n in (0, 10_000):
+        with pytest.raises(InvalidInputError, match=rf"{n} anchors: {len(anchors)} come with.*JSONL file of your own.*--anchors"):
+            anchors_for(["gpt2", "gpt2"], n=n)
 
 
 def test_a_file_of_anchors_is_read_and_its_faults_are_named(tmp_path: Path) -> None:
