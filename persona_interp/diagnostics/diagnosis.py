@@ -9,7 +9,7 @@ from typing import Any
 
 from persona_interp.diagnostics.causes import CAUSES, HYPOTHESES, Fixed, named, shapley, subsets
 from persona_interp.diagnostics.gated_recovery import Curve, share
-from persona_interp.diagnostics.verdict import Verdict, verdict
+from persona_interp.diagnostics.verdict import EXCLUDED, NOT_EXPLAINED, OPEN, PRESENT, Verdict, verdict
 from persona_interp.evaluation.bootstrap import QuestionBootstrap
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.evaluation_json import estimate_json
@@ -84,15 +84,15 @@ class Diagnosis:
         return {layer: share(curve, self.native, self.baseline, self._bootstrap) for layer, curve in self.scan.items()}
 
     def conclusion(self, cause: str) -> str:
-        """In words, for one cause."""
-        found, alone, left = self.verdict, self.recoveries[frozenset({cause})], self.left_without[cause]
-        if cause in found.name.split("+"):
-            what = f"{cause} is a cause"
-        elif found.name == "inconclusive":
-            what = f"whether {cause} is a cause is open"
-        else:
-            what = f"{cause} is not a cause" if found.name != "not explained" else "the three causes do not explain the loss"
-        return f"{what}: fixed alone, recovery is {alone}; with the other two fixed but not it, {left} of the full fix is left"
+        """In words, for one cause: whether it is one, and where that is open, what would decide it."""
+        alone, left = self.recoveries[frozenset({cause})], self.left_without[cause]
+        state = self.verdict.causes[cause]
+        what = {PRESENT: f"{cause} is a cause", EXCLUDED: f"{cause} is not a cause", OPEN: f"whether {cause} is a cause is open"}
+        decided = f"; {self.verdict.deciders[cause]}" if state == OPEN else ""
+        if self.verdict.name == NOT_EXPLAINED:
+            decided = f"; the three causes do not explain the loss{decided}"
+        measured = f"fixed alone, recovery is {alone}; with the other two fixed but not it, {left} of the full fix is left"
+        return f"{what[state]}: {measured}{decided}"
 
     @cached_property
     def _bootstrap(self) -> QuestionBootstrap:
@@ -109,6 +109,7 @@ class Diagnosis:
             "conclusion": {cause: self.conclusion(cause) for cause in causes},
             "verdict": self.verdict.name,
             "reason": self.verdict.reason,
+            "causes": dict(self.verdict.causes),
             "recoveries": {named(fixed): estimate_json(value) for fixed, value in self.recoveries.items()},
             "left_without": {cause: estimate_json(value) for cause, value in self.left_without.items()},
             "attribution": self.attribution,

@@ -28,18 +28,49 @@ def test_causes_are_those_whose_fix_the_full_fix_cannot_do_without(present: froz
     found = verdict(LOST if present else SURE, SURE, without)
     assert found.name == named(present)
     assert "recovers" in found.reason
+    assert found.causes == {cause: "present" if cause in present else "excluded" for cause in CAUSES}
+    assert found.deciders == {}
 
 
 def test_what_cannot_be_told_is_not_told() -> None:
     fine = dict.fromkeys(CAUSES, SURE)
     assert verdict(OPEN, SURE, fine).name == "inconclusive"
-    assert "more questions" in verdict(LOST, SURE, {**fine, "basis": OPEN}).reason
+    assert "as many questions" in verdict(LOST, SURE, {**fine, "basis": OPEN}).reason
     assert verdict(LOST, OPEN, fine).name == "inconclusive"
     assert "larger coefficients would decide it" in verdict(UNKNOWN, UNKNOWN, fine).reason
     assert "no single fix is needed" in verdict(LOST, SURE, fine).reason
     unexplained = verdict(LOST, LOST, fine)
     assert unexplained.name == "not explained"
     assert "length, basis and layer do not explain the loss" in unexplained.reason
+
+
+def test_what_is_open_is_said_of_each_cause_with_what_would_decide_it() -> None:
+    one = verdict(LOST, SURE, {"magnitude": LOST, "basis": OPEN, "layers": SURE})
+    assert one.name == "inconclusive"
+    assert one.causes == {"magnitude": "present", "basis": "open", "layers": "excluded"}
+    assert list(one.deciders) == ["basis"]
+    assert "what is left without the fix of basis is 0.55 [0.30, 0.80]" in one.deciders["basis"]
+    assert "about 25 times as many questions or samples would decide it" in one.reason
+    wide = Estimate(0.4, 0.2, 0.6, 5)
+    assert "about 4 times as many" in verdict(LOST, SURE, {**dict.fromkeys(CAUSES, LOST), "layers": wide}).reason
+    assert "other doses" in verdict(LOST, SURE, {**dict.fromkeys(CAUSES, LOST), "layers": Estimate(0.5, 0.2, 0.8, 5)}).reason
+
+
+def test_whether_there_is_a_loss_at_all_comes_before_its_causes() -> None:
+    maybe = verdict(OPEN, SURE, {"magnitude": LOST, "basis": SURE, "layers": SURE})
+    assert maybe.causes == {"magnitude": "open", "basis": "excluded", "layers": "excluded"}
+    assert "the recovery of the unfixed vector" in maybe.deciders["magnitude"]
+    stand_ins = verdict(LOST, SURE, dict.fromkeys(CAUSES, SURE))
+    assert set(stand_ins.causes.values()) == {"open"}
+    assert "other doses" in stand_ins.deciders["basis"]
+    either = verdict(OPEN, SURE, dict.fromkeys(CAUSES, SURE))
+    assert (either.name, set(either.causes.values())) == ("inconclusive", {"open"})
+    assert "the recovery of the unfixed vector" in either.reason
+    unknown = verdict(LOST, SURE, {**dict.fromkeys(CAUSES, LOST), "layers": UNKNOWN})
+    assert unknown.causes["layers"] == "open"
+    lost = verdict(LOST, LOST, dict.fromkeys(CAUSES, LOST))
+    assert (lost.name, set(lost.causes.values())) == ("not explained", {"open"})
+    assert "a better map" in lost.deciders["basis"]
 
 
 def test_shapley_values_sum_to_what_all_fixes_add() -> None:
