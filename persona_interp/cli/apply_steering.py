@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,5 +230,5 @@ def record(
             }
             for dose, generation in zip(doses, texts, strict=True)
         ],
-        "provenance": provenance(model=model.identity.to_json(), seed=args.seed, sampling=asdict(sampling)),
+        "provenance": provenance(model=model.identity.to_json(), seed=args.seed, sampling=sampling.to_json()),
     }

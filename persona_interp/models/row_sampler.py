@@ -11,16 +11,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from persona_interp.errors import PersonaInterpError
+from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.models.sampling import Sampling
 
 
 class RowSampler(LogitsProcessor):
     """Draws each row's token from its own seeded stream and leaves only that token possible, for a greedy loop to take.
 
-    The distribution is shaped by transformers' own warpers (temperature, then top-k, then top-p). The token is found by inverting
-    the cumulative distribution at a uniform number: number s of row i depends on the row's seed and s alone, and a tiny
-    difference in the logits, as padding makes one, changes the token only where the number falls into the gap.
+    The distribution is shaped by the biases and the penalty, then by transformers' own warpers (temperature, top-k, top-p). The
+    token is found by inverting the cumulative distribution at a uniform number: number s of row i depends on the row's seed and
+    s alone, and a tiny difference in the logits, as padding makes one, changes the token only where it falls into the gap.
 
     Args:
         sampling: temperature 0 leaves the scores alone.
@@ -31,6 +31,8 @@ class RowSampler(LogitsProcessor):
     # on the class: NDIF is sent functions with what their bodies name
     _uniform: Float[Tensor, "batch step"] | None
     _answers: Int[Tensor, "batch step"] | None
+    _biased: Int[Tensor, " biased"] | None
+    _biases: Float[Tensor, " biased"]
 
     def __init__(self, sampling: Sampling, seeds: Sequence[int], on_step: Callable[[int], None] | None = None) -> None:
         self.on_step = on_step
@@ -39,6 +41,8 @@ class RowSampler(LogitsProcessor):
         self._uniform = None
         self._answers = None
         self._penalty = float(sampling.repetition_penalty)
+        self._biased = torch.tensor(list(sampling.logit_bias), dtype=torch.long) if sampling.logit_bias else None
+        self._biases = torch.tensor(list(sampling.logit_bias.values()), dtype=torch.float32)
         if sampling.temperature == 0:
             return
         self._warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
@@ -51,16 +55,25 @@ class RowSampler(LogitsProcessor):
         self._uniform = torch.stack(numbers)
 
     def __call__(self, input_ids: Int[Tensor, "batch pos"], scores: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:  # type: ignore[override]
-        """Scores with one finite entry a row, or `scores` as they are when greedy.
+        """Scores with one finite entry a row, or all of them, biased and penalised, when greedy.
 
         Raises:
             PersonaInterpError: the model's scores are NaN, from which no token can be drawn.
+            InvalidInputError: a bias of a token the model does not have.
         """
         if bool(scores.isnan().any()):
             raise PersonaInterpError(
                 f"the model's scores are NaN at new token {self._step + 1}, so nothing can be drawn: steer with smaller "
                 "coefficients, or load the model in float32 or bfloat16 if it is in float16"
             )
+        if self._biased is not None:
+            if (largest := int(self._biased.max())) >= scores.shape[1]:
+                raise InvalidInputError(
+                    f"logit_bias names token {largest}, but the model has tokens 0 to {scores.shape[1] - 1}: make the biases "
+                    "with this model's tokenizer"
+                )
+            biases = self._biases.to(scores).expand(len(scores), -1)
+            scores = scores.index_add(1, self._biased.to(scores.device), biases)
         if self._penalty != 1 and self._answers is not None:
             held = self._answers.to(scores.device)
             seen = scores.gather(1, held)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from persona_interp.errors import InvalidInputError
@@ -22,6 +22,7 @@ class Sampling:
         top_k: number of most likely tokens kept; None keeps all.
         repetition_penalty: divides positive logits of tokens that the answer already holds, and multiplies negative ones (Keskar
             et al., arXiv 1909.05858, section 4.1); the prompt does not count. 1 changes nothing.
+        logit_bias: token id -> what is added to its logit at every step, before everything else.
 
     Nothing else shapes the answer: the generation settings a checkpoint brings along (repetition penalty and the like) are not
     used, so that a result depends on what is written here alone.
@@ -32,6 +33,7 @@ class Sampling:
     top_p: float = 1.0
     top_k: int | None = None
     repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict[int, float], hash=False)
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -46,13 +48,17 @@ class Sampling:
             raise InvalidInputError(
                 f"repetition_penalty is {self.repetition_penalty}, expected a positive number (1 does nothing)"
             )
+        for token, bias in self.logit_bias.items():
+            if token < 0 or not math.isfinite(bias):
+                raise InvalidInputError(f"logit_bias gives token {token} the bias {bias}: expected ids from 0 on, finite numbers")
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values. A penalty that does nothing is left out, so that what was recorded before there was one still agrees."""
+        """JSON values. What does nothing is left out, so that what was recorded before there was such a thing still agrees."""
         values = asdict(self)
         if self.repetition_penalty == 1:
             del values["repetition_penalty"]
-        return values
+        biases = values.pop("logit_bias")
+        return values | ({"logit_bias": {str(token): bias for token, bias in biases.items()}} if biases else {})
 
 
 def derived_seed(name: str) -> int:

@@ -37,6 +37,7 @@ class LlamaWeights:
     Args:
         path: of the file.
         trial: whether to try it out first.
+        vocab_only: load the vocabulary and no weights, of which there is nothing to try out.
 
     Attributes:
         vocab: llama.cpp's handle of the vocabulary.
@@ -46,13 +47,14 @@ class LlamaWeights:
         FileFormatError: llama.cpp refuses the file, with its reason.
     """
 
-    def __init__(self, path: Path, *, trial: bool = True) -> None:
+    def __init__(self, path: Path, *, trial: bool = True, vocab_only: bool = False) -> None:
         self._library = llama_cpp()
-        if trial:
+        if trial and not vocab_only:
             _try_out(path)
         settings = self._library.llama_model_default_params()
         # AMX kernels of quantized matrices crashed the process on a CPU that has AMX; all other kernels are in any case there
         settings.use_extra_bufts = False
+        settings.vocab_only = vocab_only
         with quiet_llama() as words:
             self._library.llama_backend_init()
             handle = self._library.llama_model_load_from_file(bytes(path), settings)
