@@ -96,11 +96,20 @@ class TokenLens:
 
     @cached_property
     def final_norm(self) -> float:
-        """Mean norm of the residual stream behind the last block, at the ends of the prompts."""
+        """Mean norm of what the final norm divides at the ends of the prompts; a LayerNorm takes the mean off first."""
         last = Capture("prompt_last", layers=(self.model.n_layers - 1,))
         rows = [self.model.chat.tokenise(asked, "") for asked in self._asked]
         found = self.model.capture(rows, InterventionGraph((last,)), batch_size=self.batch_size)
-        return float(torch.stack([each[last].double().norm() for each in found]).mean())
+        return float(torch.stack([self._met(each[last][0].double()).norm() for each in found]).mean())
+
+    @cached_property
+    def _takes_mean_off(self) -> bool:
+        ones = torch.ones(1, self.model.d_model)
+        up, down = self.model.unembed(torch.cat([ones, -ones]))
+        return bool(torch.allclose(up, down, rtol=1e-3, atol=1e-3))
+
+    def _met(self, resid: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
+        return resid - resid.mean() if self._takes_mean_off else resid
 
     def read(
         self, vector: PersonaVector, *, layers: Sequence[int] | None = None, reading: str = LENS, step: float = 1.0
@@ -129,6 +138,7 @@ class TokenLens:
 
     def _lens(self, direction: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
         """Half the difference between pushing from 0 one way and the other, in which biases of norm and unembedding cancel."""
+        direction = self._met(direction)
         size = float(direction.norm())
         if size == 0:
             return torch.zeros_like(self.probabilities)
