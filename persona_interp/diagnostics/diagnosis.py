@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from persona_interp.diagnostics.causes import CAUSES, HYPOTHESES, Fixed, named, shapley, subsets
+from persona_interp.diagnostics.causes import CAUSES, Fixed, shapley, subsets
 from persona_interp.diagnostics.gated_recovery import Curve, share
 from persona_interp.diagnostics.verdict import EXCLUDED, NOT_EXPLAINED, OPEN, PRESENT, Verdict, verdict
+from persona_interp.errors import FileFormatError
 from persona_interp.evaluation.bootstrap import QuestionBootstrap
 from persona_interp.evaluation.dose import DosePoint
-from persona_interp.evaluation.evaluation_json import estimate_json
 from persona_interp.evaluation.statistics import Estimate
+from persona_interp.storage import check_format_version
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _ALL: Fixed = frozenset(CAUSES)
 
 
@@ -36,6 +37,8 @@ class Diagnosis:
         arms: points for every subset of fixes.
         scan: points of the fixed push at each layer of the target; empty where it was not made.
         measurements: cause -> what was measured of it.
+        by_states: points of the full fix with its direction carried by a linear map of states, where it is by effects; else
+            empty.
         provenance: versions, seeds, identities.
     """
 
@@ -51,6 +54,7 @@ class Diagnosis:
     arms: Mapping[Fixed, Curve]
     scan: Mapping[int, Curve]
     measurements: Mapping[str, Mapping[str, Any]]
+    by_states: Curve = ()
     provenance: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
 
     @cached_property
@@ -83,6 +87,11 @@ class Diagnosis:
         """Recovery of the fixed push at each layer of the target."""
         return {layer: share(curve, self.native, self.baseline, self._bootstrap) for layer, curve in self.scan.items()}
 
+    @property
+    def recovery_by_states(self) -> Estimate | None:
+        """With all three fixed, the basis by a map of states instead of effects; None where the fix is by states anyway."""
+        return share(self.by_states, self.native, self.baseline, self._bootstrap) if self.by_states else None
+
     def conclusion(self, cause: str) -> str:
         """In words, for one cause: whether it is one, and where that is open, what would decide it."""
         alone, left = self.recoveries[frozenset({cause})], self.left_without[cause]
@@ -99,25 +108,30 @@ class Diagnosis:
         return QuestionBootstrap(len(self.questions), self.samples)
 
     def to_json(self, hypothesis: str = "all") -> dict[str, Any]:
-        """JSON values; `hypothesis` a, b or c puts its cause's measurements and conclusion first."""
-        causes = CAUSES if hypothesis == "all" else (HYPOTHESES[hypothesis],)
-        return {
-            "format_version": FORMAT_VERSION,
-            "hypothesis": hypothesis,
-            **{name: getattr(self, name) for name in ("trait", "source", "target", "judge", "samples")},
-            "measurements": {cause: dict(self.measurements[cause]) for cause in causes},
-            "conclusion": {cause: self.conclusion(cause) for cause in causes},
-            "verdict": self.verdict.name,
-            "reason": self.verdict.reason,
-            "causes": dict(self.verdict.causes),
-            "recoveries": {named(fixed): estimate_json(value) for fixed, value in self.recoveries.items()},
-            "left_without": {cause: estimate_json(value) for cause, value in self.left_without.items()},
-            "attribution": self.attribution,
-            "behavioural_layer_scan": {str(layer): estimate_json(value) for layer, value in self.scanned.items()},
-            "coefficients": list(self.coefficients),
-            "questions": list(self.questions),
-            "baseline": self.baseline.to_json(),
-            "native": [point.to_json() for point in self.native],
-            "arms": {named(fixed): [point.to_json() for point in curve] for fixed, curve in self.arms.items()},
-            "provenance": dict(self.provenance),
-        }
+        """JSON values; `hypothesis` a, b or c writes its cause's measurements and conclusion only, and all else.
+
+        Raises:
+            InvalidInputError: the diagnosis was read from the file of another hypothesis, so these measurements are not there.
+        """
+        from persona_interp.diagnostics.diagnosis_json import to_json
+
+        return {"format_version": FORMAT_VERSION, **to_json(self, hypothesis)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, source: str = "diagnosis") -> Diagnosis:
+        """The inverse of `to_json`; recoveries and the verdict are computed again from the scores.
+
+        From the file of one hypothesis come the measurements of its cause alone; all else is whole.
+
+        Raises:
+            FileFormatError: another format version, or a field that is missing or malformed.
+        """
+        from persona_interp.diagnostics.diagnosis_json import from_json
+
+        check_format_version(data, FORMAT_VERSION, source)
+        try:
+            return from_json(data)
+        except KeyError as error:
+            raise FileFormatError(f"{source}: field {error} is missing") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
