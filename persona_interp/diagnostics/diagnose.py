@@ -105,6 +105,8 @@ def diagnose(
     own_norm = float(native.at(to).double().norm())
     own = Push(to, native.at(to).double() / own_norm, ratio * target_rows.resid_norms[to])
     pushes: dict[Any, Push] = {"native": own, **{fixed: found.push(fixed) for fixed in subsets()}}
+    if found.by_states is not None:
+        pushes["by states"] = replace(found.full, unit=found.by_states)
     if scan:
         of_norm = found.full.norm / target_rows.resid_norms[layers.matched]
         for layer, norm in enumerate(target_rows.resid_norms):
@@ -124,10 +126,11 @@ def diagnose(
         arms={fixed: points[fixed] for fixed in subsets()},
         scan={layer: points[layer] for layer in range(target_rows.n_layers) if scan},
         measurements={
-            "magnitude": magnitude_measurements(found, layers, source_rows, target_rows, native, to),
+            "magnitude": magnitude_measurements(found, layers, source_rows, target_rows, vector, native, to),
             "basis": basis_measurements(found, layers, source_rows, target_rows, native.at(to)),
             "layers": {**layers.to_json(), "native_layer": to},
         },
+        by_states=points.get("by states", ()),
         provenance=provenance(
             source=vector.model.to_json(),
             target=target.identity.to_json(),

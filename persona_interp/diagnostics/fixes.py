@@ -46,12 +46,16 @@ class Fixes:
     Attributes:
         naive: the source's entries cut or padded, as long as they are, at the same index or at equal depth where there is none.
         full: through the map of states or effects, at the perturbation ratio of the source, at the layer that corresponds.
-        method: the map that was used.
+        method: the map that was used. Models that share one stream up to a rotation are mapped by it; others by effects. Both are
+            linear maps of directions; effects find where a direction goes that the states of texts hardly vary along, and on
+            exact twins the two agree.
+        by_states: the direction by a ridge map of states instead, where `full` is by effects, to tell what states alone say.
     """
 
     naive: Push
     full: Push
     method: str
+    by_states: Float[Tensor, " d_model"] | None = None
 
     def push(self, fixed: Fixed) -> Push:
         """The push with some causes fixed; each fix sets exactly one of layer, direction and length."""
@@ -79,21 +83,28 @@ def fixes(direction: Float[Tensor, " d_source"], source: AnchorRows, target: Anc
     method = "procrustes" if layers.shared_stream else "effects"
     if method == "effects" and not all("effects" in rows.kinds for rows in (source, target)):
         method = "ridge"
+    by_states = None
     if method == "procrustes":  # of the two kinds of maps of states, the one whose turn keeps all directions apart
         fitted = alignment_method("procrustes").fit(source.rows("states", at), target.rows("states", to))
         mapped = fitted.transform_directions(v[None])[0]
     else:
         mapped = carry(v, source, target, source_layer=at, target_layers=[to], method=method)[0].direction
+        if method == "effects":
+            by_states = _unit(carry(v, source, target, source_layer=at, target_layers=[to], method="ridge")[0].direction)
     cut = padded(v, target.model.d_model)
     if float(cut.norm()) == 0:
         raise InvalidInputError("the entries of the vector that the target has room for are all zero: carry it by a map")
-    naive_unit, unit = cut / cut.norm(), mapped / mapped.norm().clamp_min(torch.finfo(torch.float64).tiny)
+    naive_unit, unit = _unit(cut), _unit(mapped)
     calibrated = norm / source.resid_norms[at] * target.resid_norms[to]
     if float(naive_unit @ unit) > SAME_COSINE:
         unit = naive_unit
     if abs(calibrated / norm - 1) < SAME_NORM:
         calibrated = norm
-    return Fixes(Push(layers.naive, naive_unit, norm), Push(to, unit, calibrated), method)
+    return Fixes(Push(layers.naive, naive_unit, norm), Push(to, unit, calibrated), method, by_states)
+
+
+def _unit(v: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+    return v / v.norm().clamp_min(torch.finfo(v.dtype).tiny)
 
 
 def padded(v: Float[Tensor, " d_source"], width: int) -> Float[Tensor, " d_target"]:
