@@ -24,6 +24,7 @@ SCALES = (10.0, 1 / 10, 25.0, 1 / 20, 15.0, 1 / 15, 1.3, 0.8)
 """By round; the last two are within what does no harm."""
 EXACT, RESTORED = 0.95, 0.95
 N_CASES = 64
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class PlantedCase:
         planted: those that alone drop the recovery of the unfixed vector below 0.5, joined by ``+``; or ``none``.
         verdict: of the diagnosis.
         naive: recovery of the unfixed vector.
-        restored: recovery with the fixes of what was planted.
+        restored: recovery with the fixes of what was planted; a harmless fault stays as it is.
+        mended: recovery with the fixes of all that the recipe changes.
         reason: of the verdict.
     """
 
@@ -50,6 +52,7 @@ class PlantedCase:
     verdict: str
     naive: float | None
     restored: float | None
+    mended: float | None
     reason: str
 
 
@@ -95,9 +98,10 @@ def bench(n_cases: int = N_CASES, *, folder: Path, num_prompts: int | None = Non
         if len(found) >= n_cases:
             return found[:n_cases]
         path = folder / f"round_{number}_{num_prompts or 'all'}_{samples}.json"
-        if not path.exists():
+        if not path.exists() or read_json(path, "planted cases").get("format_version") != FORMAT_VERSION:
             work = folder / "work.run"
-            write_json(path, {"cases": [asdict(case) for case in _round(each, num_prompts, samples, work)]})
+            made = [asdict(case) for case in _round(each, num_prompts, samples, work)]
+            write_json(path, {"format_version": FORMAT_VERSION, "cases": made})
         found += [PlantedCase(**case) for case in read_json(path, "planted cases")["cases"]]
     return found
 
@@ -124,6 +128,7 @@ def _case(each: Round, changed: frozenset[str], found: Diagnosis, harmful: set[s
         verdict=found.verdict.name,
         naive=found.recoveries[frozenset()].value,
         restored=found.recoveries[planted].value,
+        mended=found.recoveries[changed].value,
         reason=found.verdict.reason,
     )
 
@@ -139,16 +144,20 @@ def bench_json(cases: Sequence[PlantedCase]) -> dict[str, Any]:
     for case in cases:
         row = table.setdefault(case.planted, {})
         row[case.verdict] = row.get(case.verdict, 0) + 1
-    restored = [case.restored for case in cases if case.restored is not None]
     return {
         "exact_share": sum(case.planted == case.verdict for case in cases) / len(cases),
         "confusion": table,
         "blamed_on_another": [asdict(case) for case in cases if blamed_on_another(case)],
         "no_fault_called_none": all(case.verdict == "none" for case in cases if case.changed == "none"),
-        "lowest_restored": min(restored) if restored else None,
+        "lowest_restored": _lowest([case.restored for case in cases]),
+        "lowest_mended": _lowest([case.mended for case in cases]),
         "unmet": unmet(cases),
         "cases": [asdict(case) for case in cases],
     }
+
+
+def _lowest(values: Sequence[float | None]) -> float | None:
+    return min((value for value in values if value is not None), default=None)
 
 
 def blamed_on_another(case: PlantedCase) -> bool:
@@ -157,11 +166,15 @@ def blamed_on_another(case: PlantedCase) -> bool:
 
 
 def unmet(cases: Sequence[PlantedCase]) -> list[str]:
-    """What of the bar is missed, in words."""
+    """What of the bar is missed, in words.
+
+    A twin is restored by the fixes of all that was changed in it: a stream 1.3 times as large leaves a vector that does most of
+    what it did, so that no cause is named, yet the fix of its length brings back the rest.
+    """
     exact = sum(case.planted == case.verdict for case in cases) / len(cases)
     missed = [f"{exact:.1%} of the verdicts are exact"] if exact < EXACT else []
     missed += [f"{case.planted} called {case.verdict}" for case in cases if blamed_on_another(case)]
     missed += [f"no fault called {case.verdict}" for case in cases if case.changed == "none" and case.verdict != "none"]
-    weak = [case for case in cases if case.restored is None or case.restored < RESTORED]
+    weak = [case for case in cases if case.mended is None or case.mended < RESTORED]
     missed += [f"{len(weak)} twins are not restored to {RESTORED:g}"] if weak else []
     return missed

@@ -51,7 +51,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(run: Callable) -> None:
 
 
 def test_planted_cases_are_counted_and_written(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [PlantedCase("m", "silly", {}, name, name, name, 0.1, 1.0, "") for name in ("none", "basis")] * 4
+    made = [PlantedCase("m", "silly", {}, name, name, name, 0.1, 1.0, 1.0, "") for name in ("none", "basis")] * 4
     monkeypatch.setattr(bench, "bench", lambda n, **_: made[:n])
     ran = run("validate-diagnostics", "--cases", 8, "--output", "out.json")
     assert ran.code == 0, ran.err

@@ -20,7 +20,7 @@ from persona_interp.evaluation.statistics import Estimate
 
 
 def case(planted: str, verdict: str) -> PlantedCase:
-    return PlantedCase("m", "silly", {}, planted, planted, verdict, 0.1, 1.0, "")
+    return PlantedCase("m", "silly", {}, planted, planted, verdict, 0.1, 1.0, 1.0, "")
 
 
 def test_rounds_cover_families_traits_and_harmless_sizes() -> None:
@@ -71,4 +71,5 @@ def test_the_bar_names_what_is_missed() -> None:
     assert blamed["unmet"] == ["75.0% of the verdicts are exact", "basis called magnitude+basis"]
     assert unmet([*good * 10, case("basis", "inconclusive")]) == []
     assert unmet([*good * 10, case("none", "layers")]) == ["no fault called layers"]
-    assert unmet([*good, replace(good[1], restored=0.9)]) == ["1 twins are not restored to 0.95"]
+    assert unmet([*good, replace(good[1], mended=0.9)]) == ["1 twins are not restored to 0.95"]
+    assert unmet([*good, replace(good[1], restored=0.93)]) == [], "a harmless fault that is left as it is"
