@@ -1,0 +1,72 @@
+"""Diagnoses of real pairs in words: a table, and where the three causes do not explain the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from persona_interp.diagnostics.causes import CAUSES
+from persona_interp.diagnostics.pairs_bench import PairCase
+from persona_interp.diagnostics.verdict import INCONCLUSIVE, NONE, NOT_EXPLAINED, THRESHOLD
+from persona_interp.evaluation.statistics import Estimate
+
+_HEADINGS = ("pair", "trait", "unfixed", "all fixed", *CAUSES, "by states", "layers", "verdict")
+
+
+def pairs_markdown(cases: Sequence[PairCase]) -> str:
+    """A row a pair: recovery with nothing and everything fixed, what each fix contributes, the layers, and the verdict."""
+    lines = [_row(_HEADINGS), "|---" * len(_HEADINGS) + "|"]
+    for case in cases:
+        shares = ["–" if case.attribution is None else f"{case.attribution[cause]:.2f}" for cause in CAUSES]
+        measured = case.measurements["layers"]
+        layers = f"{measured['source_layer']} → {measured['matched_layer']} ({measured['same_index']})"
+        by_states = "–" if case.by_states is None else str(case.by_states)
+        lines.append(_row((_pair(case), case.trait, str(case.naive), str(case.full), *shares, by_states, layers, case.verdict)))
+    return "\n".join(lines) + "\n"
+
+
+def pairs_summary(cases: Sequence[PairCase]) -> str:
+    """What is explained and what is not, a line each."""
+    kinds = {NONE: "no loss", NOT_EXPLAINED: "NOT explained by length, basis and layer", INCONCLUSIVE: "inconclusive"}
+    named = {name: [case for case in cases if case.verdict == name] for name in kinds}
+    explained = [case for case in cases if case.verdict not in kinds]
+    lines = [f"{len(explained)} of {len(cases)} losses are explained"]
+    lines += [f"{kinds[name]}: {_listed(group)}" for name, group in named.items() if group]
+    for trait in dict.fromkeys(case.trait for case in cases):
+        mine = [case for case in cases if case.trait == trait]
+        lines.append(
+            f"{trait}: unfixed {_spread([case.naive for case in mine])}, all fixed {_spread([case.full for case in mine])}"
+        )
+        known = [case.attribution for case in mine if case.attribution is not None]
+        if known:
+            means = ", ".join(f"{cause} {fmean(each[cause] for each in known):.2f}" for cause in CAUSES)
+            lines.append(f"{trait}: of that, on average: {means}")
+        states = [case for case in mine if case.by_states is not None and case.by_states.value is not None]
+        if states:
+            low = [case for case in states if _value(case.by_states) < THRESHOLD]
+            what = (
+                f"{trait}: with the basis fixed by a linear map of states instead {_spread([case.by_states for case in states])}"
+            )
+            lines.append(f"{what}; below {THRESHOLD:g}, so not explained by such maps: {_listed(low) or 'none'}")
+    return "\n".join(lines)
+
+
+def _spread(estimates: Sequence[Estimate | None]) -> str:
+    values = [each.value for each in estimates if each is not None and each.value is not None]
+    return f"{fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else "undefined"
+
+
+def _value(estimate: Estimate | None) -> float:
+    return 0.0 if estimate is None or estimate.value is None else estimate.value
+
+
+def _listed(cases: Sequence[PairCase]) -> str:
+    return ", ".join(f"{_pair(case)} {case.trait}" for case in cases)
+
+
+def _pair(case: PairCase) -> str:
+    return f"{case.source.removeprefix('organism-')} → {case.target.removeprefix('organism-')}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
