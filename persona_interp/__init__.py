@@ -16,6 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from persona_interp.diagnostics.diagnose import diagnose as diagnose
+    from persona_interp.diagnostics.diagnosis import Diagnosis as Diagnosis
     from persona_interp.errors import PersonaInterpError as PersonaInterpError
     from persona_interp.evaluation.dose import DoseResponse as DoseResponse
     from persona_interp.evaluation.dose import dose_response as dose_response
@@ -98,6 +100,8 @@ _HOMES = {
     "read_rows": "transfers.reading",
     "anchors_for": "transfers.anchors",
     "evaluate_transfer": "evaluation.evaluate_transfer",
+    "diagnose": "diagnostics.diagnose",
+    "Diagnosis": "diagnostics.diagnosis",
     "project": "monitoring.project",
     "screen": "monitoring.screen",
     "Chat": "monitoring.chats",
