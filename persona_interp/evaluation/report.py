@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.evaluation import Evaluation
+from persona_interp.evaluation.sections import Section, sections_markdown
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.evaluation.verdict import verdict
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of a report.
-
-    Attributes:
-        title: its heading.
-        paragraphs: plain text.
-        headings: of the table; empty: there is none.
-        rows: its cells, plain text.
-    """
-
-    title: str
-    paragraphs: tuple[str, ...] = ()
-    headings: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-
-
 def markdown(evaluation: Evaluation) -> str:
     """The whole report as Markdown."""
-    parts = [f"# {title(evaluation)}"]
-    for section in sections(evaluation):
-        parts.append(f"## {section.title}")
-        parts += [_escaped(paragraph) for paragraph in section.paragraphs]
-        if section.headings:
-            parts.append("\n".join(_markdown_table(section)))
-    return "\n\n".join(parts) + "\n"
+    return sections_markdown(title(evaluation), sections(evaluation))
 
 
 def title(evaluation: Evaluation) -> str:
@@ -175,23 +151,6 @@ def _origin(evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
         if name in record:
             value = record[name]
             yield name, ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else str(value)
-
-
-def _markdown_table(section: Section) -> Iterator[str]:
-    yield "| " + " | ".join(map(_cell, section.headings)) + " |"
-    yield "|" + "---|" * len(section.headings)
-    for row in section.rows:
-        yield "| " + " | ".join(map(_cell, row)) + " |"
-
-
-def _cell(text: str) -> str:
-    """A table's cell is one line and holds no bar."""
-    return _escaped(" ".join(text.split())).replace("|", "\\|")
-
-
-def _escaped(text: str) -> str:
-    """What a model wrote is shown as written, never read as Markdown or HTML."""
-    return re.sub(r"([\\`*_<>~]|(?<=\])\()", r"\\\1", text)
 
 
 def _plain(value: float | None, digits: int = 0) -> str:
