@@ -17,7 +17,7 @@ from chat_server import Answer, Script, asked, completion, serving
 from persona_interp.errors import InvalidInputError, MissingExtraError, PersonaInterpError
 from persona_interp.judges.cached import CachedJudge
 from persona_interp.judges.endpoint import EndpointJudge
-from persona_interp.judges.endpoint_client import NO_KEY
+from persona_interp.models.chat_connection import NO_KEY
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
 
@@ -30,7 +30,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr("persona_interp.judges.endpoint_client._BACK_OFF", 0.01)
+    monkeypatch.setattr("persona_interp.models.chat_connection._BACK_OFF", 0.01)
 
 
 def always(*answers: Answer) -> Script:
@@ -166,7 +166,7 @@ def test_a_busy_server_is_asked_again_and_its_wait_is_kept_to(trait: Trait) -> N
 
 
 def test_waits_grow(trait: Trait, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persona_interp.judges.endpoint_client._BACK_OFF", 0.1)
+    monkeypatch.setattr("persona_interp.models.chat_connection._BACK_OFF", 0.1)
     with serving(always(*[Answer("oops", 500)] * 3, Answer(completion("40")))) as server:
         judge_at(server.url).judge(trait, ONE)
         gaps = [later - earlier for earlier, later in zip(server.times, server.times[1:], strict=False)]
