@@ -28,6 +28,7 @@ ORDER = (
     ("modulation", "evaluation"),
     ("monitoring",),
     ("diagnostics",),
+    ("reproduction",),
     ("plotting",),
     ("cli", "demo"),
 )
