@@ -30,7 +30,7 @@ def register(commands: Any) -> None:
         help="answer a prompt with a GGUF model or a server, modulated by a vector",
         description="Answer a prompt with a GGUF model, or a model behind an OpenAI-compatible server, modulated by a vector.",
         epilog="control-vector adds the vector to the residual stream, which llama.cpp can. parameters changes temperature, "
-        "top_p and repetition penalty by two numbers of the vector, which carry none of its meaning. logit-bias makes those tokens "
+        "top_p and penalty by two numbers of the vector, which carry none of its meaning. logit-bias makes those tokens "
         "likelier that the vector makes likelier in its own model. A server's API key is read from OPENAI_API_KEY.",
         allow_abbrev=False,
     )
