@@ -67,7 +67,10 @@ class QuestionBootstrap:
     def _estimate(self, value: float, resampled: Any, n: int) -> Estimate:
         if not np.isfinite(value):
             return Estimate(None, None, None, n)
-        if resampled is None or np.isnan(resampled).mean() > _UNDEFINED:
+        if resampled is None:
+            return Estimate(value, None, None, n)
+        resampled = np.where(np.isfinite(resampled), resampled, np.nan)  # a share of nothing is infinite, and no number either
+        if np.isnan(resampled).mean() > _UNDEFINED:
             return Estimate(value, None, None, n)
         tail = (1 - CONFIDENCE) / 2
         low, high = np.nanquantile(resampled, [tail, 1 - tail])

@@ -100,3 +100,16 @@ def test_what_is_not_defined_has_no_value() -> None:
     assert bootstrap.over_curve([0, 1], steep, rank_correlation).value is None  # two points are no trend
     assert bootstrap.over_curve([0, 1], steep, slope).value == 50.0
     assert bootstrap.over_curve([0, 1], [[0.0] * 4, [None] * 4], slope).value is None
+
+
+def test_a_share_of_nothing_in_some_draws_is_no_number_there() -> None:
+    """Two of eight questions move the native score: a draw without either has nothing to take a share of."""
+
+    def share(_places: object, means: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return means[:, 0] / means[:, 1]
+
+    carried, native = [10.0] * 8, [30.0, 30.0, *[0.0] * 6]
+    found = QuestionBootstrap(8, 1).over_curve([0, 1], [carried, native], share)
+    assert found.value == pytest.approx(10 / 7.5)
+    assert found.low is None or np.isfinite([found.low, found.high]).all()
