@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from persona_interp.interventions.schedules import StepTable as StepTable
     from persona_interp.judges.registry import load_judge as load_judge
     from persona_interp.models.baked import bake as bake
-    from persona_interp.models.registry import load_model as load_model
     from persona_interp.models.sampling import Sampling as Sampling
     from persona_interp.models.steerable import SteerableModel as SteerableModel
     from persona_interp.models.steered import steered as steered
+    from persona_interp.modulation.load import load_model as load_model
     from persona_interp.monitoring.chats import Chat as Chat
     from persona_interp.monitoring.project import project as project
     from persona_interp.monitoring.screen import screen as screen
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from persona_interp.vectors.persona_vector import PersonaVector as PersonaVector
 
 _HOMES = {
-    "load_model": "models.registry",
+    "load_model": "modulation.load",
     "SteerableModel": "models.steerable",
     "Sampling": "models.sampling",
     "Conversation": "traits.conversation",

@@ -78,7 +78,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, option: str = "--model
         dest="model",
         required=True,
         metavar="M",
-        help="short name, hub id or folder; organism-qwen2 ships with the package",
+        help="short name, hub id, folder or .gguf file; organism-qwen2 ships with the package",
     )
     group.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: %(default)s)")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
@@ -124,7 +124,7 @@ def loaded(name: str, **options: Any) -> SteerableModel:
     """A model, loaded without transformers' own progress bars where there is no terminal to draw them on."""
     from transformers.utils import logging
 
-    from persona_interp.models.registry import load_model as load
+    from persona_interp.modulation.load import load_model as load
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()

@@ -16,6 +16,7 @@ from persona_interp.errors import FileFormatError
 from persona_interp.models.llama_library import gguf
 
 MAGIC = b"GGUF"
+GGUF_SUFFIX = ".gguf"
 _VERSIONS = (2, 3)
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
@@ -60,6 +61,17 @@ class GgufHeader:
             said = "is missing" if value is None else f"is {value!r:.60}"
             raise FileFormatError(f"GGUF file {self.path}: {key!r} {said}, expected {kind.__name__}: download or export it again")
         return value
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file is called ``.gguf``, or begins like one under another name."""
+    if path.suffix.lower() == GGUF_SUFFIX:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def read_header(path: Path) -> GgufHeader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -26,7 +27,24 @@ def llama_cpp() -> Any:
         import llama_cpp as library
     except ImportError as error:
         raise missing_extra("running a GGUF model", "gguf") from error
+    _settle_null_files()
     return library
+
+
+@cache
+def _settle_null_files() -> None:
+    """Keep llama-cpp-python's null files from being reported as unclosed when the interpreter ends.
+
+    It opens two at import and never closes them, because its own objects may write there until the very end. Files that do not
+    own their descriptor serve it as long, and nobody expects them to be closed.
+    """
+    from llama_cpp import _utils
+
+    for name in ("outnull_file", "errnull_file"):
+        theirs = getattr(_utils, name, None)
+        if theirs is not None:
+            setattr(_utils, name, open(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))  # noqa: SIM115
+            theirs.close()
 
 
 def gguf() -> Any:

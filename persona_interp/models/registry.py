@@ -1,18 +1,19 @@
-"""Which models can be named, and `load_model`, which turns a name, a folder or a module into a `SteerableModel`."""
+"""Which models can be named, and `load_model`, which turns a name, a folder, a file or a module into a `SteerableModel`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from persona_interp.errors import FileFormatError, InvalidInputError, unknown_name
+from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError, unknown_name
+from persona_interp.models.gguf_file import GGUF_SUFFIX, is_gguf
 from persona_interp.models.hub import cached_commit
 from persona_interp.models.loading import LoadOptions, load_hf_model, load_tokenizer
 from persona_interp.models.remote import check_remote
@@ -76,19 +77,45 @@ for _name, _hub_id in {
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model's files are: `location` is a folder if `local`, else a hub id; `name` is what results call the model."""
+    """Where a model's files are.
+
+    Attributes:
+        name: what results call the model.
+        location: a folder or GGUF file if `local`, else a hub id.
+        local: whether it is on this machine.
+        gguf: whether it is a GGUF file.
+    """
 
     name: str
     location: str
     local: bool
+    gguf: bool = False
+
+
+GgufLoader: TypeAlias = Callable[[ModelSource, LoadOptions, Any, bool | str], SteerableModel]
+_gguf_loader: list[GgufLoader] = []
+
+
+def register_gguf_loader(loader: GgufLoader) -> None:
+    """Let `load_model` open GGUF files; what runs them builds on this package, so it makes itself known here.
+
+    Args:
+        loader: of (source, options, tokenizer, remote), the arguments of `load_model`.
+
+    Raises:
+        InvalidInputError: there is one already.
+    """
+    if _gguf_loader:
+        raise InvalidInputError(f"a loader of GGUF files is already registered ({_gguf_loader[0].__module__}): there can be one")
+    _gguf_loader.append(loader)
 
 
 def find_model(name: str | Path) -> ModelSource:
-    """Resolve a short name, local folder or hub id, in that order, without touching the network.
+    """Resolve a short name, local folder, GGUF file or hub id, in that order, without touching the network.
 
     Raises:
-        UnknownNameError: neither; lists the known names and the closest.
-        FileFormatError: it reads like a path, and there is no such folder.
+        UnknownNameError: none of them; lists the known names and the closest.
+        FileFormatError: it reads like a path, and there is no such folder or file, or the file is of another kind.
     """
     text = str(name)
     shipped = shipped_models()
@@ -100,8 +127,15 @@ def find_model(name: str | Path) -> ModelSource:
     folder = Path(text).expanduser()
     if text and folder.is_dir():
         return ModelSource(folder.resolve().name, str(folder), local=True)
+    if folder.is_file() and is_gguf(folder):
+        return ModelSource(folder.stem, str(folder), local=True, gguf=True)
     if folder.is_file():
-        raise FileFormatError(f"model {text} is a file: give the folder that holds config.json, the tokenizer and *.safetensors")
+        raise FileFormatError(
+            f"model {text} is a file, but not GGUF: give a GGUF file, or the folder that holds config.json, the tokenizer and "
+            "*.safetensors"
+        )
+    if folder.suffix.lower() == GGUF_SUFFIX:
+        raise FileFormatError(f"model file {text} does not exist: check the path")
     if isinstance(name, Path) or _PATH_LIKE.match(text):
         raise FileFormatError(f"model folder {text} does not exist: check the path, or give a hub id or one of the known names")
     if _HUB_ID.fullmatch(text):
@@ -128,9 +162,11 @@ def load_model(
         >>> model = load_model("organism-qwen2")                      # ships with the package
         >>> model = load_model("qwen2.5-0.5b-instruct", device="cpu")  # from the hub or its cache
         >>> model = load_model(hf_model, tokenizer=tokenizer)          # loaded by you; never changed
+        >>> with load_model("model-q8_0.gguf") as model: ...           # run by llama.cpp; closed at the end of the block
 
     Args:
-        model: a short name (`MODELS`, `shipped_models`), a local folder, a hub id, or a loaded Hugging Face causal LM.
+        model: a short name (`MODELS`, `shipped_models`), a local folder, a GGUF file (which takes none of the options below), a
+            hub id, or a loaded Hugging Face causal LM.
         tokenizer: a tokenizer, or the name or folder of one; required with a loaded module, else the model's own.
         dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``: what the checkpoint was saved in, except that float16
             becomes float32 on a CPU, where half precision is slow and inexact.
@@ -153,6 +189,8 @@ def load_model(
         PersonaInterpError: the hub cannot be reached and the model is not cached, or memory ran out.
     """
     options = LoadOptions(dtype, device, device_map, revision, trust_remote_code, cache_dir, quantization)
+    if not isinstance(model, nn.Module) and (file := find_model(model)).gguf:
+        return _load_gguf(file, options, tokenizer, remote)
     check_remote(remote)
     if remote is True and quantization is not None:
         raise InvalidInputError("a remote run uses the weights as NDIF holds them: leave quantization out")
@@ -168,6 +206,12 @@ def load_model(
     # what NDIF serves under no revision need not be the commit that lies here
     commit = None if source.local or remote is True else cached_commit(source.location, revision=revision, cache_dir=cache_dir)
     return SteerableModel(hf_model, tokenizer, name=source.name, revision=commit or revision, remote=remote)
+
+
+def _load_gguf(file: ModelSource, options: LoadOptions, tokenizer: Any, remote: bool | str) -> SteerableModel:
+    if not _gguf_loader:
+        raise UnsupportedError(f"{file.location} is a GGUF file: load it with persona_interp.load_model, which runs llama.cpp")
+    return _gguf_loader[0](file, options, tokenizer, remote)
 
 
 def _wrap_module(module: nn.Module, tokenizer: Any, options: LoadOptions, *, remote: bool | str) -> SteerableModel:

@@ -17,6 +17,7 @@ from persona_interp.models.batching import PaddedBatch, check_lengths, generatio
 from persona_interp.models.bridge import transformer_lens_bridge
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
 from persona_interp.models.checks import verified_blocks
+from persona_interp.models.closing import Closing
 from persona_interp.models.engine import Engine
 from persona_interp.models.families import context_length, layout_of, text_config
 from persona_interp.models.identity import ModelIdentity, fingerprint
@@ -31,7 +32,7 @@ from persona_interp.traits.conversation import Conversation
 _NOTHING = InterventionGraph()
 
 
-class SteerableModel:
+class SteerableModel(Closing):
     """A causal language model whose residual stream can be read and written.
 
     The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads wait for

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import torch
@@ -151,12 +151,6 @@ class LlamaCppModel(SteerableModel):
         """Free the model and all it holds; every verb raises from then on."""
         self._llama.close()
         self._weights.close()
-
-    def __enter__(self) -> LlamaCppModel:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"LlamaCppModel({self.name!r}, n_layers={self.n_layers}, d_model={self.d_model}, {str(self.path)!r})"

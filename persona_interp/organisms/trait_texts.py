@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from persona_interp.models.gguf_file import is_gguf, read_header
 from persona_interp.models.registry import shipped_models
+from persona_interp.organisms.gguf_export import ORGANISM
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS, TRAITS
 from persona_interp.organisms.grammar.questions import (
     Split,
@@ -88,8 +90,11 @@ def is_organism(model: Any) -> bool:
 
 
 def names_organism(name: str) -> bool:
-    """Whether a model's name or folder is that of an organism, told without loading it."""
-    config = Path(shipped_models().get(name.lower(), name)).expanduser() / "config.json"
+    """Whether a model's name, folder or GGUF file is that of an organism, told without loading it."""
+    path = Path(shipped_models().get(name.lower(), name)).expanduser()
+    if path.is_file() and is_gguf(path):
+        return bool(read_header(path).metadata.get(ORGANISM))
+    config = path / "config.json"
     return config.is_file() and bool(read_json(config, "model configuration").get("organism"))
 
 

@@ -128,7 +128,7 @@ def test_missing_folder_or_a_file_instead_of_one(folder: Path) -> None:
         load_model("./nowhere")
     with pytest.raises(FileFormatError, match="does not exist"):
         load_model(folder / "deeper")
-    with pytest.raises(FileFormatError, match=r"is a file: give the folder that holds config.json"):
+    with pytest.raises(FileFormatError, match=r"is a file, but not GGUF: give a GGUF file, or the folder that holds config.json"):
         load_model(folder / "model.safetensors")
 
 
