@@ -7,21 +7,25 @@ from statistics import fmean
 
 from persona_interp.diagnostics.causes import CAUSES
 from persona_interp.diagnostics.pairs_bench import PairCase
-from persona_interp.diagnostics.verdict import INCONCLUSIVE, NONE, NOT_EXPLAINED, THRESHOLD
+from persona_interp.diagnostics.verdict import INCONCLUSIVE, NONE, NOT_EXPLAINED, OPEN, PRESENT, THRESHOLD
 from persona_interp.evaluation.statistics import Estimate
 
 _HEADINGS = ("pair", "trait", "unfixed", "all fixed", *CAUSES, "by states", "layers", "verdict")
 
 
 def pairs_markdown(cases: Sequence[PairCase]) -> str:
-    """A row a pair: recovery with nothing and everything fixed, what each fix contributes, the layers, and the verdict."""
+    """A row a pair: recovery with nothing and everything fixed, what each fix contributes, the layers, and the verdict.
+
+    Layers are source → target that corresponds (the one the unfixed vector enters). Where the verdict is inconclusive, the causes
+    that are established and those that are open are named.
+    """
     lines = [_row(_HEADINGS), "|---" * len(_HEADINGS) + "|"]
     for case in cases:
         shares = ["–" if case.attribution is None else f"{case.attribution[cause]:.2f}" for cause in CAUSES]
         measured = case.measurements["layers"]
         layers = f"{measured['source_layer']} → {measured['matched_layer']} ({measured['same_index']})"
         by_states = "–" if case.by_states is None else str(case.by_states)
-        lines.append(_row((_pair(case), case.trait, str(case.naive), str(case.full), *shares, by_states, layers, case.verdict)))
+        lines.append(_row((_pair(case), case.trait, str(case.naive), str(case.full), *shares, by_states, layers, _verdict(case))))
     return "\n".join(lines) + "\n"
 
 
@@ -49,6 +53,13 @@ def pairs_summary(cases: Sequence[PairCase]) -> str:
             )
             lines.append(f"{what}; below {THRESHOLD:g}, so not explained by such maps: {_listed(low) or 'none'}")
     return "\n".join(lines)
+
+
+def _verdict(case: PairCase) -> str:
+    if case.verdict != INCONCLUSIVE:
+        return case.verdict
+    kinds = {state: [cause for cause, found in case.causes.items() if found == state] for state in (PRESENT, OPEN)}
+    return "; ".join(["+".join(kinds[PRESENT]) or INCONCLUSIVE, f"open: {'+'.join(kinds[OPEN])}"])
 
 
 def _spread(estimates: Sequence[Estimate | None]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_interp.diagnostics import bench
+from persona_interp.diagnostics import bench, pairs_bench
 from persona_interp.diagnostics.bench import PlantedCase
 from persona_interp.models.registry import load_model
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -59,3 +59,13 @@ def test_planted_cases_are_counted_and_written(run: Callable, monkeypatch: pytes
     data = json.loads(Path("out.json").read_text())
     assert (data["exact_share"], len(data["cases"])) == (1, 8)
     assert {"planted", "verdict"} <= set(data["cases"][0])
+
+
+def test_pairs_are_written_with_a_table(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(pairs_bench, "pairs_bench", lambda **options: asked.append(options) or [])
+    ran = run("validate-diagnostics", "--pairs", "--samples", 2)
+    assert ran.code == 0, ran.err
+    assert asked == [{"folder": Path("diagnostics_pairs.run"), "num_prompts": None, "samples": 2}]
+    assert json.loads(Path("diagnostics_pairs.json").read_text())["cases"] == []
+    assert "| pair | trait |" in Path("diagnostics_pairs.md").read_text()
