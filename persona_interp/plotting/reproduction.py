@@ -37,7 +37,7 @@ def _doses(found: Reproduction, trait: str) -> go.Figure:
                 ),
                 row=1, col=column,
             )  # fmt: skip
-    figure.add_hline(y=COHERENT, line={"dash": "dot", "width": 1}, row="1", col="2")
+    figure.add_hline(y=COHERENT, line={"dash": "dot", "width": 1}, row=1, col=2)
     figure.update_xaxes(title_text="coefficient")
     figure.update_yaxes(range=[-3, 103])
     return styled(figure, f"{trait}: score and coherence at each coefficient, every model's own vector", height=460)

@@ -30,23 +30,25 @@ class Size:
         parameters: all weights.
         layers: blocks.
         d_model: width of the residual stream.
-        bytes_each: of a weight in memory.
+        key_share: key and value heads over attention heads, which the cache shrinks by.
+        bytes_each: of a number in memory.
         on_disk: whether its files are here already.
     """
 
     parameters: float
     layers: int
     d_model: int
+    key_share: float
     bytes_each: int
     on_disk: bool
 
 
 _PUBLISHED = {
-    "Qwen/Qwen2.5-7B-Instruct": (7.62e9, 28, 3584),
-    "meta-llama/Llama-3.1-8B-Instruct": (8.03e9, 32, 4096),
-    "mistralai/Mistral-7B-Instruct-v0.3": (7.25e9, 32, 4096),
+    "Qwen/Qwen2.5-7B-Instruct": (7.62e9, 28, 3584, 4 / 28),
+    "meta-llama/Llama-3.1-8B-Instruct": (8.03e9, 32, 4096, 8 / 32),
+    "mistralai/Mistral-7B-Instruct-v0.3": (7.25e9, 32, 4096, 8 / 32),
 }
-"""Parameters, layers and width as their makers publish them, for a plan without the hub."""
+"""Parameters, layers, width and share of key heads as their makers publish them, for a plan without the hub."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def _step(
     weights = size.parameters * size.bytes_each
     a_step = max(machine.per_step, weights / machine.bandwidth, 2 * size.parameters * machine.rows / machine.flops)
     seconds = generated / machine.rows * a_step + 2 * size.parameters * (read + rows * PROMPT_TOKENS) / machine.flops
-    cache = 4.0 * machine.rows * (PROMPT_TOKENS + answer) * size.layers * size.d_model
+    cache = 2.0 * size.bytes_each * machine.rows * (PROMPT_TOKENS + answer) * size.layers * size.d_model * size.key_share
     return Step(name, generated, read, weights * 1.1 + cache + more, disk + generated * 6, seconds)
 
 
@@ -175,8 +177,8 @@ def model_size(name: str) -> Size:
         weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         layers = told.get("num_hidden_layers", told.get("n_layer"))
         width = told.get("hidden_size", told.get("n_embd"))
-        return Size(weights / 2, int(layers), int(width), 4, True)
+        heads = told.get("num_attention_heads", told.get("n_head"))
+        return Size(weights / 2, int(layers), int(width), told.get("num_key_value_heads", heads) / heads, 4, True)
     if found.location in _PUBLISHED:
-        parameters, layers, width = _PUBLISHED[found.location]
-        return Size(parameters, layers, width, 2, False)
+        return Size(*_PUBLISHED[found.location], bytes_each=2, on_disk=False)
     raise InvalidInputError(f"nothing is known of the size of {name}: load it first, or plan with a preset")

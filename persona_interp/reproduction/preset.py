@@ -49,7 +49,8 @@ class Preset:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, for records."""
-        return {**asdict(self), "sampling": self.sampling.to_json()}
+        listed = {**asdict(self), "sampling": self.sampling.to_json(), "pairs": [list(pair) for pair in self.pairs]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in listed.items()}
 
 
 _ORGANISMS = ("organism-qwen2", "organism-llama", "organism-mistral", "organism-gpt2")

@@ -33,8 +33,8 @@ def sections(found: Reproduction) -> tuple[Section, ...]:
         Section(
             "Doses",
             (
-                "Each vector in its own model, at the layer named above: mean scores (coherence) at each coefficient, r over all of "
-                "them, and the coefficients around 0 that keep coherence at 70 or more.",
+                "Each vector in its own model, at the layer named above: mean scores (coherence) at each coefficient, r over all "
+                "of them, and the coefficients around 0 that keep coherence at 70 or more.",
             ),
             *_doses(found.evaluations),
         ),

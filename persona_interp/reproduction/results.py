@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from persona_interp.evaluation.evaluation import Evaluation
@@ -56,7 +56,7 @@ class Reproduction:
     transfers: tuple[TransferEvaluation, ...]
     modulations: tuple[Mapping[str, Any], ...]
     seconds: Mapping[str, float]
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = field(compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, with the claims as they follow from the rest."""

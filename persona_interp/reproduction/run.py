@@ -73,10 +73,14 @@ class _Run:
         self._loaded: tuple[str, SteerableModel] | None = None
 
     def all(self) -> Reproduction:
-        """Every step, those of one model together."""
+        """Every step, those of one model together, so that it is loaded once, and once more if it is a target."""
         preset = self.preset
-        extracted = {(m, t): self._extract(m, t) for m in preset.models for t in preset.traits}
-        evaluations = {(m, t): self._evaluate(m, t) for m in preset.models for t in preset.traits}
+        extracted: list[dict[str, Any]] = []
+        evaluations: list[dict[str, Any]] = []
+        for name in preset.models:
+            extracted += [self._extract(name, trait) for trait in preset.traits]
+            evaluations += [self._evaluate(name, trait) for trait in preset.traits]
+            self._rows(name)
         transfers = [
             self._transfer(source, target, trait)
             for target in preset.models
@@ -87,8 +91,8 @@ class _Run:
         self._release()
         return Reproduction(
             preset=preset.to_json(),
-            extracted=tuple(Extracted(**each) for each in extracted.values()),
-            evaluations=tuple(Evaluation.from_json(each) for each in evaluations.values()),
+            extracted=tuple(Extracted(**each) for each in extracted),
+            evaluations=tuple(Evaluation.from_json(each) for each in evaluations),
             transfers=tuple(TransferEvaluation.from_json(each) for each in transfers),
             modulations=(),
             seconds=self.seconds,
@@ -127,7 +131,7 @@ class _Run:
             return evaluate(
                 model, vector, resolve_trait(model, trait), COEFFICIENTS, self.preset.questions, judge=self.preset.judge,
                 layers=[choose_layer(vector).layer], samples=self.preset.samples, n_random=self.preset.n_random,
-                other=self._vector(name, self._other(trait)), folder=self._of(name, "answers"), **self.options,
+                other=self._other(name, trait), folder=self._of(name, "answers"), **self.options,
             ).to_json()  # fmt: skip
 
         return self._step(f"evaluate_{name}_{trait}", make)
@@ -142,7 +146,7 @@ class _Run:
             return evaluate_transfer(
                 model, vector, native, resolve_trait(model, trait), [ratio / unit for ratio in RATIOS], self.preset.questions,
                 source_rows=source_rows, target_rows=target_rows, methods=self.preset.methods,
-                other=self._vector(source, self._other(trait)), judge=self.preset.judge, samples=self.preset.samples,
+                other=self._other(source, trait), judge=self.preset.judge, samples=self.preset.samples,
                 folder=self._of(target, "answers"), **self.options,
             ).to_json()  # fmt: skip
 
@@ -166,8 +170,7 @@ class _Run:
         result = dict(make())
         self.seconds[name] = round(time.monotonic() - begun, 1)
         record = {"format_version": FORMAT_VERSION, "settings": self.settings, "seconds": self.seconds[name], "result": result}
-        write_json(path, record)
-        return result
+        return read_json(write_json(path, record))["result"]  # as a later run will find it
 
     def _model(self, name: str) -> SteerableModel:
         if self._loaded is None or self._loaded[0] != name:
@@ -191,10 +194,10 @@ class _Run:
     def _vector(self, name: str, trait: str) -> PersonaVector:
         return PersonaVector.load(self._vector_file(name, trait))
 
-    def _other(self, trait: str) -> str:
-        """The trait whose vector is the control of this one's."""
+    def _other(self, name: str, trait: str) -> PersonaVector | None:
+        """The vector of another trait, the control of this one's; None where there is no other."""
         traits = self.preset.traits
-        return traits[(traits.index(trait) + 1) % len(traits)]
+        return self._vector(name, traits[(traits.index(trait) + 1) % len(traits)]) if len(traits) > 1 else None
 
     def _vector_file(self, name: str, trait: str) -> Path:
         return self.folder / "vectors" / f"{safe_name(name)}_{safe_name(trait)}.json"
