@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from typing import TypeAlias
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from persona_interp.transfers.anchors import organism_anchors
 from persona_interp.transfers.correspondence import correspondence
 from persona_interp.transfers.reading import read_rows
 
+Anchored: TypeAlias = Callable[[str], tuple[Twin, AnchorRows, AnchorRows]]
 RECIPES = {
     "turned": TwinRecipe(rotation_seed=3),
     "turned, scaled and deeper": TwinRecipe(rotation_seed=4, scale=7.0, inserted=(0, 2, 2, 5, 6)),
@@ -25,7 +28,7 @@ TURNED = [name for name, recipe in RECIPES.items() if recipe.rotation_seed is no
 
 
 @pytest.fixture(scope="module")
-def anchored(tmp_path_factory: pytest.TempPathFactory) -> object:
+def anchored(tmp_path_factory: pytest.TempPathFactory) -> Anchored:
     """Rows of the original and of each twin, of the same 300 texts."""
     folder = tmp_path_factory.mktemp("rows")
     model = load_model("organism-llama")
@@ -42,9 +45,9 @@ def anchored(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 @pytest.mark.parametrize("name", TURNED)
 @pytest.mark.parametrize("layer", [0, 2, 5])
-def test_procrustes_finds_the_rotation_on_what_the_texts_span(anchored: object, name: str, layer: int) -> None:
+def test_procrustes_finds_the_rotation_on_what_the_texts_span(anchored: Anchored, name: str, layer: int) -> None:
     """The subspace: the principal directions that carry the texts' variance, but for a millionth of the largest."""
-    twin, own, other = anchored(name)  # type: ignore[operator]
+    twin, own, other = anchored(name)
     states = own.rows("states", layer)
     fitted = Procrustes().fit(states, other.rows("states", twin.layer_of(layer)))
     _, values, axes = torch.linalg.svd(states - states.mean(dim=0), full_matrices=False)
@@ -52,7 +55,7 @@ def test_procrustes_finds_the_rotation_on_what_the_texts_span(anchored: object, 
     assert len(span) > 20
     drawn = torch.randn(50, len(span), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) @ span
     directions = torch.cat([span, drawn])
-    truth = directions @ twin.rotation.T  # type: ignore[union-attr]
+    truth = torch.stack([twin.expected(direction, layer) for direction in directions])
     cosines = torch.cosine_similarity(fitted.transform_directions(directions), truth, dim=1)
     assert float(cosines.min()) > 0.999
     lengths = fitted.transform_directions(directions).norm(dim=1) / directions.norm(dim=1)
@@ -62,9 +65,9 @@ def test_procrustes_finds_the_rotation_on_what_the_texts_span(anchored: object, 
 
 @pytest.mark.parametrize("how", ["best", "monotone"])
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_layer_map_steps_over_the_inserted_blocks(anchored: object, name: str, how: str) -> None:
+def test_the_layer_map_steps_over_the_inserted_blocks(anchored: Anchored, name: str, how: str) -> None:
     """An identity block's output is its predecessor's, so a block and the identity blocks right behind it are one choice."""
-    twin, own, other = anchored(name)  # type: ignore[operator]
+    twin, own, other = anchored(name)
     similarity = correspondence(own, other, "cka")
     inserted = set(twin.identity_blocks)
     for layer, chosen in enumerate(layer_map(similarity, how)):
