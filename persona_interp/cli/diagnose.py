@@ -134,6 +134,8 @@ def show(found: Diagnosis) -> None:
 
     screen = console()
     rows = [[named(fixed), str(value)] for fixed, value in found.recoveries.items()]
+    if found.recovery_by_states is not None:
+        rows.append(["all, the basis by a map of states", str(found.recovery_by_states)])
     title = f"{found.trait}: {found.source} to {found.target}"
     screen.print(table(title, [("fixed", "left"), ("recovery", "right")], rows))
     lines = [found.conclusion(cause) for cause in found.measurements]
