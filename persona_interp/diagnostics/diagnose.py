@@ -107,10 +107,11 @@ def diagnose(
     pushes: dict[Any, Push] = {"native": own, **{fixed: found.push(fixed) for fixed in subsets()}}
     if found.by_states is not None:
         pushes["by states"] = replace(found.full, unit=found.by_states)
+    scanned = range(target.first_steerable_layer, target_rows.n_layers) if scan else ()
     if scan:
         of_norm = found.full.norm / target_rows.resid_norms[layers.matched]
-        for layer, norm in enumerate(target_rows.resid_norms):
-            pushes[layer] = replace(found.full, layer=layer, norm=of_norm * norm)
+        for layer in scanned:
+            pushes[layer] = replace(found.full, layer=layer, norm=of_norm * target_rows.resid_norms[layer])
     with KeptWork(folder) as work:
         points = _points(work, target, target_rows, pushes, doses, asked, scorer, trait, positions, sampling, batch_size)
     return Diagnosis(
@@ -124,7 +125,7 @@ def diagnose(
         baseline=points["baseline"][0],
         native=points["native"],
         arms={fixed: points[fixed] for fixed in subsets()},
-        scan={layer: points[layer] for layer in range(target_rows.n_layers) if scan},
+        scan={layer: points[layer] for layer in scanned},
         measurements={
             "magnitude": magnitude_measurements(found, layers, source_rows, target_rows, vector, native, to),
             "basis": basis_measurements(found, layers, source_rows, target_rows, native.at(to)),

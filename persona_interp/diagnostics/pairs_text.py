@@ -7,16 +7,25 @@ from statistics import fmean
 
 from persona_interp.diagnostics.causes import CAUSES
 from persona_interp.diagnostics.pairs_bench import PairCase
-from persona_interp.diagnostics.verdict import INCONCLUSIVE, NONE, NOT_EXPLAINED, OPEN, PRESENT, THRESHOLD
+from persona_interp.diagnostics.verdict import EXCLUDED, INCONCLUSIVE, NONE, NOT_EXPLAINED, OPEN, PRESENT, THRESHOLD
 from persona_interp.evaluation.statistics import Estimate
 
-_HEADINGS = ("pair", "trait", "unfixed", "all fixed", *CAUSES, "by states", "layers", "verdict")
+_HEADINGS = (
+    "pair",
+    "trait",
+    "unfixed",
+    "all fixed",
+    *(f"{cause} adds" for cause in CAUSES),
+    "by states",
+    "source → target",
+    "verdict",
+)
 
 
 def pairs_markdown(cases: Sequence[PairCase]) -> str:
     """A row a pair: recovery with nothing and everything fixed, what each fix contributes, the layers, and the verdict.
 
-    Layers are source → target that corresponds (the one the unfixed vector enters). Where the verdict is inconclusive, the causes
+    Layers are of the source, of the target where it corresponds, and in brackets the one the unfixed vector enters. Where the verdict is inconclusive, the causes
     that are established and those that are open are named.
     """
     lines = [_row(_HEADINGS), "|---" * len(_HEADINGS) + "|"]
@@ -31,11 +40,17 @@ def pairs_markdown(cases: Sequence[PairCase]) -> str:
 
 def pairs_summary(cases: Sequence[PairCase]) -> str:
     """What is explained and what is not, a line each."""
-    kinds = {NONE: "no loss", NOT_EXPLAINED: "NOT explained by length, basis and layer", INCONCLUSIVE: "inconclusive"}
-    named = {name: [case for case in cases if case.verdict == name] for name in kinds}
-    explained = [case for case in cases if case.verdict not in kinds]
-    lines = [f"{len(explained)} of {len(cases)} losses are explained"]
-    lines += [f"{kinds[name]}: {_listed(group)}" for name, group in named.items() if group]
+    lost = [case for case in cases if case.verdict != NONE]
+    explained = [case for case in lost if case.verdict != NOT_EXPLAINED and (case.full.low or 0.0) >= THRESHOLD]
+    lines = [
+        f"{len(lost)} of {len(cases)} vectors lose their effect when carried as they are; in {len(explained)} of these the three "
+        f"fixes together bring back {THRESHOLD:g} of it or more, by the whole interval",
+        f"NOT explained by length, basis and layer: {_listed([case for case in lost if case not in explained]) or 'none'}",
+    ]
+    for cause in CAUSES:
+        states = [case.causes[cause] for case in cases]
+        lines.append(f"{cause}: " + ", ".join(f"{state} in {states.count(state)}" for state in (PRESENT, EXCLUDED, OPEN)))
+    lines.append(f"which causes is not settled in: {_listed([case for case in cases if case.verdict == INCONCLUSIVE]) or 'none'}")
     for trait in dict.fromkeys(case.trait for case in cases):
         mine = [case for case in cases if case.trait == trait]
         lines.append(

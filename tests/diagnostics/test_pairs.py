@@ -40,7 +40,8 @@ def test_a_row_has_what_each_fix_contributes_and_the_summary_what_is_not_explain
     assert row.startswith("| a → b | silly | 0.03 [0.03, 0.03] | 1.00 [1.00, 1.00] |")
     assert row.endswith("| 0.00 | 0.97 | 0.00 | 0.05 [0.05, 0.05] | 1 → 1 (1) | basis |")
     said = pairs_summary(cases)
-    assert "2 of 3 losses are explained" in said
+    assert "3 of 3 vectors lose their effect when carried as they are; in 2 of these the three fixes together" in said
+    assert "basis: present in 2, excluded in 0, open in 1" in said
     assert "NOT explained by length, basis and layer: a → b honest" in said
     assert "silly: with the basis fixed by a linear map of states instead 0.05 (0.05 to 0.05); below 0.5" in said
     assert "silly: of that, on average: magnitude 0.00, basis 0.73, layers 0.24" in said
@@ -51,7 +52,7 @@ def test_an_inconclusive_row_names_what_is_established_and_what_is_open() -> Non
     states = {"magnitude": "open", "basis": "present", "layers": "excluded"}
     changed = PairCase(**{**vars(case), "verdict": "inconclusive", "causes": states})
     assert pairs_markdown([changed]).splitlines()[2].endswith("| basis; open: magnitude |")
-    assert "inconclusive: a → b silly" in pairs_summary([changed])
+    assert "which causes is not settled in: a → b silly" in pairs_summary([changed])
 
 
 def test_cases_come_back_from_their_file_and_damage_is_named() -> None:

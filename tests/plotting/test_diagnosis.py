@@ -62,7 +62,8 @@ def test_every_measurement_has_its_figure_and_every_axis_its_unit() -> None:
 
 def test_the_file_of_one_hypothesis_gives_a_page_with_its_figures(tmp_path: Path) -> None:
     back = Diagnosis.from_json(made().to_json("b"))
-    assert [figure.layout.title.text.split()[0] for figure in diagnosis_figures(back)] == ["Recovery", "What", "How", "Principal"]
+    figures: list[Any] = list(diagnosis_figures(back))
+    assert [figure.layout.title.text.split()[0] for figure in figures] == ["Recovery", "What", "How", "Principal"]
     page = save_diagnosis_report(tmp_path / "d.html", back).read_text(encoding="utf-8")
     assert "<h1>silly, a to b: basis</h1>" in page
     assert "basis is a cause: fixed alone" in page
