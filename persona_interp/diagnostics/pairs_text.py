@@ -25,8 +25,8 @@ _HEADINGS = (
 def pairs_markdown(cases: Sequence[PairCase]) -> str:
     """A row a pair: recovery with nothing and everything fixed, what each fix contributes, the layers, and the verdict.
 
-    Layers are of the source, of the target where it corresponds, and in brackets the one the unfixed vector enters. Where the verdict is inconclusive, the causes
-    that are established and those that are open are named.
+    Layers are of the source, of the target where it corresponds, and in brackets the one the unfixed vector enters. Where the
+    verdict is inconclusive, the causes that are established and those that are open are named.
     """
     lines = [_row(_HEADINGS), "|---" * len(_HEADINGS) + "|"]
     for case in cases:
