@@ -26,7 +26,7 @@ def register(commands: Any) -> None:
         "of them. Every vector of the source can then be carried to the target without reading anything again.",
         allow_abbrev=False,
     )
-    parser.add_argument("--source", required=True, metavar="S", help="short name, hub id or folder")
+    parser.add_argument("--source", required=True, metavar="S", help="short name, hub id, folder or .gguf file")
     add_anchor_options(parser)
     parser.add_argument(
         "--similarity",
@@ -79,9 +79,9 @@ def run(args: argparse.Namespace) -> None:
         ensure_writable(args.report)
     anchors = anchors_of(args, (args.source, args.model))
     rows: list[AnchorRows] = []
-    for name in (args.source, args.model):
-        model = arguments.load_model(argparse.Namespace(**{**vars(args), "model": name}))
-        rows.append(read_rows(model, anchors, batch_size=args.batch_size))
+    for name, other in ((args.source, args.model), (args.model, args.source)):
+        with arguments.load_model(args, name, beside=other) as model:
+            rows.append(read_rows(model, anchors, batch_size=args.batch_size))
         del model  # the two are never in memory together
     similarity = correspondence(rows[0], rows[1], args.similarity)
     measure = SIMILARITIES[args.similarity]

@@ -87,19 +87,19 @@ def run(args: argparse.Namespace) -> None:
     chosen = choose(args.vectors, args.layer)
     doses = plan(args.coefficient, len(chosen))
     sampling = arguments.sampling(args)
-    model = arguments.load_model(args)
-    chosen = [carried(item, model, args) for item in chosen]
-    for item in chosen:
-        item.vector.check_fits(model.identity)
-        if not item.vector.same_basis(model.identity):
-            whose = item.vector.model.name
-            origin = "does not say whose it is" if whose == UNKNOWN else f"was made in {whose}, not in these weights"
-            say(f"note: {item.file} {origin}; it fits by shape only")
-        if item.reason:
-            say(f"{item.vector.trait}: {item.reason}")
+    with arguments.load_model(args) as model:
+        chosen = [carried(item, model, args) for item in chosen]
+        for item in chosen:
+            item.vector.check_fits(model.identity)
+            if not item.vector.same_basis(model.identity):
+                whose = item.vector.model.name
+                origin = "does not say whose it is" if whose == UNKNOWN else f"was made in {whose}, not in these weights"
+                say(f"note: {item.file} {origin}; it fits by shape only")
+            if item.reason:
+                say(f"{item.vector.trait}: {item.reason}")
 
-    texts = answer(model, conversation, chosen, doses, sampling, args)
-    baseline = texts.pop(0) if args.baseline else None
+        texts = answer(model, conversation, chosen, doses, sampling, args)
+        baseline = texts.pop(0) if args.baseline else None
     show(chosen, doses, texts, baseline)
     if args.output is not None:
         write_json(args.output, record(args, model, chosen, doses, texts, baseline, sampling))
@@ -129,7 +129,7 @@ def carried(item: Chosen, model: SteerableModel, args: argparse.Namespace) -> Ch
 
     if not is_of_another_model(item.vector, model):
         return item
-    anchors = anchors_of(args, (item.vector.model.name, model.name))
+    anchors = anchors_of(args, (item.vector.model.name, args.model))
     found = carried_to(item.vector, model, anchors=anchors, load=arguments.loaded, batch_size=args.batch_size)
     layers = (found.report.target_layer,) if args.layer == "auto" else found.vector.select(args.layer).layers
     reason = "; ".join([found.report.reason(), *(f"warning: {text}" for text in found.report.warnings)])

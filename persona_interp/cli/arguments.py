@@ -106,10 +106,22 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=seed, default=0, metavar="N", help="same seed, same answers (default: %(default)s)")
 
 
-def load_model(args: argparse.Namespace) -> SteerableModel:
-    """The model that `add_model_options` describes."""
+def load_model(args: argparse.Namespace, name: str | None = None, *, beside: str | None = None) -> SteerableModel:
+    """The model that `add_model_options` describes, to be closed after use (``with``).
+
+    Args:
+        args: of the command.
+        name: of another model, to be loaded in the same way.
+        beside: the other model of a command that takes two. Options that only PyTorch takes are then for that one, if this is a
+            GGUF file and that is not.
+    """
+    from persona_interp.models.registry import find_model
+
+    name = str(args.model if name is None else name)
+    if beside is not None and find_model(name).gguf and not find_model(beside).gguf:
+        return loaded(name)
     return loaded(
-        args.model,
+        name,
         dtype=args.dtype,
         device=args.device,
         device_map=args.device_map,

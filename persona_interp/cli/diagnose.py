@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """All but ``--hypothesis``."""
     from persona_interp.cli.align import add_anchor_options
 
-    parser.add_argument("--source", required=True, metavar="S", help="model the vector is of: short name, hub id or folder")
+    parser.add_argument("--source", required=True, metavar="S", help="model the vector is of, named as --target")
     parser.add_argument("--trait", dest="trait", required=True, metavar="X", help="name of a trait, or its file")
     parser.add_argument(
         "--coefficients", "--coefficient", type=arguments.number, nargs="+", metavar="X",
@@ -113,18 +113,18 @@ def diagnosis_of(args: argparse.Namespace, *, scan: bool) -> Diagnosis:
     sampling = arguments.sampling(args)
     anchors = anchors_of(args, (args.source, args.model))
     folder = result_file(args, "").with_suffix(".run")
-    source = arguments.load_model(argparse.Namespace(**{**vars(args), "model": args.source}))
-    vector = vector_of(source, args.trait, given, folder, sampling, args)
-    source_rows = read_rows(source, anchors, batch_size=args.batch_size)
+    with arguments.load_model(args, args.source, beside=args.model) as source:
+        vector = vector_of(source, args.trait, given, folder, sampling, args)
+        source_rows = read_rows(source, anchors, batch_size=args.batch_size)
     del source  # the two are never in memory together
-    target = arguments.load_model(args)
-    target_rows = read_rows(target, anchors, batch_size=args.batch_size)
-    native = vector_of(target, args.trait, given, folder, sampling, args)
-    return diagnose(
-        target, vector, native, trait_for(target, args.trait), args.coefficients, args.num_prompts,
-        source_rows=source_rows, target_rows=target_rows, scan=scan, judge=args.judge, samples=args.samples,
-        sampling=sampling, seed=args.seed, folder=folder, batch_size=args.batch_size,
-    )  # fmt: skip
+    with arguments.load_model(args, beside=args.source) as target:
+        target_rows = read_rows(target, anchors, batch_size=args.batch_size)
+        native = vector_of(target, args.trait, given, folder, sampling, args)
+        return diagnose(
+            target, vector, native, trait_for(target, args.trait), args.coefficients, args.num_prompts,
+            source_rows=source_rows, target_rows=target_rows, scan=scan, judge=args.judge, samples=args.samples,
+            sampling=sampling, seed=args.seed, folder=folder, batch_size=args.batch_size,
+        )  # fmt: skip
 
 
 def show(found: Diagnosis) -> None:

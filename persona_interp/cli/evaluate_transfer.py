@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from persona_interp.evaluation.transfer_evaluation import TransferEvaluation
     from persona_interp.models.sampling import Sampling
     from persona_interp.models.steerable import SteerableModel
+    from persona_interp.transfers.anchor_rows import AnchorRows
     from persona_interp.vectors.persona_vector import PersonaVector
 
 ALL = "all"
+FALLBACK = "ridge"
+"""Where a model passes no gradients."""
 METHODS = ("effects", "procrustes", "cca", "ridge", "reduced-rank", "anchors", "naive")
 
 
@@ -33,7 +36,9 @@ def register(commands: Any) -> None:
         "folder beside the result; the same command goes on from there.",
         allow_abbrev=False,
     )
-    parser.add_argument("--source", required=True, metavar="S", help="model the vector is of: short name, hub id or folder")
+    parser.add_argument(
+        "--source", required=True, metavar="S", help="model the vector is of, named as --target"
+    )
     parser.add_argument("--trait", "--traits", dest="traits", nargs="+", required=True, metavar="X", help="one trait or several")
     parser.add_argument(
         "--coefficients",
@@ -50,8 +55,8 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--method",
         choices=(*METHODS, ALL),
-        default="effects",
-        help="how the models are aligned; with all, controls are for effects (default: %(default)s)",
+        help="how the models are aligned; with all, controls are for the first of them (default: effects, or ridge where a model "
+        "passes no gradients, as GGUF files do not)",
     )
     add_anchor_options(parser)
     parser.add_argument(
@@ -97,24 +102,39 @@ def run(args: argparse.Namespace) -> None:
     folder = (args.output if args.output is not None and not args.output.suffix else next(iter(paths.values())).parent) / (
         f"{arguments.file_part(args.source)}_to_{arguments.file_part(args.model)}.run"
     )
-    source = arguments.load_model(argparse.Namespace(**{**vars(args), "model": args.source}))
-    vectors = {trait: vector_of(source, trait, given, folder, sampling, args) for trait in paths}
-    others = {trait: other_of(source, trait, vectors, folder, sampling, args) for trait in paths}
-    source_rows = read_rows(source, anchors, batch_size=args.batch_size)
+    with arguments.load_model(args, args.source, beside=args.model) as source:
+        vectors = {trait: vector_of(source, trait, given, folder, sampling, args) for trait in paths}
+        others = {trait: other_of(source, trait, vectors, folder, sampling, args) for trait in paths}
+        source_rows = read_rows(source, anchors, batch_size=args.batch_size)
     del source  # the two are never in memory together
-    target = arguments.load_model(args)
-    target_rows = read_rows(target, anchors, batch_size=args.batch_size)
-    methods = METHODS if args.method == ALL else (args.method,)
-    for trait, path in paths.items():
-        native = vector_of(target, trait, given, folder, sampling, args)
-        found = evaluate_transfer(
-            target, vectors[trait], native, trait_for(target, trait), args.coefficients, args.num_prompts,
-            source_rows=source_rows, target_rows=target_rows, methods=methods, other=others[trait], judge=args.judge,
-            samples=args.samples, sampling=sampling, seed=args.seed, folder=folder, batch_size=args.batch_size,
-        )  # fmt: skip
-        write_json(path, found.to_json())
-        show(found)
-        say(f"written: {path} (vectors, answers and scores: {folder})")
+    with arguments.load_model(args, beside=args.source) as target:
+        target_rows = read_rows(target, anchors, batch_size=args.batch_size)
+        methods = methods_for(args.method, source_rows, target_rows)
+        for trait, path in paths.items():
+            native = vector_of(target, trait, given, folder, sampling, args)
+            found = evaluate_transfer(
+                target, vectors[trait], native, trait_for(target, trait), args.coefficients, args.num_prompts,
+                source_rows=source_rows, target_rows=target_rows, methods=methods, other=others[trait], judge=args.judge,
+                samples=args.samples, sampling=sampling, seed=args.seed, folder=folder, batch_size=args.batch_size,
+            )  # fmt: skip
+            write_json(path, found.to_json())
+            show(found)
+            say(f"written: {path} (vectors, answers and scores: {folder})")
+
+
+def methods_for(asked: str | None, *sides: AnchorRows) -> tuple[str, ...]:
+    """The method asked for; effects where none is, or ridge, and a line that says so, where a model's effects are not known."""
+    from persona_interp.progress import say
+
+    without = [rows.model.name for rows in sides if "effects" not in rows.kinds]
+    if asked is not None and asked != ALL:
+        return (asked,)
+    methods = METHODS if asked == ALL else METHODS[:1]
+    if not without:
+        return methods
+    names = " and ".join(dict.fromkeys(without))
+    say(f"note: effects are not known of {names}: aligned by {'states only' if asked else FALLBACK + ' instead'}")
+    return METHODS[1:] if asked == ALL else (FALLBACK,)
 
 
 def result_file(args: argparse.Namespace, trait: str) -> Path:

@@ -91,34 +91,34 @@ def run(args: argparse.Namespace) -> None:
     path = arguments.vector_file(args.output, args.model, args.trait)
     folder = path.with_suffix(".run")
     check_before_loading(args, path, folder)
-    model = arguments.load_model(args)
-    trait = resolve_trait(model, args.trait)
-    judge = judge_for(args, model)
-    if judge is not None:
-        judge.judge(trait, [])  # one that does not know the trait says so now, not after the answers are made
-    try:
-        vector = extract(
-            model,
-            trait,
-            judge=judge,
-            samples=args.samples,
-            positions=args.positions,
-            estimator=args.estimator,
-            sampling=sampling,
-            seed=args.seed,
-            folder=folder,
-            rollouts=args.rollouts,
-            batch_size=args.batch_size,
-        )
-    except KeyboardInterrupt:
-        if not (folder / ROLLOUTS).exists():
-            raise  # nothing was made yet, so there is nothing to resume
-        raise KeyboardInterrupt(f"To go on, give the same command with --resume; what was made is in {folder}") from None
-    vector.save(path)
-    if args.layer_scores != NO_SCORES and args.rollouts is None:
-        options = {"sampling": sampling, "seed": args.seed, "batch_size": args.batch_size}
-        vector = scored(vector, model, trait, folder, **options, method=args.layer_scores)
+    with arguments.load_model(args) as model:
+        trait = resolve_trait(model, args.trait)
+        judge = judge_for(args, model)
+        if judge is not None:
+            judge.judge(trait, [])  # one that does not know the trait says so now, not after the answers are made
+        try:
+            vector = extract(
+                model,
+                trait,
+                judge=judge,
+                samples=args.samples,
+                positions=args.positions,
+                estimator=args.estimator,
+                sampling=sampling,
+                seed=args.seed,
+                folder=folder,
+                rollouts=args.rollouts,
+                batch_size=args.batch_size,
+            )
+        except KeyboardInterrupt:
+            if not (folder / ROLLOUTS).exists():
+                raise  # nothing was made yet, so there is nothing to resume
+            raise KeyboardInterrupt(f"To go on, give the same command with --resume; what was made is in {folder}") from None
         vector.save(path)
+        if args.layer_scores != NO_SCORES and args.rollouts is None:
+            options = {"sampling": sampling, "seed": args.seed, "batch_size": args.batch_size}
+            vector = scored(vector, model, trait, folder, **options, method=args.layer_scores)
+            vector.save(path)
     console().print(layer_table(vector))
     if args.report is not None:
         write_report(args.report, vector, folder)

@@ -60,16 +60,17 @@ def run(args: argparse.Namespace) -> None:
     vectors = [item.vector.select(item.layers) for item in chosen]
     for name in (args.model, args.finetuned):
         find_model(name)
-    model = arguments.load_model(args)
-    fitted(chosen, model)
-    texts = given or questions(args, model, chosen)
-    layers = layers_of(vectors, model)
-    base = read_prompts(model, texts, positions=args.positions, layers=layers, batch_size=args.batch_size)
+    with arguments.load_model(args, beside=args.finetuned) as model:
+        fitted(chosen, model)
+        texts = given or questions(args, model, chosen)
+        layers = layers_of(vectors, model)
+        base = read_prompts(model, texts, positions=args.positions, layers=layers, batch_size=args.batch_size)
     del model  # the second may need its room
-    model = arguments.load_model(argparse.Namespace(**{**vars(args), "model": args.finetuned, "revision": None}))
-    for vector in vectors:
-        vector.check_fits(model.identity)
-    finetuned = read_prompts(model, texts, positions=args.positions, layers=layers, batch_size=args.batch_size)
+    second = argparse.Namespace(**{**vars(args), "revision": None})
+    with arguments.load_model(second, args.finetuned, beside=args.model) as model:
+        for vector in vectors:
+            vector.check_fits(model.identity)
+        finetuned = read_prompts(model, texts, positions=args.positions, layers=layers, batch_size=args.batch_size)
     found = shift_between(base, finetuned, vectors)
     show(found)
     if args.output is not None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def register(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("info", help="say what a vector file holds and for which model", allow_abbrev=False)
-    parser.add_argument("file", type=Path, metavar="FILE", help="a vector: .json, .safetensors or .pt")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a vector: .json, .safetensors, .gguf or .pt")
     parser.set_defaults(run=run)
 
 

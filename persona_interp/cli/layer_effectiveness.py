@@ -67,25 +67,25 @@ def run(args: argparse.Namespace) -> None:
         )
     sampling = arguments.sampling(args)
     file = args.vectors or arguments.vector_file(None, args.model, args.trait)
-    model = arguments.load_model(args)
-    trait = resolve_trait(model, args.trait)
-    vector = vector_of(args, file, model, trait)
-    common = {"sampling": sampling, "seed": args.seed, "batch_size": args.batch_size}
-    pairs = None
-    if set(args.method) - {"sweep", "geometry"}:
-        pairs = contrast_pairs(model, trait, n_pairs=args.pairs, **{**common, "seed": args.seed + 1})
-    found: list[LayerEffectiveness] = []
-    scan = None
-    for method in args.method:
-        say(f"scoring {len(vector.layers)} layers by {method}")
-        if method == "sweep":
-            scan = sweep_layers(model, vector, trait, ratios=args.ratios, judge=args.judge, **common)
-            found.append(from_scan(scan))
-        else:
-            found.append(layer_effectiveness(model, vector, trait, method=method, pairs=pairs, ratios=args.ratios, **common))
-    chosen = found[0]
-    chosen.recorded_in(vector).save(file)
-    cliffs = find_cliffs(args, model, vector, trait, chosen.best().layer, common) if args.cliff else []
+    with arguments.load_model(args) as model:
+        trait = resolve_trait(model, args.trait)
+        vector = vector_of(args, file, model, trait)
+        common = {"sampling": sampling, "seed": args.seed, "batch_size": args.batch_size}
+        pairs = None
+        if set(args.method) - {"sweep", "geometry"}:
+            pairs = contrast_pairs(model, trait, n_pairs=args.pairs, **{**common, "seed": args.seed + 1})
+        found: list[LayerEffectiveness] = []
+        scan = None
+        for method in args.method:
+            say(f"scoring {len(vector.layers)} layers by {method}")
+            if method == "sweep":
+                scan = sweep_layers(model, vector, trait, ratios=args.ratios, judge=args.judge, **common)
+                found.append(from_scan(scan, vector.layers))
+            else:
+                found.append(layer_effectiveness(model, vector, trait, method=method, pairs=pairs, ratios=args.ratios, **common))
+        chosen = found[0]
+        chosen.recorded_in(vector).save(file)
+        cliffs = find_cliffs(args, model, vector, trait, chosen.best().layer, common) if args.cliff else []
     show(found, cliffs)
     say(f"{chosen.reason()}\nrecorded in {file}, for --layer auto")
     if args.output is not None:

@@ -75,16 +75,16 @@ def run(args: argparse.Namespace) -> None:
         if path is not None:
             ensure_writable(path)
     chosen = choose(args.vectors, args.layer)
-    model = arguments.load_model(args)
-    fitted(chosen, model)
-    seen = project_each(
-        model,
-        [item.vector for item in chosen],
-        chats,
-        layers=[item.layers for item in chosen],
-        unit=args.unit,
-        batch_size=args.batch_size,
-    )
+    with arguments.load_model(args) as model:
+        fitted(chosen, model)
+        seen = project_each(
+            model,
+            [item.vector for item in chosen],
+            chats,
+            layers=[item.layers for item in chosen],
+            unit=args.unit,
+            batch_size=args.batch_size,
+        )
     show(seen)
     write(seen, json_path, html_path, args.strips)
 

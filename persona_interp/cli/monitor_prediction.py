@@ -64,23 +64,23 @@ def run(args: argparse.Namespace) -> None:
             ensure_writable(path)
     chosen = choose_one(args.vectors, args.layer)
     sampling = arguments.sampling(args)
-    model = arguments.load_model(args)
-    fitted([chosen], model)
-    trait = resolve_trait(model, args.trait or chosen.vector.trait)
-    judge = load_judge(args.judge, model)
-    judge.judge(trait, [])  # one that does not know the trait says so now, not after the answers are made
-    found = predict_expression(
-        model,
-        chosen.vector,
-        trait,
-        default_conditions(model, chosen.vector, trait) if given is None else conditions_by_system_prompt(given),
-        layer=chosen.layers[0],
-        samples=args.samples,
-        judge=judge,
-        sampling=sampling,
-        seed=args.seed,
-        batch_size=args.batch_size,
-    )
+    with arguments.load_model(args) as model:
+        fitted([chosen], model)
+        trait = resolve_trait(model, args.trait or chosen.vector.trait)
+        judge = load_judge(args.judge, model)
+        judge.judge(trait, [])  # one that does not know the trait says so now, not after the answers are made
+        found = predict_expression(
+            model,
+            chosen.vector,
+            trait,
+            default_conditions(model, chosen.vector, trait) if given is None else conditions_by_system_prompt(given),
+            layer=chosen.layers[0],
+            samples=args.samples,
+            judge=judge,
+            sampling=sampling,
+            seed=args.seed,
+            batch_size=args.batch_size,
+        )
     show(found)
     write(found, *paths)
 

@@ -60,11 +60,11 @@ def run(args: argparse.Namespace) -> None:
     ensure_writable(args.output)
     found: list[JudgeValidation] = []
     for name in names:
-        model = arguments.loaded(name)
-        for trait in traits:
-            folder = args.output.with_suffix(".run")
-            found.append(validate_judges(model, trait, samples=args.samples, seed=args.seed, folder=folder))
-            show(found[-1])
+        with arguments.loaded(name) as model:
+            for trait in traits:
+                folder = args.output.with_suffix(".run")
+                found.append(validate_judges(model, trait, samples=args.samples, seed=args.seed, folder=folder))
+                show(found[-1])
     note()
     print(f"written: {write_json(args.output, report_json(found))}")
     print(f"written: {write_text(args.output.with_suffix('.md'), judges_markdown(found))}")

@@ -79,24 +79,39 @@ def layer_effectiveness(
         raise unknown_name("layer effectiveness method", method, METHODS)
     vector.check_fits(model.identity)
     if method == "sweep":
-        return from_scan(
-            sweep_layers(
-                model, vector, trait, ratios=ratios, questions=questions, judge=judge, sampling=sampling, seed=seed,
-                batch_size=batch_size,
-            )
+        scan = sweep_layers(
+            model, vector, trait, ratios=ratios, questions=questions, judge=judge, sampling=sampling, seed=seed,
+            batch_size=batch_size,
         )  # fmt: skip
+        return from_scan(scan, vector.layers)
+    part = steerable_part(vector, model)
     if method == "geometry":
-        return _result(model, vector, method, geometry_scores(vector), 0, {})
+        return _result(model, vector, method, geometry_scores(part), 0, {})
     if pairs is None:
         pairs = contrast_pairs(
             model, trait, n_pairs=n_pairs, questions=questions, sampling=sampling, seed=seed + 1, batch_size=batch_size
         )
     if method == "likelihood":
-        scores = likelihood_scores(model, vector, pairs.pairs, ratios=ratios or RATIOS, batch_size=batch_size)
+        scores = likelihood_scores(model, part, pairs.pairs, ratios=ratios or RATIOS, batch_size=batch_size)
     else:
         proxy = gradient_scores if method == "gradient" else lens_scores
-        scores = proxy(model, vector, pairs.pairs, batch_size=batch_size)
+        scores = proxy(model, part, pairs.pairs, batch_size=batch_size)
     return _result(model, vector, method, scores, pairs.n_tokens, {"n_pairs": len(pairs.pairs), "seed": seed})
+
+
+def steerable_part(vector: PersonaVector, model: SteerableModel) -> PersonaVector:
+    """`vector` at the layers where the model can be steered; others get no score.
+
+    Raises:
+        InvalidInputError: there is no such layer.
+    """
+    layers = [layer for layer in vector.layers if layer >= model.first_steerable_layer]
+    if not layers:
+        raise InvalidInputError(
+            f"{model.name} can be steered from layer {model.first_steerable_layer} on, but the vector {vector.trait!r} has only "
+            f"{', '.join(map(str, vector.layers))}: extract it at more layers"
+        )
+    return vector.select(layers)
 
 
 def sweep_layers(
@@ -118,6 +133,7 @@ def sweep_layers(
     Raises:
         InvalidInputError: a vector without residual norms; also as `scan_layers`.
     """
+    vector = steerable_part(vector, model)
     norm_ratios = known_ratios(vector)
     tried = SWEPT_RATIOS if ratios is None else ratios
     doses = {layer: [sign * ratio / norm_ratios[layer] for sign in directions for ratio in tried] for layer in vector.layers}
@@ -127,16 +143,17 @@ def sweep_layers(
     )  # fmt: skip
 
 
-def from_scan(scan: LayerScan) -> LayerEffectiveness:
+def from_scan(scan: LayerScan, layers: Sequence[int] = ()) -> LayerEffectiveness:
     """The scores of a behavioural scan: how far each layer moves the trait score, in the direction that has room, while coherent.
 
     The interval is that of the difference to the baseline on the same questions. A layer that moves nothing coherently scores 0.
+    Layers of `layers` that were not swept have no score.
     """
     return LayerEffectiveness(
         trait=scan.trait,
         model=scan.model,
         method="sweep",
-        scores=tuple(_swept(scan, layer) for layer in scan.layers),
+        scores=_with_unscored([_swept(scan, layer) for layer in scan.layers], layers),
         n_tokens=int(scan.provenance.get("n_tokens", 0)),
         provenance=scan.provenance,
     )
@@ -154,6 +171,11 @@ def usable_range(points: Sequence[DosePoint]) -> tuple[float, float]:
             reached = point.coefficient
         ends.append(reached)
     return ends[0], ends[1]
+
+
+def _with_unscored(scores: Sequence[LayerScore], layers: Sequence[int]) -> tuple[LayerScore, ...]:
+    known = {score.layer: score for score in scores}
+    return tuple(known.get(layer, LayerScore(layer, None)) for layer in sorted({*known, *layers}))
 
 
 def _swept(scan: LayerScan, layer: int) -> LayerScore:
@@ -198,4 +220,4 @@ def _result(
             "extract it again"
         )
     found = provenance(model=model.identity.to_json(), **settings)
-    return LayerEffectiveness(vector.trait, model.name, method, scores, n_tokens, found)
+    return LayerEffectiveness(vector.trait, model.name, method, _with_unscored(scores, vector.layers), n_tokens, found)

@@ -55,13 +55,13 @@ class SteerableModel(Closing):
         UnsupportedError: the architecture is not known or does not fit its layout.
     """
 
+    first_steerable_layer = 0
+
     def __init__(
         self, hf_model: nn.Module, tokenizer: Any, *, name: str, revision: str | None = None, remote: bool | str = False
     ) -> None:
         self.hf_model: Any = hf_model
-        self.tokenizer = tokenizer
-        self.name = name
-        self.revision = revision
+        self.tokenizer, self.name, self.revision = tokenizer, name, revision
         self.config: Any = hf_model.config
         self.layout = layout_of(self.config)
         self.n_layers = len(verified_blocks(hf_model, self.layout, name))

@@ -72,6 +72,9 @@ class LlamaCppModel(SteerableModel):
         MissingExtraError: the extra ``gguf`` is not installed.
     """
 
+    first_steerable_layer = 1
+    """llama.cpp adds no control vector to the output of block 0."""
+
     def __init__(
         self, path: str | Path, *, n_ctx: int | None = None, n_threads: int | None = None, name: str | None = None
     ) -> None:
