@@ -31,6 +31,7 @@ from persona_interp.cli import (
     validate_diagnostics,
     validate_judges,
     validate_layers,
+    validate_modulation,
     validate_organisms,
     validate_transfer,
 )
@@ -60,6 +61,7 @@ COMMANDS = (
     validate_organisms,
     validate_transfer,
     validate_diagnostics,
+    validate_modulation,
 )
 
 BAD_INPUT = 2

@@ -89,10 +89,14 @@ class TokenLens:
         )
 
     @cached_property
+    def log_probs(self) -> Float[Tensor, "place vocab"]:
+        """Of the next token at every place, where nothing is steered."""
+        return torch.cat([self._log_probs(some, None) for some in self._portions()])
+
+    @cached_property
     def probabilities(self) -> Float[Tensor, " vocab"]:
         """Of each token where nothing is steered, averaged over the places."""
-        total = sum((self._log_probs(some, None).exp().sum(0) for some in self._portions()), torch.zeros(()))
-        return torch.as_tensor(total / len(self.places))
+        return self.log_probs.exp().mean(0)
 
     @cached_property
     def final_norm(self) -> float:

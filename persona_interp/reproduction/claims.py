@@ -9,6 +9,7 @@ from typing import Any
 
 from persona_interp.evaluation.evaluation import COHERENT, Evaluation
 from persona_interp.evaluation.transfer_evaluation import PART
+from persona_interp.reproduction.modulation_bench import works
 from persona_interp.reproduction.results import Reproduction
 
 LINEAR = 0.95
@@ -90,11 +91,13 @@ def _black_box(found: Reproduction) -> Claim:
     claim = "a black-box model can be modulated by a persona vector"
     if not found.modulations:
         return Claim(claim, "not measured", "this preset has no GGUF model; see validate-modulation")
-    inside = [each for each in found.modulations if each["mode"] == "control vector"]
-    outside = [each for each in found.modulations if each["mode"] != "control vector"]
-    listed = "; ".join(f"{each['mode']}, {each['trait']}: {_share(each)}" for each in (*inside, *outside))
-    viable = sum((each["share"]["low"] or 0.0) > 0.1 for each in outside)
-    return Claim(claim, _how_many(viable, len(outside)), f"share of the slope the same vector has in PyTorch: {listed}")
+    outside = [each for each in found.modulations if not each.placebo and each.mode not in ("control vector", "prompt only")]
+    placebos = [each for each in found.modulations if each.placebo]
+    viable = sum(works(each, found.modulations) for each in outside)
+    listed = "; ".join(f"{each.mode}, {each.trait}: {each.share}" for each in outside)
+    beside = [abs(each.share.value or 0.0) for each in placebos]
+    text = f"share of what a control vector inside the same GGUF moves: {listed}; placebos at most {max(beside, default=0.0):.2f}"
+    return Claim(claim, _how_many(viable, len(outside)), text)
 
 
 def _linear(found: Reproduction) -> Claim:
@@ -142,11 +145,6 @@ def _ratios(known: Sequence[Evaluation]) -> str:
         if (point := each.curve[-1]).perturbation_ratio is not None
     ]
     return f"{min(units):.2f} to {max(units):.2f}" if units else "unknown size"
-
-
-def _share(each: Any) -> str:
-    share = each["share"]
-    return "–" if share["value"] is None else f"{share['value']:.2f} [{share['low']:.2f}, {share['high']:.2f}]"
 
 
 def _how_many(good: int, all_of_them: int) -> str:

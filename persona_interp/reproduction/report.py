@@ -10,6 +10,8 @@ from persona_interp.evaluation.sections import Section
 from persona_interp.evaluation.transfer_evaluation import TransferEvaluation
 from persona_interp.reproduction.claims import claims
 from persona_interp.reproduction.estimate import Step
+from persona_interp.reproduction.modulation_bench import HEADINGS as MODULATION_HEADINGS
+from persona_interp.reproduction.modulation_bench import modulation_rows, modulation_summary
 from persona_interp.reproduction.results import Reproduction
 
 
@@ -91,19 +93,15 @@ def _transfers(transfers: Sequence[TransferEvaluation]) -> tuple[tuple[str, ...]
 
 def _modulated(found: Reproduction) -> Iterator[Section]:
     if found.modulations:
-        rows = tuple((str(each["mode"]), str(each["trait"]), _share(each["share"])) for each in found.modulations)
         yield Section(
             "GGUF and black box",
-            ("Share of the slope that the same vector has in PyTorch, in the first model as GGUF.",),
-            ("mode", "trait", "share"),
-            rows,
+            (
+                "The first model as a GGUF file: a control vector from inside, then what can be done from outside, and placebos. "
+                + modulation_summary(found.modulations),
+            ),
+            MODULATION_HEADINGS,
+            modulation_rows(found.modulations),
         )
-
-
-def _share(share: dict[str, float | None]) -> str:
-    if share["value"] is None:
-        return "–"
-    return f"{share['value']:.2f} [{_two(share['low'])}, {_two(share['high'])}]"
 
 
 def _origin(found: Reproduction) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from persona_interp.evaluation.evaluation import Evaluation
 from persona_interp.evaluation.transfer_evaluation import TransferEvaluation
+from persona_interp.reproduction.modulation import Modulated
 from persona_interp.storage import check_format_version
 
 FORMAT_VERSION = 1
@@ -54,7 +55,7 @@ class Reproduction:
     extracted: tuple[Extracted, ...]
     evaluations: tuple[Evaluation, ...]
     transfers: tuple[TransferEvaluation, ...]
-    modulations: tuple[Mapping[str, Any], ...]
+    modulations: tuple[Modulated, ...]
     seconds: Mapping[str, float]
     provenance: Mapping[str, Any] = field(compare=False)
 
@@ -69,7 +70,7 @@ class Reproduction:
             "extracted": [vars(each) for each in self.extracted],
             "evaluations": [each.to_json() for each in self.evaluations],
             "transfers": [each.to_json() for each in self.transfers],
-            "modulations": [dict(each) for each in self.modulations],
+            "modulations": [each.to_json() for each in self.modulations],
             "seconds": dict(self.seconds),
             "provenance": dict(self.provenance),
         }
@@ -90,7 +91,7 @@ class Reproduction:
                 extracted=tuple(Extracted(**each) for each in data["extracted"]),
                 evaluations=tuple(Evaluation.from_json(each, source=source) for each in data["evaluations"]),
                 transfers=tuple(TransferEvaluation.from_json(each, source=source) for each in data["transfers"]),
-                modulations=tuple(data["modulations"]),
+                modulations=tuple(Modulated.from_json(each) for each in data["modulations"]),
                 seconds=data["seconds"],
                 provenance=data["provenance"],
             )

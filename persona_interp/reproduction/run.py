@@ -20,6 +20,8 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.progress import say
 from persona_interp.provenance import provenance
+from persona_interp.reproduction.modulation import Modulated
+from persona_interp.reproduction.modulation_bench import modulation_case
 from persona_interp.reproduction.preset import COEFFICIENTS, RATIOS, Preset
 from persona_interp.reproduction.results import Extracted, Reproduction
 from persona_interp.storage import check_format_version, ensure_writable, read_json, safe_name, write_json
@@ -88,13 +90,15 @@ class _Run:
             if into == target
             for trait in preset.traits
         ]
+        first = preset.models[0]
+        modulations = [self._modulate(first, trait) for trait in preset.traits] if preset.black_box else []
         self._release()
         return Reproduction(
             preset=preset.to_json(),
             extracted=tuple(Extracted(**each) for each in extracted),
             evaluations=tuple(Evaluation.from_json(each) for each in evaluations),
             transfers=tuple(TransferEvaluation.from_json(each) for each in transfers),
-            modulations=(),
+            modulations=tuple(Modulated.from_json(each) for step in modulations for each in step["modes"]),
             seconds=self.seconds,
             provenance=provenance(seed=self.options["seed"], settings=self.settings),
         )
@@ -151,6 +155,17 @@ class _Run:
             ).to_json()  # fmt: skip
 
         return self._step(f"transfer_{source}_to_{target}_{trait}", make)
+
+    def _modulate(self, name: str, trait: str) -> dict[str, Any]:
+        def make() -> dict[str, Any]:
+            vector = self._vector(name, trait)
+            found = modulation_case(
+                name, trait, vector, self._other(name, trait) or -vector, self.folder / "gguf", judge=self.preset.judge,
+                load=self._model, questions=self.preset.questions, samples=self.preset.samples, **self.options,
+            )  # fmt: skip
+            return {"modes": [each.to_json() for each in found]}
+
+        return self._step(f"modulate_{name}_{trait}", make)
 
     # -- what steps share ------------------------------------------------------------------------------------------
 
