@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from persona_interp.cli import build_parser
+from persona_interp.diagnostics.pairs_bench import pairs_from_json
+from persona_interp.diagnostics.pairs_text import pairs_markdown, pairs_summary
 from persona_interp.evaluation.judge_validation import judges_markdown, report_from_json
 from persona_interp.evaluation.layer_bench import LayerBench, layers_markdown
 from persona_interp.evaluation.organism_card import OrganismCard
@@ -132,6 +134,15 @@ def test_what_is_said_of_diagnoses_is_in_their_data() -> None:
     restored = [case["restored"] for case in cases]
     assert f"to 0.95 or more in {sum(value >= 0.95 for value in restored)}" in README
     assert f"in the other four it is {min(restored):.2f}" in README
+
+
+def test_the_table_of_real_pairs_is_that_of_its_data() -> None:
+    cases = pairs_from_json(read_json(ROOT / "figures" / "diagnostics_pairs.json", "diagnoses of pairs"))
+    assert pairs_markdown(cases).strip() in README
+    assert "The basis is a cause in all 24, the layer in 5 (open in 7), the length in 1 (open in 4)" in README
+    said = pairs_summary(cases)
+    for words in ("basis: present in 24", "layers: present in 5", "open in 7", "magnitude: present in 1", "open in 4"):
+        assert words in said
 
 
 def test_the_tables_of_judges_are_those_of_their_data() -> None:
