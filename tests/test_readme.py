@@ -113,6 +113,20 @@ def test_the_tables_of_transfers_are_those_of_their_data() -> None:
     assert "1.09 of the native effect on average, 0.96 at least" in README
 
 
+def test_what_is_said_of_the_further_traits_is_in_their_data() -> None:
+    defined: list[TransferCase] = []
+    for trait in ("optimistic", "polite", "verbose"):
+        files = sorted((ROOT / "figures" / "transfer").glob(f"*_{trait}.json"))
+        assert len(files) == 12
+        cases = [TransferCase.from_json(read_json(path, "transfer case")) for path in files]
+        known = [(case, value) for case in cases if (value := case.recoveries["effects"].value) is not None]
+        values = [value for _, value in known]
+        assert f"{sum(values) / len(values):.2f} on average, {min(values):.2f} to {max(values):.2f}" in README
+        defined += [case for case, _ in known]
+    assert f"in {len(defined)} of 36 cases" in README
+    assert transfer_markdown(defined).split("\n\n")[0] in README
+
+
 @pytest.mark.parametrize("trait", ["silly", "honest"])
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_what_is_said_of_the_natural_organism_is_in_its_data(trait: str, side: str) -> None:
