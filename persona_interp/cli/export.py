@@ -1,0 +1,98 @@
+"""``persona-interp export``: a vector in another program's form, or baked into the weights of a model."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona_interp.cli import arguments
+from persona_interp.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from persona_interp.cli.vector_choice import Read
+
+WEIGHTS = "weights"
+FILES = ("gguf", "safetensors", "json", "pt")
+
+
+def register(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "export",
+        help="write a vector for another program, llama.cpp among them, or bake it into weights",
+        description="Write a vector as a llama.cpp control vector (gguf), in our own forms (safetensors, json), as the "
+        "tensor of the original code (pt), or as a model folder in which it is part of the weights.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--vectors", type=Path, required=True, metavar="FILE", help="the vector")
+    parser.add_argument("--to", required=True, choices=(*FILES, WEIGHTS), help="the form")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="with weights a new folder")
+    parser.add_argument(
+        "--model", metavar="M", help="short name, hub id or folder: the model to bake into (needed with weights, only there)"
+    )
+    parser.add_argument(
+        "--coefficient", type=arguments.number, default=1.0, metavar="X",
+        help="multiplies the vector in the weights, or in the line printed for llama.cpp (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--layer", type=arguments.layers, default="auto", metavar="auto|N[,N]",
+        help="0-based: where weights, or the line for llama.cpp, steer; files hold every layer (default: auto)",
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check, then write a file or a folder."""
+    from persona_interp.cli.vector_choice import choose
+    from persona_interp.progress import say
+
+    if (args.to == WEIGHTS) != (args.model is not None):
+        why = "needs --model, the model to bake into" if args.to == WEIGHTS else "takes no --model: leave it out"
+        raise InvalidInputError(f"--to {args.to} {why}")
+    if args.to != WEIGHTS and args.output.suffix.lower() != f".{args.to}":
+        raise InvalidInputError(f"cannot write --to {args.to} as {args.output}: name a .{args.to} file")
+    (chosen,) = choose([args.vectors], args.layer)
+    if args.to == WEIGHTS:
+        baked(chosen, args)
+        return
+    chosen.vector.save(args.output)
+    say(f"written: {args.output}")
+    if args.to == "gguf":
+        for line in llama_lines(args.output, chosen, args.coefficient):
+            print(line)
+
+
+def baked(chosen: Read, args: argparse.Namespace) -> None:
+    """Save the model steered by the vector."""
+    from persona_interp.cli.vector_choice import fitted
+    from persona_interp.models.baked import bake
+    from persona_interp.models.registry import find_model
+    from persona_interp.progress import say
+
+    if find_model(args.model).gguf:
+        raise InvalidInputError(
+            f"{args.model} is a GGUF file, whose weights cannot be edited: bake into the PyTorch model and convert that, or "
+            "use --to gguf, which llama.cpp adds while it runs"
+        )
+    with arguments.loaded(args.model) as model:
+        fitted([chosen], model)
+        bake(model, chosen.vector.graph(args.coefficient, layers=chosen.layers), args.output)
+    say(f"written: {args.output}: load it like any Hugging Face checkpoint")
+
+
+def llama_lines(path: Path, chosen: Read, coefficient: float) -> list[str]:
+    """Commands that steer with the file just written, or why there is none; llama.cpp includes both ends of the range."""
+    layers = sorted(chosen.layers)
+    first, last = layers[0], layers[-1]
+    if first == 0 or len(layers) != last - first + 1:
+        said = ", ".join(map(str, layers))
+        return [f"llama.cpp takes one unbroken range of layers from 1 on, not {said}: name others with --layer for a ready line"]
+    range_of = f"--control-vector-layer-range {first} {last}"
+    file = shlex.quote(str(path))
+    lines = [
+        f"{program} -m MODEL.gguf --control-vector-scaled {file}:{coefficient:g} {range_of}"
+        for program in ("llama-cli", "llama-server")
+    ]
+    return [*lines, f"(older versions of llama.cpp take the strength apart: --control-vector-scaled {file} {coefficient:g})"]
