@@ -1,0 +1,69 @@
+"""GGUF files on the command line: the same commands, and what llama.cpp cannot do is said."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from persona_interp.cli import arguments
+from persona_interp.cli.evaluate_transfer import METHODS, methods_for
+from persona_interp.errors import InvalidInputError
+from persona_interp.models.identity import ModelIdentity
+from persona_interp.models.registry import load_model
+from persona_interp.organisms.gguf_export import export_gguf
+from persona_interp.transfers.anchor_rows import AnchorRows, Kind, held_in_memory
+from persona_interp.vectors.persona_vector import PersonaVector
+
+SHORT = ("--max-new-tokens", 12)
+
+
+@pytest.fixture(scope="module")
+def organism(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_gguf(load_model("organism-llama"), tmp_path_factory.mktemp("gguf") / "small.gguf")
+
+
+def test_extraction_scores_every_layer_but_the_first_and_steering_follows(run: Callable, organism: Path) -> None:
+    ran = run("extract-vectors", "--model", organism, "--trait", "silly", "--samples", 1, "--output", "v.json", *SHORT)
+    assert ran.code == 0, ran.err
+    scores = PersonaVector.load("v.json").statistics["effectiveness"]
+    assert [score is None for score in scores] == [True] + [False] * (len(scores) - 1)
+    ran = run("apply-steering", "--model", organism, "--vectors", "v.json", "--prompt", "Why?", "--coefficient", 1, *SHORT)
+    assert ran.code == 0, ran.err
+    words = ("layer-effectiveness", "--model", organism, "--trait", "silly", "--vectors", "v.json")
+    ran = run(*words, "--method", "gradient", *SHORT)
+    assert (ran.code, "cannot take gradients: use method 'likelihood' instead" in ran.err) == (2, True)
+
+
+def test_an_option_only_pytorch_takes_is_refused_by_its_name(run: Callable, organism: Path, vector_file: Path) -> None:
+    words = ("apply-steering", "--model", organism, "--vectors", vector_file, "--prompt", "Why?", "--coefficient", 1)
+    ran = run(*words, "--dtype", "float16")
+    assert (ran.code, "takes no dtype (--dtype), here 'float16'" in ran.err) == (2, True)
+
+
+def test_beside_a_pytorch_model_such_options_are_for_that_one(organism: Path) -> None:
+    args = argparse.Namespace(
+        model="organism-llama", dtype="float16", device="auto", device_map=None, revision=None, remote=False,
+        trust_remote_code=False, quantize=None,
+    )  # fmt: skip
+    with arguments.load_model(args, str(organism), beside="organism-llama") as model:
+        assert model.name == "small"
+    with pytest.raises(InvalidInputError, match=r"no dtype \(--dtype\)"):
+        arguments.load_model(args, str(organism), beside=str(organism))
+
+
+def rows(name: str, kind: Kind) -> AnchorRows:
+    identity = ModelIdentity(name, None, name, 2, 4)
+    return held_in_memory(identity, "texts", {kind: torch.randn(60, 2, 4)}, torch.ones(2), {})
+
+
+def test_ridge_stands_in_for_effects_that_are_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    known, unknown = rows("whole", "effects"), rows("small", "states")
+    assert methods_for(None, known, known) == ("effects",)
+    assert methods_for(None, known, unknown) == ("ridge",)
+    assert "effects are not known of small: aligned by ridge instead" in capsys.readouterr().err
+    assert methods_for("all", known, unknown) == METHODS[1:]
+    assert methods_for("effects", known, unknown) == ("effects",)  # asked for by name: transfer() then says what is missing
