@@ -18,6 +18,8 @@ from persona_interp.evaluation.organism_card import OrganismCard
 from persona_interp.evaluation.organism_text import bench_markdown, card_markdown
 from persona_interp.evaluation.transfer_bench import TransferCase, summary, transfer_markdown, unmet
 from persona_interp.models.registry import MODELS, shipped_models
+from persona_interp.reproduction.modulation import Modulated
+from persona_interp.reproduction.modulation_bench import modulation_summary, overview_markdown, works
 from persona_interp.storage import read_json
 from persona_interp.traits.catalogue import trait_names
 
@@ -157,6 +159,16 @@ def test_the_table_of_real_pairs_is_that_of_its_data() -> None:
     said = pairs_summary(cases)
     for words in ("basis: present in 24", "layers: present in 5", "open in 7", "magnitude: present in 1", "open in 4"):
         assert words in said
+
+
+def test_the_table_of_modulation_is_that_of_its_data() -> None:
+    data = read_json(ROOT / "figures" / "modulation.json", "modulations")
+    found = [Modulated.from_json(each) for each in data["cases"]]
+    assert overview_markdown(found) in README
+    assert modulation_summary(found) in README
+    assert [each.trait for each in found if each.mode == "logit bias" and works(each, found)] == ["silly"] * 4
+    highest = max(each.share.value or 0.0 for each in found if each.mode == "logit bias, shuffled vector")
+    assert f"reached {highest:.2f} of silly's movement" in README
 
 
 def test_the_tables_of_judges_are_those_of_their_data() -> None:

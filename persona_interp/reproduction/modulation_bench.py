@@ -92,6 +92,26 @@ def modulation_markdown(found: Sequence[Modulated]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in modulation_rows(found))]) + "\n"
 
 
+def overview_markdown(found: Sequence[Modulated]) -> str:
+    """A short table for a README: the range over the models of each mode's share, for each trait."""
+    headings = (
+        "mode",
+        *(f"{trait}, share of control vector" for trait in dict.fromkeys(each.trait for each in found)),
+        "coherence",
+    )
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    for mode in dict.fromkeys(each.mode for each in found):
+        mine = [each for each in found if each.mode == mode]
+        spans: list[str] = []
+        for trait in dict.fromkeys(each.trait for each in found):
+            values = [each.share.value for each in mine if each.trait == trait and each.share.value is not None]
+            spans.append(f"{min(values):.2f} to {max(values):.2f}" if values else "–")
+        lowest = min((each.coherence for each in mine if each.coherence is not None), default=None)
+        name = f"{mode} (placebo)" if mine[0].placebo else mode
+        lines.append(f"| {name} | {' | '.join(spans)} | {'–' if lowest is None else f'{lowest:.0f}'} |")
+    return "\n".join(lines) + "\n"
+
+
 def works(each: Modulated, found: Sequence[Modulated]) -> bool:
     """Whether a mode moves its trait the right way, by more than any placebo of the same model and trait does."""
     placebos = [
