@@ -161,6 +161,13 @@ def test_the_table_of_real_pairs_is_that_of_its_data() -> None:
         assert words in said
 
 
+def test_the_four_claims_are_those_measured() -> None:
+    claims = read_json(ROOT / "figures" / "reproduction.json", "claims")["claims"]
+    assert len(claims) == 4
+    for each in claims:
+        assert f"| {each['claim']} | {each['holds']} | {each['measured']} |" in README
+
+
 def test_the_table_of_modulation_is_that_of_its_data() -> None:
     data = read_json(ROOT / "figures" / "modulation.json", "modulations")
     found = [Modulated.from_json(each) for each in data["cases"]]

@@ -111,7 +111,7 @@ def test_a_vector_of_another_model_is_carried_over(
     vector = PersonaVector(directions, tuple(range(source.n_layers)), "loud", source.identity)
     path = vector.save(tmp_path / "loud.json")
     plain = ("apply-steering", "--vectors", path, "--model", models[1], "--prompt", "Why?", "--max-new-tokens", 4)
-    assert "give a JSONL file of your own" in run(*plain).err
+    assert "cannot be loaded to carry it to tiny-gpt2" in run(*plain).err, "by the texts of the package"
     words = (*plain, "--anchors", anchors)
     unreachable = run(*words)
     assert unreachable.code == 2
