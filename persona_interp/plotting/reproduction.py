@@ -21,7 +21,7 @@ def reproduction_figures(found: Reproduction) -> list[go.Figure]:
 
 
 def _doses(found: Reproduction, trait: str) -> go.Figure:
-    figure = make_subplots(rows=1, cols=2, subplot_titles=(f"{trait}, 0-100", "coherence, 0-100"))
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
     mine = [each for each in found.evaluations if each.trait == trait]
     for number, each in enumerate(mine):
         colour, symbol = colour_and_symbol(number)
@@ -39,13 +39,15 @@ def _doses(found: Reproduction, trait: str) -> go.Figure:
             )  # fmt: skip
     figure.add_hline(y=COHERENT, line={"dash": "dot", "width": 1}, row=1, col=2)
     figure.update_xaxes(title_text="coefficient")
-    figure.update_yaxes(range=[-3, 103])
+    for column, name in enumerate((f"{trait}, 0-100", "coherence, 0-100"), start=1):
+        figure.update_yaxes(range=[-3, 103], title_text=name, row=1, col=column)
     return styled(figure, f"{trait}: score and coherence at each coefficient, every model's own vector", height=460)
 
 
 def _matrix(transfers: Sequence[TransferEvaluation], trait: str) -> go.Figure:
     sources = list(dict.fromkeys(each.source for each in transfers))
     targets = list(dict.fromkeys(each.target for each in transfers))
+    sources.sort(key=lambda name: targets.index(name) if name in targets else -1)
     known = {(each.source, each.target): each.recovery for each in transfers}
     cells = [[known.get((source, target)) for target in targets] for source in sources]
     texts = [["" if cell is None else str(cell).replace(" [", "<br>[") for cell in row] for row in cells]
