@@ -77,7 +77,7 @@ def modulation_modes(
     target: SteerableModel,
     source: SteerableModel,
     vector: PersonaVector,
-    other: PersonaVector,
+    other: PersonaVector | None,
     trait: Trait,
     layer: int,
     *,
@@ -95,7 +95,7 @@ def modulation_modes(
         target: the model as GGUF.
         source: the same model in PyTorch, whose vectors they are; reads them as biases, and gives entropies.
         vector: of the trait.
-        other: of another trait, for placebos.
+        other: of another trait, for placebos; None: without these.
         trait: what is scored.
         layer: 0-based block steered, at least 1.
         judge: scores answers.
@@ -129,7 +129,7 @@ def _samplings(
     source: SteerableModel,
     target: SteerableModel,
     vector: PersonaVector,
-    other: PersonaVector,
+    other: PersonaVector | None,
     layer: int,
     base: Sampling,
     trait: Trait,
@@ -148,14 +148,17 @@ def _samplings(
     shuffled = _shuffled(vector.select([layer]), seed)
     yield "logit bias", False, biases(vector)
     yield "logit bias, shuffled vector", True, biases(shuffled)
-    yield "logit bias, other trait", True, biases(other)
+    if other is not None:
+        yield "logit bias, other trait", True, biases(other)
     log_probs = lens.log_probs
     for far in (COEFFICIENT, FAR):
         parameters = ends(ParameterModulator.of(vector, layers=[layer], base=base), far)
         yield f"parameters at ±{far:g}", False, parameters
         if far == FAR:
             yield f"parameters at ±{far:g}, shuffled vector", True, ends(ParameterModulator.of(shuffled, base=base), far)
-            yield f"parameters at ±{far:g}, other trait", True, ends(ParameterModulator.of(other, layers=[layer], base=base), far)
+            if other is not None:
+                theirs = ParameterModulator.of(other, layers=[layer], base=base)
+                yield f"parameters at ±{far:g}, other trait", True, ends(theirs, far)
             low, high = (replace(base, temperature=plain_temperature(log_probs, each)) for each in parameters)
             yield "temperature at equal entropy", True, (low, high)
 

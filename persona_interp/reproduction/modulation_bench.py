@@ -36,7 +36,7 @@ def modulation_case(
     name: str,
     trait_name: str,
     vector: PersonaVector,
-    other: PersonaVector,
+    other: PersonaVector | None,
     folder: Path,
     *,
     judge: str = "grammar",
