@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
 def benchmarks(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, BENCHMARKS, *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, BENCHMARKS, *arguments], capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})
 
 
 @pytest.mark.slow
