@@ -14,7 +14,8 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
 def benchmarks(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, BENCHMARKS, *arguments], capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})
+    wide = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run([sys.executable, BENCHMARKS, *arguments], capture_output=True, text=True, check=False, env=wide)
 
 
 @pytest.mark.slow
