@@ -36,9 +36,7 @@ def register(commands: Any) -> None:
         "folder beside the result; the same command goes on from there.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--source", required=True, metavar="S", help="model the vector is of, named as --target"
-    )
+    parser.add_argument("--source", required=True, metavar="S", help="model the vector is of, named as --target")
     parser.add_argument("--trait", "--traits", dest="traits", nargs="+", required=True, metavar="X", help="one trait or several")
     parser.add_argument(
         "--coefficients",

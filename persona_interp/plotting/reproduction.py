@@ -37,7 +37,8 @@ def _doses(found: Reproduction, trait: str) -> go.Figure:
                 ),
                 row=1, col=column,
             )  # fmt: skip
-    figure.add_hline(y=COHERENT, line={"dash": "dot", "width": 1}, row=1, col=2)
+    bound = {"x0": 0, "x1": 1, "xref": "x2 domain", "y0": COHERENT, "y1": COHERENT, "yref": "y2"}
+    figure.add_shape(type="line", line={"dash": "dot", "width": 1}, **bound)
     figure.update_xaxes(title_text="coefficient")
     for column, name in enumerate((f"{trait}, 0-100", "coherence, 0-100"), start=1):
         figure.update_yaxes(range=[-3, 103], title_text=name, row=1, col=column)
