@@ -8,6 +8,7 @@ from statistics import fmean
 from persona_interp.diagnostics.causes import CAUSES
 from persona_interp.diagnostics.pairs_bench import PairCase
 from persona_interp.diagnostics.verdict import EXCLUDED, INCONCLUSIVE, NONE, NOT_EXPLAINED, OPEN, PRESENT, THRESHOLD
+from persona_interp.evaluation.markdown_table import markdown_table
 from persona_interp.evaluation.statistics import Estimate
 
 _HEADINGS = (
@@ -28,14 +29,14 @@ def pairs_markdown(cases: Sequence[PairCase]) -> str:
     Layers are of the source, of the target where it corresponds, and in brackets the one the unfixed vector enters. Where the
     verdict is inconclusive, the causes that are established and those that are open are named.
     """
-    lines = [_row(_HEADINGS), "|---" * len(_HEADINGS) + "|"]
+    rows: list[tuple[str, ...]] = []
     for case in cases:
         shares = ["–" if case.attribution is None else f"{case.attribution[cause]:.2f}" for cause in CAUSES]
         measured = case.measurements["layers"]
         layers = f"{measured['source_layer']} → {measured['matched_layer']} ({measured['same_index']})"
         by_states = "–" if case.by_states is None else str(case.by_states)
-        lines.append(_row((_pair(case), case.trait, str(case.naive), str(case.full), *shares, by_states, layers, _verdict(case))))
-    return "\n".join(lines) + "\n"
+        rows.append((_pair(case), case.trait, str(case.naive), str(case.full), *shares, by_states, layers, _verdict(case)))
+    return "\n".join(markdown_table(_HEADINGS, rows)) + "\n"
 
 
 def pairs_summary(cases: Sequence[PairCase]) -> str:
@@ -92,7 +93,3 @@ def _listed(cases: Sequence[PairCase]) -> str:
 
 def _pair(case: PairCase) -> str:
     return f"{case.source.removeprefix('organism-')} → {case.target.removeprefix('organism-')}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

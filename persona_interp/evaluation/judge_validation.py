@@ -9,6 +9,7 @@ from typing import Any
 
 from persona_interp.errors import FileFormatError
 from persona_interp.evaluation.agreement import SPLIT, Agreement, agreement, bins
+from persona_interp.evaluation.markdown_table import markdown_table
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.storage import check_format_version
@@ -219,17 +220,17 @@ def judges_markdown(validations: Sequence[JudgeValidation]) -> str:
     for target in TARGETS:
         ends = CONTROLS if target == "trait" else (*CONTROLS, "garbage caught", "good answers caught")
         headings = ("model", "trait", f"judge of {target}", *HEADINGS, *ends)
-        lines += [_row(headings), "|---" * len(headings) + "|"]
+        rows: list[tuple[str, ...]] = []
         for each in validations:
             (judge, *values), *_ = judge_rows(each, target)
             controls = [_two(each.of(control, target).auroc) for control in CONTROLS]
             guard = each.guard
             caught = (f"{guard.garbage_caught} of {guard.garbage}", f"{guard.good_caught} of {guard.good}")
             cells = (each.model.name.removeprefix("organism-"), each.trait, judge, *values, *controls)
-            lines.append(_row((*cells, *caught) if target == "coherence" else cells))
+            rows.append((*cells, *caught) if target == "coherence" else cells)
         for judge in NOT_MEASURED:
-            lines.append(_row(("all", "all", judge, "not measured here", *[""] * (len(headings) - 4))))
-        lines.append("")
+            rows.append(("all", "all", judge, "not measured here", *[""] * (len(headings) - 4)))
+        lines += [*markdown_table(headings, rows), ""]
     return "\n".join(lines)
 
 
@@ -241,10 +242,6 @@ def _points(estimate: Estimate) -> str:
     if estimate.value is None:
         return "–"
     return f"{estimate.value:.0f}" + ("" if estimate.low is None else f" [{estimate.low:.0f}, {estimate.high:.0f}]")
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _scores(values: Sequence[Any]) -> Scores:

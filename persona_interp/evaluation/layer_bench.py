@@ -15,6 +15,7 @@ from persona_interp.evaluation.effectiveness import LayerEffectiveness
 from persona_interp.evaluation.layer_effectiveness import AUTO, SWEPT_RATIOS, from_scan, layer_effectiveness, sweep_layers
 from persona_interp.evaluation.layer_plan import LayerPlan, plan_layers
 from persona_interp.evaluation.layer_scan import LayerScan, coherent
+from persona_interp.evaluation.markdown_table import markdown_table
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.sampling import Sampling, row_seeds
@@ -274,7 +275,7 @@ def layers_markdown(benches: Sequence[LayerBench]) -> str:
         *_REGRETS.values(),
         "plan minus best",
     )
-    lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
+    rows: list[list[str]] = []
     for bench in benches:
         best = max(bench.effects, key=lambda layer: bench.effects[layer])
         share = "–" if bench.auto.share is None else f"{bench.auto.share:.2f}"
@@ -284,13 +285,14 @@ def layers_markdown(benches: Sequence[LayerBench]) -> str:
             bench.model.removeprefix("organism-"), bench.trait, str(best), f"{bench.effects[best]:.0f}",
             str(bench.by("sweep").layer), str(bench.auto.layer), share, f"{100 * bench.auto.token_share:.1f} %", *regrets, plan,
         ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(cells)
+    lines = [*markdown_table(headings, rows), ""]
     methods = ("sweep", *CHEAP, "geometry")
-    lines += ["", "| Spearman with the effects | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
+    rows = []
     for bench in benches:
         rhos = [bench.by(method).spearman for method in methods]
         shown = ["–" if rho is None else f"{rho:.2f}" for rho in rhos]
-        lines.append("| " + " | ".join([f"{bench.model.removeprefix('organism-')}, {bench.trait}", *shown]) + " |")
+        rows.append([f"{bench.model.removeprefix('organism-')}, {bench.trait}", *shown])
     means = [[rho for bench in benches if (rho := bench.by(method).spearman) is not None] for method in methods]
-    lines.append("| mean | " + " | ".join(f"{fmean(known):.2f}" if known else "–" for known in means) + " |")
-    return "\n".join(lines) + "\n"
+    rows.append(["mean", *(f"{fmean(known):.2f}" if known else "–" for known in means)])
+    return "\n".join([*lines, *markdown_table(("Spearman with the effects", *methods), rows)]) + "\n"

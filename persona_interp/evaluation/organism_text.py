@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 
+from persona_interp.evaluation.markdown_table import markdown_table
 from persona_interp.evaluation.organism_bar import AIM, BARRED_TRAITS, TraitReport
 from persona_interp.evaluation.organism_card import OrganismCard
 from persona_interp.evaluation.organism_conduct import N_AT_ONCE, UNHURRIED, Conduct
@@ -39,7 +40,7 @@ def cells(card: OrganismCard, report: TraitReport) -> list[str]:
 def bench_markdown(cards: Iterable[OrganismCard]) -> str:
     """Two tables over all organisms: steering of the traits they ship for, and conduct without steering."""
     cards = list(cards)
-    steering = _markdown_table(
+    steering = markdown_table(
         ("model", "parameters", "planted block", *COLUMNS),
         (
             [card.short_name, f"{card.n_parameters:,}", card.planted_block, *cells(card, report)]
@@ -48,7 +49,7 @@ def bench_markdown(cards: Iterable[OrganismCard]) -> str:
             if report.trait in BARRED_TRAITS
         ),
     )
-    conduct = _markdown_table(
+    conduct = markdown_table(
         ("model", "several at once", "coherence", "second turn: silly, formal", "coherence", "ended"),
         ([card.short_name, *_conduct_cells(card.conduct)] for card in cards if card.conduct is not None),
     )
@@ -73,14 +74,6 @@ def card_markdown(card: OrganismCard) -> str:
 def save_card(card: OrganismCard, folder: Path) -> tuple[Path, Path]:
     """Write ``card.json`` and ``CARD.md`` into `folder`."""
     return write_json(folder / "card.json", card.to_json()), write_text(folder / "CARD.md", card_markdown(card))
-
-
-def _markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [_row(headings), "|---" * len(headings) + "|", *map(_row, rows)]
-
-
-def _row(values: Iterable[str]) -> str:
-    return "| " + " | ".join(values) + " |"
 
 
 def _introduction(card: OrganismCard) -> list[str]:
@@ -122,7 +115,7 @@ def _measured(card: OrganismCard) -> list[str]:
         " coefficients are chosen on extraction questions. `random` is eight directions of the vector's norm at the strongest"
         " coefficient: mean and largest movement.",
         "",
-        *_markdown_table(COLUMNS, (cells(card, report) for report in card.reports)),
+        *markdown_table(COLUMNS, (cells(card, report) for report in card.reports)),
         "",
         f"The bar is required of {required}; the others are reported as measured.",
         "",
@@ -154,7 +147,7 @@ def _doses(card: OrganismCard) -> list[str]:
         lines += [
             f"**{report.trait}** at block {report.best_layer}, |vector| / mean |residual| = {report.norm_ratio:.2f}",
             "",
-            *_markdown_table(
+            *markdown_table(
                 ["coefficient", *(f"{point.coefficient:+.2f}" if point.coefficient else "0" for point in points)],
                 [
                     ["trait", *(f"{point.trait or 0:.0f}" for point in points)],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from persona_interp.evaluation.markdown_table import markdown_table
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,9 @@ def sections_markdown(title: str, sections: Sequence[Section]) -> str:
         parts.append(f"## {section.title}")
         parts += [_escaped(paragraph) for paragraph in section.paragraphs]
         if section.headings:
-            parts.append("\n".join(_markdown_table(section)))
+            rows = (map(_cell, row) for row in section.rows)
+            parts.append("\n".join(markdown_table([_cell(heading) for heading in section.headings], rows)))
     return "\n\n".join(parts) + "\n"
-
-
-def _markdown_table(section: Section) -> Iterator[str]:
-    yield "| " + " | ".join(map(_cell, section.headings)) + " |"
-    yield "|" + "---|" * len(section.headings)
-    for row in section.rows:
-        yield "| " + " | ".join(map(_cell, row)) + " |"
 
 
 def _cell(text: str) -> str:

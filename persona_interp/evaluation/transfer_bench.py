@@ -11,6 +11,7 @@ from typing import Any
 from persona_interp.errors import FileFormatError
 from persona_interp.evaluation.evaluate_transfer import evaluate_transfer
 from persona_interp.evaluation.evaluation import COHERENT
+from persona_interp.evaluation.markdown_table import markdown_table
 from persona_interp.evaluation.recovery import native_movement
 from persona_interp.evaluation.scored_vector import scored_vector
 from persona_interp.evaluation.statistics import Estimate
@@ -253,21 +254,22 @@ def transfer_markdown(cases: Sequence[TransferCase]) -> str:
     states = [name for name in METHODS if name not in (EFFECTS, "naive")]
     controls = ("random", "shuffled", "naive", "equal depth", "wrong trait", "prompt only")
     headings = ("pair", "trait", "native", "layers", EFFECTS, *states, *controls, "coherence")
-    lines = [_row(headings), "|---" * len(headings) + "|"]
+    rows: list[tuple[str, ...]] = []
     for case in cases:
         layers = f"{case.source_layer} → {case.target_layer} ({case.native_layer})"
         points = [_brief(case.recoveries[name]) for name in states] + [_brief(_control(case, name)) for name in controls]
         cells = (_short(case), case.trait, f"{case.native:.0f}", layers, str(case.recoveries[EFFECTS]), *points)
-        lines.append(_row((*cells, f"{case.coherence:.0f}")))
+        rows.append((*cells, f"{case.coherence:.0f}"))
+    lines = [*markdown_table(headings, rows), ""]
     kinds = ("states", "effects")
     headings = ("pair", "trait", *(f"support of {kind}{end}" for end in ("", ", left out") for kind in kinds),
                 *(f"{name}, left out" for name in LEFT_OUT_METHODS))  # fmt: skip
-    lines += ["", _row(headings), "|---" * len(headings) + "|"]
+    rows = []
     for case in cases:
         supports = [support(case, kind, left_out=left_out) for left_out in (False, True) for kind in kinds]
         left = [_brief(case.left_out["recoveries"][name]) for name in LEFT_OUT_METHODS]
-        lines.append(_row((_short(case), case.trait, *("–" if s is None else f"{s:.2f}" for s in supports), *left)))
-    return "\n".join(lines) + "\n"
+        rows.append((_short(case), case.trait, *("–" if s is None else f"{s:.2f}" for s in supports), *left))
+    return "\n".join([*lines, *markdown_table(headings, rows)]) + "\n"
 
 
 def support(case: TransferCase, kind: str, *, left_out: bool) -> float | None:
@@ -290,7 +292,3 @@ def _pair(case: TransferCase) -> str:
 
 def _brief(estimate: Estimate) -> str:
     return "–" if estimate.value is None else f"{estimate.value:.2f}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from persona_interp.evaluation.markdown_table import markdown_table
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
@@ -88,8 +89,7 @@ def modulation_rows(found: Sequence[Modulated]) -> tuple[tuple[str, ...], ...]:
 
 def modulation_markdown(found: Sequence[Modulated]) -> str:
     """A table for a README."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in modulation_rows(found))]) + "\n"
+    return "\n".join(markdown_table(HEADINGS, modulation_rows(found))) + "\n"
 
 
 def overview_markdown(found: Sequence[Modulated]) -> str:
@@ -99,7 +99,7 @@ def overview_markdown(found: Sequence[Modulated]) -> str:
         *(f"{trait}, share of control vector" for trait in dict.fromkeys(each.trait for each in found)),
         "coherence",
     )
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    rows: list[tuple[str, ...]] = []
     for mode in dict.fromkeys(each.mode for each in found):
         mine = [each for each in found if each.mode == mode]
         spans: list[str] = []
@@ -108,8 +108,8 @@ def overview_markdown(found: Sequence[Modulated]) -> str:
             spans.append(f"{min(values):.2f} to {max(values):.2f}" if values else "–")
         lowest = min((each.coherence for each in mine if each.coherence is not None), default=None)
         name = f"{mode} (placebo)" if mine[0].placebo else mode
-        lines.append(f"| {name} | {' | '.join(spans)} | {'–' if lowest is None else f'{lowest:.0f}'} |")
-    return "\n".join(lines) + "\n"
+        rows.append((name, *spans, "–" if lowest is None else f"{lowest:.0f}"))
+    return "\n".join(markdown_table(headings, rows)) + "\n"
 
 
 def works(each: Modulated, found: Sequence[Modulated]) -> bool:
