@@ -40,7 +40,7 @@ def written(resid: Tensor, write: Write, step: int) -> Tensor:
     elif operation.kind == "cap":
         h = h - c * max(0.0, float(along) - operation.bound) * u
     else:
-        raise NotImplementedError(operation.kind)
+        raise AssertionError(f"the oracle does not know the operation {operation.kind!r}: write it here, from its definition")
     return h.to(resid.dtype)
 
 

@@ -52,23 +52,12 @@ def register(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--vectors", type=Path, nargs="+", required=True, metavar="FILE", help="vectors of this model")
-    parser.add_argument("--prompt", required=True, help="the user's message")
-    parser.add_argument("--system", help="a system prompt")
-    parser.add_argument(
-        "--coefficient",
-        "--coefficients",
-        type=arguments.number,
-        nargs="+",
-        default=[1.5],
-        metavar="X",
-        help="strength; negative turns the trait round (default: 1.5)",
+    arguments.add_prompt_options(
+        parser, coefficient="strength; negative turns the trait round", baseline="answer without steering"
     )
-    parser.add_argument("--layer", type=arguments.layers, default="auto", metavar="auto|N[,N]", help="0-based (default: auto)")
     parser.add_argument(
         "--positions", choices=("all", "prompt", "response"), default="all", help="tokens that are steered (default: %(default)s)"
     )
-    parser.add_argument("--baseline", action="store_true", help="also answer without steering, with the same seed")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the answers and where they came from")
     add_anchor_options(parser)
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)

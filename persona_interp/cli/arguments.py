@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,6 +54,39 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def add_bench_options(parser: argparse.ArgumentParser, traits: Sequence[str], *, samples: int = 2) -> None:
+    """``--traits``, ``--samples`` and ``--seed`` of a command that measures the bundled organisms."""
+    parser.add_argument("--traits", nargs="+", default=list(traits), metavar="T", help=f"default: {' '.join(traits)}")
+    parser.add_argument(
+        "--samples", type=count, default=samples, metavar="K", help="answers to each question (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="same seed, same numbers (default: %(default)s)")
+
+
+def add_prompt_options(parser: argparse.ArgumentParser, *, coefficient: str, baseline: str) -> None:
+    """What is asked, how strongly, at which layer, and where the answers go.
+
+    Args:
+        parser: gets them.
+        coefficient: what help says of it.
+        baseline: likewise.
+    """
+    parser.add_argument("--prompt", required=True, help="the user's message")
+    parser.add_argument("--system", help="a system prompt")
+    parser.add_argument(
+        "--coefficient",
+        "--coefficients",
+        type=number,
+        nargs="+",
+        default=[1.5],
+        metavar="C",
+        help=f"{coefficient} (default: 1.5)",
+    )
+    parser.add_argument("--layer", type=layers, default="auto", metavar="auto|N[,N]", help="0-based (default: auto)")
+    parser.add_argument("--baseline", action="store_true", help=f"also {baseline}, with the same seed")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the answers and where they came from")
 
 
 def layers(text: str) -> Layers:

@@ -36,22 +36,7 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--vectors", type=Path, required=True, metavar="FILE", help="the vector")
     parser.add_argument("--mode", choices=(CONTROL_VECTOR, PARAMETERS, LOGIT_BIAS), required=True, help="the way")
-    parser.add_argument("--prompt", required=True, help="the user's message")
-    parser.add_argument("--system", help="a system prompt")
-    parser.add_argument(
-        "--coefficient",
-        "--coefficients",
-        type=arguments.number,
-        nargs="+",
-        default=[1.5],
-        metavar="C",
-        help="strength, one answer each (default: 1.5)",
-    )
-    parser.add_argument(
-        "--layer", type=arguments.layers, default="auto", metavar="auto|N[,N]", help="of the vector, 0-based (default: auto)"
-    )
-    parser.add_argument("--baseline", action="store_true", help="also answer unmodulated, with the same seed")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the answers and where they came from")
+    arguments.add_prompt_options(parser, coefficient="strength, one answer each", baseline="answer unmodulated")
     group = parser.add_argument_group("servers and logit biases")
     group.add_argument("--served-model", metavar="NAME", help="a server's model (default: the only one it has)")
     group.add_argument("--timeout", type=arguments.number, default=120.0, metavar="S", help="for a reply (default: 120 s)")

@@ -27,11 +27,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--model", dest="models", nargs="+", default=[], metavar="M", help="model organisms (default: every one that ships)"
     )
-    parser.add_argument("--traits", nargs="+", default=list(TRAITS), metavar="T", help="default: silly honest")
-    parser.add_argument(
-        "--samples", type=arguments.count, default=2, metavar="K", help="answers to each question (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="same seed, same numbers (default: 0)")
+    arguments.add_bench_options(parser, TRAITS)
     parser.add_argument(
         "--output",
         type=Path,

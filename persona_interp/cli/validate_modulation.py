@@ -23,9 +23,7 @@ def register(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="organisms (default: the four with planted directions)")
-    parser.add_argument("--traits", nargs="+", default=list(TRAITS), metavar="T", help="default: silly honest")
-    parser.add_argument("--samples", type=arguments.count, default=2, metavar="K", help="answers to each question (default: 2)")
-    parser.add_argument("--seed", type=arguments.seed, default=0, metavar="N", help="same seed, same numbers (default: 0)")
+    arguments.add_bench_options(parser, TRAITS)
     parser.add_argument(
         "--output",
         type=Path,

@@ -25,8 +25,7 @@ def register(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="organisms (default: the four with planted directions)")
-    parser.add_argument("--traits", nargs="+", default=list(TRAITS), metavar="T", help="default: silly honest")
-    parser.add_argument("--samples", type=arguments.count, default=2, metavar="K", help="answers to each question (default: 2)")
+    arguments.add_bench_options(parser, TRAITS)
     parser.add_argument(
         "--output",
         type=Path,
@@ -35,7 +34,6 @@ def register(commands: Any) -> None:
         help="where SOURCE_TARGET_TRAIT.json and TRANSFER.md go; what is there already is not measured again, and a .run folder "
         "keeps answers (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=arguments.whole, default=0, help="same seed, same numbers (default: %(default)s)")
     parser.set_defaults(run=run)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from typing import Any
 
-from persona_interp.judges.replies import Reply, read_reply
+from persona_interp.judges.replies import Reply, reply_in
 from persona_interp.models.chat_connection import ChatConnection, ChatFailure
 
 _SHORT, _LONG = 5, 64
@@ -63,7 +62,7 @@ class ChatEndpoint(ChatConnection):
         while True:
             asked = self._options()
             try:
-                reply = self._read(self.send([{"role": "user", "content": prompt}], asked))
+                reply = reply_in(self.send([{"role": "user", "content": prompt}], asked))
             except ChatFailure as failure:
                 if failure.status in (400, 422, 501) and self._without(failure.words, asked):
                     continue
@@ -92,10 +91,3 @@ class ChatEndpoint(ChatConnection):
                     self._refused.update(("logprobs", "top_logprobs"))
                 return True
         return False
-
-    def _read(self, body: str) -> Reply:
-        try:
-            return read_reply(json.loads(body))
-        except ValueError as error:  # JSONDecodeError is one
-            words = f"what came is no chat completion but {body[:80]!r} ({error})"
-            raise ChatFailure(words, 200, again=True) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona_interp.judges.logprob import expected_number
+from persona_interp.models.chat_connection import ChatFailure
 
 _REFUSAL = re.compile(r"^\W*REF(U|\W*$)|\brefus", re.IGNORECASE)
 _THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
@@ -51,6 +53,18 @@ class Score:
     value: float | None
     refused: bool
     text: str
+
+
+def reply_in(body: str) -> Reply:
+    """The reply in what a server sent.
+
+    Raises:
+        ChatFailure: it is no chat completion; another attempt may bring one.
+    """
+    try:
+        return read_reply(json.loads(body))
+    except ValueError as error:  # JSONDecodeError is one
+        raise ChatFailure(f"what came is no chat completion but {body[:80]!r} ({error})", 200, again=True) from error
 
 
 def read_reply(body: Any) -> Reply:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any
 
 from persona_interp.errors import InvalidInputError, UnsupportedError
-from persona_interp.judges.replies import Reply, read_reply
+from persona_interp.judges.replies import Reply, reply_in
 from persona_interp.models.chat_connection import OPENAI_URL, ChatConnection, ChatFailure
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling, row_seeds
@@ -135,17 +134,12 @@ class EndpointModel:
         while True:
             more = self._more(sampling)
             try:
-                body = self.connection.send(messages, known, more)
+                return reply_in(self.connection.send(messages, known, more))
             except ChatFailure as failure:
                 named = [field for field in more if field in failure.words]
                 if failure.status not in (400, 422, 501) or not named:
                     raise
                 self._refused.update(named)
-                continue
-            try:
-                return read_reply(json.loads(body))
-            except ValueError as error:  # JSONDecodeError is one
-                raise ChatFailure(f"what came is no chat completion but {body[:80]!r} ({error})", 200, again=True) from error
 
     def _more(self, sampling: Sampling) -> dict[str, Any]:
         """The fields that OpenAI's own protocol does not have.

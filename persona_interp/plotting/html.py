@@ -21,8 +21,12 @@ _PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ font-family: sans-serif; max-width: 1100px; margin: 1em auto; padding: 0 1em; }}
-p {{ max-width: 75ch; line-height: 1.4; }}
+body {{ font-family: sans-serif; max-width: 1100px; margin: 1em auto; padding: 0 1em; line-height: 1.4; }}
+p {{ max-width: 75ch; }}
+.scroll {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; }}
+th, td {{ border-bottom: 1px solid #ccc; padding: 0.25em 0.7em; text-align: left; vertical-align: top; white-space: pre-wrap; }}
+th {{ border-bottom-color: #767676; }}
 </style>
 </head>
 <body>
@@ -45,7 +49,7 @@ def save_html(path: str | Path, figures: go.Figure | Sequence[go.Figure], *, tit
     Raises:
         PersonaInterpError: the file cannot be written; nothing is left behind.
     """
-    return write_text(Path(path), _page(title, [*_paragraphs(note), *_drawn(figures, script=True)]))
+    return write_text(Path(path), page(title, [*_paragraphs(note), *drawn(figures, script=True)]))
 
 
 def save_html_folder(
@@ -81,15 +85,16 @@ def save_html_folder(
         safe_name(name, "page")
     write_text(folder / SCRIPT, get_plotlyjs())
     for name, figures in pages.items():
-        write_text(folder / f"{name}.html", _page(f"{title}: {name}", [*_drawn(figures, script=SCRIPT), _BACK]))
+        write_text(folder / f"{name}.html", page(f"{title}: {name}", [*drawn(figures, script=SCRIPT), _BACK]))
     listed = "\n".join(f'<li><a href="{name}.html">{html.escape(name)}</a></li>' for name in pages)
-    return write_text(folder / "index.html", _page(title, [*_paragraphs(note), f"<ul>\n{listed}\n</ul>"]))
+    return write_text(folder / "index.html", page(title, [*_paragraphs(note), f"<ul>\n{listed}\n</ul>"]))
 
 
 _BACK = '<p><a href="index.html">All figures</a></p>'
 
 
-def _page(title: str, parts: Sequence[str]) -> str:
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole page around its parts, which are HTML already."""
     return _PAGE.format(title=html.escape(title), body="\n".join(parts))
 
 
@@ -97,7 +102,7 @@ def _paragraphs(note: str) -> Iterator[str]:
     return (f"<p>{html.escape(part)}</p>" for part in note.split("\n\n") if part.strip())
 
 
-def _drawn(figures: go.Figure | Sequence[go.Figure], *, script: bool | str) -> Iterator[str]:
+def drawn(figures: go.Figure | Sequence[go.Figure], *, script: bool | str) -> Iterator[str]:
     """The figures as parts of a page, the first of which brings plotly's script or says where it is."""
     listed = [figures] if isinstance(figures, go.Figure) else list(figures)
     return (

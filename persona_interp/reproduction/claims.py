@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from persona_interp.evaluation.evaluation import COHERENT, Evaluation
+from persona_interp.evaluation.statistics import pearson
 from persona_interp.evaluation.transfer_evaluation import PART
 from persona_interp.reproduction.modulation_bench import works
 from persona_interp.reproduction.results import Reproduction
@@ -118,8 +119,6 @@ def _linear(found: Reproduction) -> Claim:
 
 def _inner_correlation(each: Evaluation) -> float | None:
     """Within the coherent range, of at least four coefficients."""
-    from persona_interp.evaluation.statistics import pearson
-
     within = each.coherent_range
     if within is None:
         return None

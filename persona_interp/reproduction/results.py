@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from persona_interp.errors import FileFormatError
 from persona_interp.evaluation.evaluation import Evaluation
 from persona_interp.evaluation.transfer_evaluation import TransferEvaluation
 from persona_interp.reproduction.modulation import Modulated
@@ -82,8 +83,6 @@ class Reproduction:
         Raises:
             FileFormatError: another format version, or a field that is missing or malformed.
         """
-        from persona_interp.errors import FileFormatError
-
         check_format_version(data, FORMAT_VERSION, source)
         try:
             return cls(
