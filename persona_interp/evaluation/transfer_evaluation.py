@@ -110,6 +110,9 @@ class TransferEvaluation:
     def control_recoveries(self) -> dict[str, Estimate]:
         """Every control in the unit of recovery; several curves averaged."""
         found = {name: self.recovery_of(*curves) for name, curves in self.controls.items()}
+        for each in self.carried[1:]:
+            if each.method == "naive":  # asked for as a method, it is still the control
+                found.setdefault("naive", self.recovery_of(each.points))
         prompts = (self.prompted, self.prompted_against)
         found["prompt only"] = prompted_share(*prompts, self.native, self.baseline, self._bootstrap)
         return found
@@ -147,6 +150,11 @@ class TransferEvaluation:
         if found.low <= best:
             return f"does not transfer: {numbers}"
         broken = "" if self.coherent in (True, None) else f", but coherence falls below {COHERENT:.0f}"
+        naive = self.control_recoveries.get("naive")
+        if naive is not None:
+            numbers += f"; naive {naive}"
+            if naive.high is not None and naive.high >= found.low:
+                broken += ", but the vector cut or padded may do as well"
         return f"{'transfers' if found.value >= PART else 'transfers in part'}{broken}: {numbers}"
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,16 @@ def test_the_verdict_follows_from_the_intervals() -> None:
     broken = evaluation(curve(12.0, 85.0, coherence=50.0))
     assert broken.verdict.startswith("transfers, but coherence falls below 70: ")
     assert broken.coherent is False
+
+
+def test_a_vector_that_works_without_a_map_is_said_to() -> None:
+    found = evaluation(curve(12.0, 85.0))
+    assert "naive 0.00" in found.verdict
+    assert "cut or padded" not in found.verdict
+    assert found.to_json()["controls"]["naive"]["estimate"] == 0, "a control also where it was asked for as a method"
+    first, _ = found.carried
+    alike = replace(found, carried=(first, CarriedCurve("naive", {}, curve(15.0, 88.0), None)))
+    assert alike.verdict.startswith("transfers, but the vector cut or padded may do as well: recovers 0.91 [")
 
 
 def test_the_json_has_what_others_rely_on_and_reads_back() -> None:
