@@ -14,6 +14,7 @@ from persona_interp.errors import FileFormatError
 from persona_interp.evaluation.bootstrap import QuestionBootstrap
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.statistics import Estimate
+from persona_interp.html_table import Cell, html_table
 from persona_interp.storage import check_format_version
 
 FORMAT_VERSION = 2
@@ -102,6 +103,20 @@ class Diagnosis:
             decided = f"; the three causes do not explain the loss{decided}"
         measured = f"fixed alone, recovery is {alone}; with the other two fixed but not it, {left} of the full fix is left"
         return f"{what[state]}: {measured}{decided}"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the verdict, and what fixing each cause alone, none and all of them recovers."""
+        fixed = [frozenset[str](), *(frozenset({cause}) for cause in CAUSES), _ALL]
+        contributions = self.attribution or {}
+        columns: dict[str, list[Cell]] = {
+            "fixed": ["nothing", *CAUSES, "all three"],
+            "recovery": [str(self.recoveries[each]) for each in fixed],
+            "left of the full fix without it": ["", *(str(self.left_without[cause]) for cause in CAUSES), ""],
+            "contribution": ["", *(contributions.get(cause) for cause in CAUSES), ""],
+            "as a cause": ["", *(self.verdict.causes[cause] for cause in CAUSES), ""],
+        }
+        title = f"{self.trait}, {self.source} to {self.target}. Verdict: {self.verdict.name} ({self.verdict.reason})"
+        return html_table(title, columns)
 
     @cached_property
     def _bootstrap(self) -> QuestionBootstrap:

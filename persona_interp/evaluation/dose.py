@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.html_table import html_table
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, row_seeds
@@ -131,6 +132,15 @@ class DoseResponse:
             if point.coefficient == coefficient:
                 return point
         raise InvalidInputError(f"coefficient {coefficient:g} was not measured: there are {_listed(self.coefficients)}")
+
+    def _repr_html_(self) -> str:
+        """In a notebook: what was steered, and a row for each coefficient."""
+        columns = {
+            name.replace("_", " "): [getattr(point, name) for point in self.points]
+            for name in ("coefficient", "perturbation_ratio", "trait", "coherence", "n")
+        }
+        where = f"the vector {self.vector!r} added at layers {', '.join(map(str, self.layers))} ({self.positions} tokens)"
+        return html_table(f"{self.trait} in {self.model}, {where}; judge {self.judge}", columns, bars="trait")
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.html_table import html_table
 from persona_interp.storage import check_format_version
 from persona_interp.vectors.persona_vector import PersonaVector
-from persona_interp.vectors.table import html_table
 
 FORMAT_VERSION = 1
 
@@ -186,14 +186,19 @@ class LayerEffectiveness:
             raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
 
     def _repr_html_(self) -> str:
-        """In a notebook: what it is, and a row for each layer."""
-        fields = [field.name for field in dataclasses.fields(LayerScore)]
-        columns: dict[str, Sequence[Any]] = {name: [getattr(score, name) for score in self.scores] for name in fields}
-        del columns["usable"]
-        return html_table(repr(self), columns)
+        """In a notebook: which layer and why, and a row for each, the best in bold; what no layer has is left out."""
+        named = [field.name for field in dataclasses.fields(LayerScore) if field.name != "usable"]
+        columns = {name.replace("_", " "): [getattr(score, name) for score in self.scores] for name in named}
+        known = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+        if "score" not in known:
+            return html_table(f"{self.trait} in {self.model}: no layer has a score", known)
+        title = f"{self.trait} in {self.model}, {self.reason()}"
+        return html_table(title, known, bars="score", best=self.scores.index(self.best()))
 
     def __repr__(self) -> str:
-        return f"LayerEffectiveness({self.trait!r} in {self.model}, {self.method}, best layer {self.best().layer})"
+        scored = any(value is not None for value in self.values)
+        best = f"best layer {self.best().layer}" if scored else "no layer has a score"
+        return f"LayerEffectiveness({self.trait!r} in {self.model}, {self.method}, {best})"
 
 
 def _score_from_json(data: Mapping[str, Any]) -> LayerScore:

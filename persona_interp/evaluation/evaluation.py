@@ -11,6 +11,7 @@ from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.evaluation.bootstrap import CurveStatistic, QuestionBootstrap, correlation, rank_correlation, slope
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.statistics import Estimate
+from persona_interp.html_table import html_table
 from persona_interp.storage import check_format_version
 
 FORMAT_VERSION = 1
@@ -223,6 +224,14 @@ class Evaluation:
         elif self.coherent_range is None:
             found.append(f"The unsteered answers themselves have a coherence below {COHERENT:g}.")
         return found
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the verdict, and a row for each coefficient beside its controls."""
+        from persona_interp.evaluation.report import result_headings, result_rows
+        from persona_interp.evaluation.verdict import verdict
+
+        columns = dict(zip(result_headings(self), zip(*result_rows(self), strict=True), strict=True))
+        return html_table(" ".join([verdict(self), *self.notes]), columns)
 
     @cached_property
     def _bootstrap(self) -> QuestionBootstrap:

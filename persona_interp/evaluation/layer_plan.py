@@ -10,6 +10,7 @@ from typing import Any, Literal
 from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.effectiveness import LayerEffectiveness
 from persona_interp.evaluation.layer_proxies import known_ratios
+from persona_interp.html_table import html_table
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -51,6 +52,11 @@ class LayerPlan:
         for layer, coefficient in self.coefficients.items():
             graph += vector.graph(strength * coefficient, layers=[layer], positions=positions, rows=rows)
         return graph
+
+    def _repr_html_(self) -> str:
+        """In a notebook: a row for each layer."""
+        columns = {"layer": self.layers, "coefficient": list(self.coefficients.values())}
+        return html_table(f"{self.budget:g} of the mean residual norm, spread over the layers", columns, bars="coefficient")
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""

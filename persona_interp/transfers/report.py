@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from persona_interp.html_table import Cell, html_table
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.transfers.coverage import ENOUGH, Coverage
 
@@ -101,12 +102,12 @@ class TransferReport:
         return {"format_version": FORMAT_VERSION, **asdict(self), "layers": [asdict(each) for each in self.layers], **said}
 
     def _repr_html_(self) -> str:
-        from persona_interp.vectors.table import html_table
-
-        columns: dict[str, list[float | None]] = {
+        """In a notebook: what was carried where, what is doubtful about it, and a row for each layer tried."""
+        columns: dict[str, list[Cell]] = {
             "layer": [each.layer for each in self.layers],
             "score": [each.score for each in self.layers],
         }
         for name in self.chosen.quality:
             columns[name.replace("_", " ")] = [each.quality[name] for each in self.layers]
-        return html_table(" ".join([self.reason() + ".", *self.warnings]), columns)
+        title = " ".join([self.reason() + ".", *(f"Warning: {warning}." for warning in self.warnings)])
+        return html_table(title, columns, bars="score", best=self.layers.index(self.chosen))

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.html_table import html_table
 from persona_interp.interventions.conditions import Condition
 from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add, Operation
@@ -19,7 +20,6 @@ from persona_interp.interventions.schedules import Schedule
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.vectors.basis import HasIdentity, check_combinable, check_fits, identity_of, same_basis
 from persona_interp.vectors.massive import MassiveDimension
-from persona_interp.vectors.table import html_table
 from persona_interp.vectors.validation import check_layers, finite_number, layer_spans, non_finite
 
 # What a statistic becomes when its direction is turned round; others stay, but for the effectiveness, which is then unknown.

@@ -207,7 +207,7 @@ def test_a_notebook_shows_a_row_a_layer_and_a_dash_for_what_is_not_known() -> No
     shown = make(layers=(0, 3), trait="a-b")._repr_html_()
     assert "&#x27;a-b&#x27; of org/Model-A" in shown
     assert shown.count("<tr>") == 3
-    assert "<th>cohens_d</th>" in shown
+    assert '<th scope="col">cohens_d</th>' in shown
     assert "<td>3</td>" in shown
     assert shown.count("<td>–</td>") == 1  # Cohen's d of the first layer
 
