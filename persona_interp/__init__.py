@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from persona_interp.evaluation.layer_effectiveness import layer_effectiveness as layer_effectiveness
     from persona_interp.evaluation.layer_plan import plan_layers as plan_layers
     from persona_interp.evaluation.layer_scan import scan_layers as scan_layers
+    from persona_interp.interventions.compile.block_writes import BlockWrites as BlockWrites
     from persona_interp.interventions.compile.transformer_lens import transformer_lens_hooks as transformer_lens_hooks
     from persona_interp.interventions.conditions import ProjectionCondition as ProjectionCondition
     from persona_interp.interventions.graph import Capture as Capture
@@ -86,6 +87,7 @@ _HOMES = {
     "StepTable": "interventions.schedules",
     "steered": "models.steered",
     "transformer_lens_hooks": "interventions.compile.transformer_lens",
+    "BlockWrites": "interventions.compile.block_writes",
     "bake": "models.baked",
     "load_judge": "judges.registry",
     "dose_response": "evaluation.dose",

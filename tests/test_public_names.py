@@ -55,6 +55,7 @@ NAMES = {
     "screen",
     "steered",
     "transformer_lens_hooks",
+    "BlockWrites",
 }
 
 

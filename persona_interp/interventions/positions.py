@@ -7,6 +7,7 @@ whole prompts; while generating with a KV cache each later call holds one answer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,6 +66,14 @@ def prompts_only(real: PositionMask) -> Spans:
     """The spans of a batch of prompts: each row's prompt ends with its last real token, whichever side is padded."""
     column = torch.arange(1, real.shape[1] + 1, device=real.device)
     return Spans(real, (real * column).amax(dim=1))
+
+
+def row_spans(real: PositionMask, n_prompt: Sequence[int] | None) -> Spans:
+    """The spans of rows of which the first `n_prompt` tokens each are the prompt; all of them if None. Padded on either side."""
+    if n_prompt is None:
+        return prompts_only(real)
+    start = real.long().argmax(dim=1)
+    return Spans(real, start + torch.tensor(list(n_prompt), device=real.device))
 
 
 class CallMasks(ABC):

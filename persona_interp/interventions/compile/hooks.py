@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.compile.stacked import StackedGraph, stack_writes
 from persona_interp.interventions.graph import InterventionGraph
-from persona_interp.interventions.positions import CallMasks, Spans, answer_masks, prefill_masks, prompts_only
+from persona_interp.interventions.positions import CallMasks, Spans, answer_masks, prefill_masks, row_spans
 from persona_interp.shapes import PositionMask, Residual, TokenIds
 
 
@@ -105,12 +105,9 @@ class FollowedCalls:
         return torch.cat([real, real.new_ones(n_rows, grown)], dim=1) if grown else real
 
     def _spans(self, ids: TokenIds | None, real: PositionMask) -> Spans:
-        if self._n_prompt is not None:
-            start = real.long().argmax(dim=1)
-            return Spans(real, start + torch.tensor(list(self._n_prompt), device=real.device))
-        if self._continues(ids) and self._last_spans is not None:
+        if self._n_prompt is None and self._continues(ids) and self._last_spans is not None:
             return Spans(real, self._last_spans.prompt_end)
-        return prompts_only(real)
+        return row_spans(real, self._n_prompt)
 
     def _steps(self, cached: int, real: PositionMask) -> Int[Tensor, "batch pos"]:
         """The steps of a call that goes on from `cached` tokens."""
