@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from persona_interp.plotting.components import components_figure
 from persona_interp.plotting.dose import dose_figure
 from persona_interp.plotting.effectiveness import effectiveness_figure
 from persona_interp.plotting.evaluation import evaluation_figure
 from persona_interp.plotting.html import save_html, save_html_folder
 from persona_interp.plotting.layer_strips import layer_strips_figure
 from persona_interp.plotting.layers import layer_figure
+from persona_interp.plotting.lens import lens_figure
 from persona_interp.plotting.png import save_png, save_png_folder
 from persona_interp.plotting.prediction import prediction_figure
 from persona_interp.plotting.projections import projection_figure
@@ -17,12 +19,14 @@ from persona_interp.plotting.similarity import similarity_figure
 from persona_interp.plotting.strip import drift_figure, strip_figure
 
 __all__ = [
+    "components_figure",
     "dose_figure",
     "drift_figure",
     "effectiveness_figure",
     "evaluation_figure",
     "layer_figure",
     "layer_strips_figure",
+    "lens_figure",
     "prediction_figure",
     "projection_figure",
     "residual_figure",

@@ -9,11 +9,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.statistics import auroc
 from persona_interp.plotting.palette import BLACK, BLUE, VERMILION, styled, wrapped_title
+from persona_interp.plotting.slider import first_row, with_layer_slider
 from persona_interp.vectors.pair_projections import PairProjections
-from persona_interp.vectors.validation import layer_spans
 
 _FEWEST, _MOST = 8, 40
 """Bars of a histogram."""
@@ -33,25 +32,17 @@ def projection_figure(found: PairProjections, *, layer: int | None = None) -> go
     Raises:
         InvalidInputError: `layer` is not among those projected, or there is no layer.
     """
-    if not found.layers or (layer is not None and layer not in found.layers):
-        known = layer_spans(found.layers) if found.layers else "none"
-        raise InvalidInputError(f"layer {layer} was not projected: there are layers {known} (0-based)")
-    first = found.layers.index(layer) if layer is not None else len(found.layers) // 2
+    first = first_row(found.layers, layer, "projected")
     figure = go.Figure()
     for row in range(len(found.layers)):
         _histograms(figure, found, row, visible=row == first)
-    steps: list[dict[str, Any]] = []
-    for row, each in enumerate(found.layers):
-        visible = [place // 2 == row for place in range(2 * len(found.layers))]
-        layout = {"title.text": _heading(found, row), "shapes": _means(found, row)}
-        steps.append({"label": str(each), "method": "update", "args": [{"visible": visible}, layout]})
+    layouts = [{"title.text": _heading(found, row), "shapes": _means(found, row)} for row in range(len(found.layers))]
     figure.update_xaxes(
         title_text=f"projection onto the unit {found.trait} direction (activation units)", automargin=True, title_standoff=8
     )
     figure.update_yaxes(title_text="answers (count)", rangemode="tozero")
     styled(figure, _heading(found, first), height=580, barmode="overlay", bargap=0.02, shapes=_means(found, first))
-    slider = {"active": first, "steps": steps, "currentvalue": {"prefix": "layer "}, "pad": {"t": 70}, "font": {"size": 11}}
-    return figure.update_layout(hovermode="closest", margin={"b": 110}, sliders=[slider] if len(steps) > 1 else [])
+    return with_layer_slider(figure, found.layers, first, layouts, traces=2)
 
 
 def _histograms(figure: go.Figure, found: PairProjections, row: int, *, visible: bool) -> None:
