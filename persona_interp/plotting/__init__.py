@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from persona_interp.plotting.components import components_figure
+from persona_interp.plotting.diagnosis import diagnoses_figure, diagnosis_figures
 from persona_interp.plotting.dose import dose_figure
 from persona_interp.plotting.effectiveness import effectiveness_figure
 from persona_interp.plotting.evaluation import evaluation_figure
@@ -10,6 +11,7 @@ from persona_interp.plotting.html import save_html, save_html_folder
 from persona_interp.plotting.layer_strips import layer_strips_figure
 from persona_interp.plotting.layers import layer_figure
 from persona_interp.plotting.lens import lens_figure
+from persona_interp.plotting.modulation import modulation_figure
 from persona_interp.plotting.png import save_png, save_png_folder
 from persona_interp.plotting.prediction import prediction_figure
 from persona_interp.plotting.projections import projection_figure
@@ -17,9 +19,12 @@ from persona_interp.plotting.residuals import residual_figure
 from persona_interp.plotting.scan import scan_figure
 from persona_interp.plotting.similarity import similarity_figure
 from persona_interp.plotting.strip import drift_figure, strip_figure
+from persona_interp.plotting.transfer import recovery_figure, transfer_figure
 
 __all__ = [
     "components_figure",
+    "diagnoses_figure",
+    "diagnosis_figures",
     "dose_figure",
     "drift_figure",
     "effectiveness_figure",
@@ -27,8 +32,10 @@ __all__ = [
     "layer_figure",
     "layer_strips_figure",
     "lens_figure",
+    "modulation_figure",
     "prediction_figure",
     "projection_figure",
+    "recovery_figure",
     "residual_figure",
     "save_html",
     "save_html_folder",
@@ -37,4 +44,5 @@ __all__ = [
     "scan_figure",
     "similarity_figure",
     "strip_figure",
+    "transfer_figure",
 ]

@@ -1,4 +1,4 @@
-"""A diagnosis as figures: what every subset of fixes recovers, what each contributes, and the measurements of each cause."""
+"""Diagnoses as figures: what every subset of fixes recovers, what each contributes, and the measurements of each cause."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from pathlib import Path
 import plotly.graph_objects as go
 import torch
 
-from persona_interp.diagnostics.causes import CAUSES, named
+from persona_interp.diagnostics.causes import CAUSES, named, subsets
 from persona_interp.diagnostics.diagnosis import Diagnosis
 from persona_interp.diagnostics.verdict import THRESHOLD
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.plotting.html import save_html
-from persona_interp.plotting.palette import BLUE, COLOURS, GREEN, GREY, PALE, SYMBOLS, VERMILION, log_axis, styled
+from persona_interp.plotting.palette import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    PALE,
+    SEQUENTIAL,
+    SYMBOLS,
+    VERMILION,
+    log_axis,
+    styled,
+)
 from persona_interp.plotting.similarity import similarity_figure
 
 _LAYER = "layer (0-based block, its output)"
@@ -25,6 +36,37 @@ def diagnosis_figures(found: Diagnosis) -> list[go.Figure]:
     Figures of measurements that are not there are left out: a file of one hypothesis has one cause's.
     """
     return [_recovery_figure(found), *_attribution(found), *_magnitude(found), *_basis(found), *_layers(found)]
+
+
+def diagnoses_figure(found: Mapping[str, Diagnosis]) -> go.Figure:
+    """Recovery of every subset of fixes, a row for each diagnosis: which columns are dark tells the causes apart.
+
+    Args:
+        found: what a row is called -> its diagnosis; the verdict is written beside it.
+    """
+    columns = [named(fixed).replace("+", "<br>+ ") for fixed in subsets()]
+    rows = [f"{name}<br><b>{each.verdict.name}</b>" for name, each in found.items()]
+    cells = [[each.recoveries[fixed] for fixed in subsets()] for each in found.values()]
+    figure = go.Figure(
+        go.Heatmap(
+            x=columns,
+            y=rows,
+            z=[[cell.value for cell in row] for row in cells],
+            text=[["–" if cell.value is None else f"{cell.value:.2f}" for cell in row] for row in cells],
+            texttemplate="%{text}",
+            customdata=[[str(cell) for cell in row] for row in cells],
+            hovertemplate="%{y}<br>fixed: %{x}<br>recovery %{customdata}<extra></extra>",
+            colorscale=SEQUENTIAL,
+            zmin=0,
+            zmax=1,
+            xgap=2,
+            ygap=2,
+            colorbar={"title": {"text": "recovery"}},
+        )
+    )
+    figure.update_xaxes(title_text="what is fixed", tickangle=0)
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return styled(figure, "Recovery by what is fixed; beneath each name the verdict", legend="none", height=210 + 62 * len(rows))
 
 
 def save_diagnosis_report(path: str | Path, found: Diagnosis) -> Path:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from llama_server import llama_server
 
 from persona_interp.diagnostics.planted import planted_vector
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.registry import load_model, shipped_models
+from persona_interp.modulation.llama_server import llama_server
 from persona_interp.organisms.gguf_export import export_gguf
 from persona_interp.organisms.trait_texts import organism_trait
 
@@ -32,7 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(files: Path) -> Iterator[str]:
-    with llama_server(files / "target.gguf", files / "log") as address:
+    with llama_server(files / "target.gguf") as address:
         yield address
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from chat_server import Answer, completion, serving
-from llama_server import llama_server
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError, UnsupportedError
 from persona_interp.models.chat_connection import OPENAI_URL
 from persona_interp.models.sampling import Sampling
 from persona_interp.modulation.endpoint import EndpointModel
+from persona_interp.modulation.llama_server import SERVED, llama_server
 from persona_interp.modulation.logit_bias import LogitBiasModulator
 from persona_interp.modulation.parameters import ParameterModulator
 from persona_interp.modulation.token_texts import read_token_texts
@@ -33,8 +33,8 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def url(gguf_path: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with llama_server(gguf_path("organism-qwen2"), tmp_path_factory.mktemp("server") / "log") as address:
+def url(gguf_path: Callable[..., Path]) -> Iterator[str]:
+    with llama_server(gguf_path("organism-qwen2")) as address:
         yield address
 
 
@@ -47,7 +47,7 @@ def endpoint(url: str, name: str | None = "tea", **options: Any) -> EndpointMode
 
 def test_the_server_says_what_the_file_says(url: str, gguf_model) -> None:
     served, local = endpoint(url, None), gguf_model("organism-qwen2")
-    assert served.name == "served"
+    assert served.name == SERVED
     for sampling in (Sampling(16, 0.0), Sampling(16, 0.0, logit_bias=biases(gguf_model, url))):
         found = served.generate(ASKED, sampling=sampling)
         assert [(a.text.strip(), a.finished) for a in found] == [

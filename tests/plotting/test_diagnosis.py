@@ -10,7 +10,7 @@ import pytest
 from persona_interp.diagnostics.causes import CAUSES, subsets
 from persona_interp.diagnostics.diagnosis import Diagnosis
 from persona_interp.evaluation.dose import DosePoint
-from persona_interp.plotting.diagnosis import diagnosis_figures, save_diagnosis_report
+from persona_interp.plotting.diagnosis import diagnoses_figure, diagnosis_figures, save_diagnosis_report
 
 MEASURED = {
     "magnitude": {
@@ -68,3 +68,13 @@ def test_the_file_of_one_hypothesis_gives_a_page_with_its_figures(tmp_path: Path
     assert "<h1>silly, a to b: basis</h1>" in page
     assert "basis is a cause: fixed alone" in page
     assert "layers is not a cause" not in page
+
+
+def test_several_diagnoses_are_told_apart_by_the_columns_that_recover() -> None:
+    found = made()
+    figure: Any = diagnoses_figure({"turned": found, "also turned": found})
+    (heat,) = figure.data
+    assert list(heat.y) == [f"{name}<br><b>{found.verdict.name}</b>" for name in ("turned", "also turned")]
+    assert heat.x[0] == "none"
+    assert list(heat.z[0]) == [found.recoveries[fixed].value for fixed in subsets()]
+    assert heat.text[0][2] == f"{found.recoveries[frozenset({'basis'})].value:.2f}"

@@ -1,0 +1,137 @@
+"""What a carried vector does in the target: its doses beside the target's own, and its recovery among the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from persona_interp.evaluation.dose import DosePoint
+from persona_interp.evaluation.evaluation import COHERENT
+from persona_interp.evaluation.transfer_evaluation import CONTROLS, TransferEvaluation
+from persona_interp.plotting import hover
+from persona_interp.plotting.forest import Row, forest
+from persona_interp.plotting.palette import BLUE, COLOURS, GREEN, GREY, PALE, PURPLE, SYMBOLS, VERMILION, styled
+
+_TRAIT, _COHERENCE = 1, 2
+"""Rows of the figure of doses."""
+_MARKS = {"carried": (BLUE, "circle"), "control": (GREY, "square"), "prompt": (VERMILION, "triangle-up")}
+
+
+def recovery_figure(found: TransferEvaluation | Sequence[TransferEvaluation]) -> go.Figure:
+    """Recovery of every method and control with 95 % intervals, a panel for each evaluation.
+
+    1 is what the target's own vector does at the same perturbation ratios, 0 the unsteered target. Methods are blue circles,
+    controls grey squares, the trait's system prompts a vermilion triangle.
+    """
+    several = [found] if isinstance(found, TransferEvaluation) else list(found)
+    panels = {f"{each.trait}: {each.source} to {each.target}": list(_rows(each)) for each in several}
+    asked = ", ".join(dict.fromkeys(str(len(each.questions)) for each in several))
+    title = f"Recovery: the share of the effect of the target's own vector ({asked} questions, 95 % intervals)"
+    return forest(panels, title=title, unit="recovery")
+
+
+def _rows(found: TransferEvaluation) -> Iterator[Row]:
+    controls = found.control_recoveries
+    for each in found.carried:
+        if each.method not in controls:  # naive, asked for as a method, is still the control
+            cosine = "" if each.cosine_to_native is None else f"cosine to the target's own vector {each.cosine_to_native:.2f}"
+            yield Row(f"carried by {each.method}", found.recovery_of(each.points), *_MARKS["carried"], cosine)
+    for name, value in controls.items():
+        kind = "prompt" if name == "prompt only" else "control"
+        yield Row(name, value, *_MARKS[kind], CONTROLS.get(name, "system prompts for and against the trait, without steering"))
+
+
+def transfer_figure(found: TransferEvaluation) -> go.Figure:
+    """Trait score and coherence against the coefficient: carried vectors, the target's own, and controls.
+
+    A coefficient means the same perturbation ratio in all of them. Every curve passes through the unsteered target at 0; what
+    was not scored leaves a gap.
+    """
+    figure = make_subplots(
+        rows=2,
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.1,
+        row_heights=[0.62, 0.38],
+        subplot_titles=(f"Scored for {found.trait}", "Coherence"),
+    )
+    for number, (name, curves) in enumerate(found.controls.items()):
+        for place, points in enumerate(curves):
+            _curve(figure, found, name, points, PALE, SYMBOLS[number % len(SYMBOLS)], "dot", in_legend=place == 0)
+    ends = [min(point.coefficient for point in found.native), max(point.coefficient for point in found.native)]
+    prompts = (("prompted for it", found.prompted, VERMILION), ("prompted against it", found.prompted_against, PURPLE))
+    for name, point, colour in prompts:
+        text = hover.lines(f"<b>{name}</b>, no steering", _scored(found, point), hover.example(point))
+        for row, value in ((_TRAIT, point.trait), (_COHERENCE, point.coherence)):
+            _trace(figure, row, name, ends, [value] * 2, [text] * 2, line={"color": colour, "dash": "dash"}, mode="lines")
+    _curve(figure, found, f"{found.target}'s own vector", found.native, GREEN, "diamond", "solid")
+    for each, colour in zip(
+        found.carried, (c for c in COLOURS * len(found.carried) if c not in (GREEN, VERMILION)), strict=False
+    ):
+        _curve(figure, found, f"carried by {each.method}", each.points, colour, "circle", "solid")
+    figure.add_hline(y=COHERENT, line={"color": GREY, "dash": "dot", "width": 1}, row=_COHERENCE, col=1)  # pyright: ignore[reportArgumentType]
+    figure.update_yaxes(range=[-4, 104])
+    figure.update_yaxes(title_text=f"{found.trait} score<br>(0 to 100)", row=_TRAIT, col=1)
+    figure.update_yaxes(title_text="coherence<br>(0 to 100)", row=_COHERENCE, col=1)
+    unit = "coefficient of the target's own vector (all others at the same perturbation ratio)"
+    figure.update_xaxes(title_text=unit, row=_COHERENCE, col=1)
+    title = f"{found.trait} of {found.source} in {found.target}, {len(found.questions)} questions, judged by {found.judge}"
+    return styled(figure, title, legend="beside", height=680)
+
+
+def _curve(
+    figure: go.Figure,
+    found: TransferEvaluation,
+    name: str,
+    points: Sequence[DosePoint],
+    colour: str,
+    symbol: str,
+    dash: str,
+    *,
+    in_legend: bool = True,
+) -> None:
+    shown = sorted([*points, found.baseline], key=lambda point: point.coefficient)
+    texts = [
+        hover.lines(
+            f"<b>{name}</b>, coefficient {point.coefficient:+g}", _scored(found, point), hover.push(point), hover.example(point)
+        )
+        for point in shown
+    ]
+    look = {
+        "line": {"color": colour, "dash": dash, "width": 1.4 if dash == "dot" else 2.5},
+        "marker": {"symbol": symbol, "size": 8},
+    }
+    x = [point.coefficient for point in shown]
+    _trace(figure, _TRAIT, name, x, [point.trait for point in shown], texts, in_legend=in_legend, **look)
+    _trace(figure, _COHERENCE, name, x, [point.coherence for point in shown], texts, **look)
+
+
+def _trace(
+    figure: go.Figure,
+    row: int,
+    name: str,
+    x: Sequence[float],
+    y: Sequence[float | None],
+    texts: Sequence[str],
+    *,
+    in_legend: bool = True,
+    mode: str = "lines+markers",
+    **look: Any,
+) -> None:
+    figure.add_trace(
+        go.Scatter(
+            x=list(x), y=list(y), name=name, mode=mode, connectgaps=False, customdata=list(texts), legendgroup=name,
+            hovertemplate="%{customdata}<extra></extra>", showlegend=in_legend and row == _TRAIT, **look,
+        ),
+        row=row, col=1,
+    )  # fmt: skip
+
+
+def _scored(found: TransferEvaluation, point: DosePoint) -> str:
+    return hover.lines(
+        f"{found.trait} score {hover.with_interval(found.trait_score(point))}",
+        f"coherence {hover.with_interval(found.coherence(point))}",
+    )
