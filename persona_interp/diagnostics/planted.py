@@ -63,8 +63,8 @@ def twin_diagnosis(
         trait: name of the trait.
         recipe: of the twin.
         vector: the model's, carried from its most effective layer; None: the direction planted in an organism.
-        anchors: texts; they show a rotation only where there are more of them than the stream is wide. None: 300 of `anchors_for`,
-            enough for organisms.
+        anchors: texts; they show a rotation only where there are more of them than the stream is wide. None: 300 of
+            `anchors_for`, enough for organisms.
         num_prompts: evaluation questions asked; all if None.
         samples: answers to each.
         scan: see `diagnose`.

@@ -13,11 +13,13 @@ from persona_interp.evaluation.evaluation import COHERENT
 from persona_interp.evaluation.transfer_evaluation import CONTROLS, TransferEvaluation
 from persona_interp.plotting import hover
 from persona_interp.plotting.forest import Row, forest
-from persona_interp.plotting.palette import BLUE, COLOURS, GREEN, GREY, PALE, PURPLE, SYMBOLS, VERMILION, styled
+from persona_interp.plotting.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, SKY, SYMBOLS, VERMILION, styled
 
 _TRAIT, _COHERENCE = 1, 2
 """Rows of the figure of doses."""
 _MARKS = {"carried": (BLUE, "circle"), "control": (GREY, "square"), "prompt": (VERMILION, "triangle-up")}
+_METHODS = (BLUE, ORANGE, SKY, BLACK)
+"""Colours of carried vectors by dose; the first is the method that is judged."""
 
 
 def recovery_figure(found: TransferEvaluation | Sequence[TransferEvaluation]) -> go.Figure:
@@ -68,9 +70,8 @@ def transfer_figure(found: TransferEvaluation) -> go.Figure:
         for row, value in ((_TRAIT, point.trait), (_COHERENCE, point.coherence)):
             _trace(figure, row, name, ends, [value] * 2, [text] * 2, line={"color": colour, "dash": "dash"}, mode="lines")
     _curve(figure, found, f"{found.target}'s own vector", found.native, GREEN, "diamond", "solid")
-    for each, colour in zip(
-        found.carried, (c for c in COLOURS * len(found.carried) if c not in (GREEN, VERMILION)), strict=False
-    ):
+    for number, each in enumerate(found.carried):
+        colour = _METHODS[number % len(_METHODS)]
         _curve(figure, found, f"carried by {each.method}", each.points, colour, "circle", "solid")
     figure.add_hline(y=COHERENT, line={"color": GREY, "dash": "dot", "width": 1}, row=_COHERENCE, col=1)  # pyright: ignore[reportArgumentType]
     figure.update_yaxes(range=[-4, 104])
