@@ -19,7 +19,7 @@ from persona_interp.plotting.residuals import residual_figure
 from persona_interp.plotting.scan import scan_figure
 from persona_interp.plotting.similarity import similarity_figure
 from persona_interp.plotting.strip import drift_figure, strip_figure
-from persona_interp.plotting.transfer import recovery_figure, transfer_figure
+from persona_interp.plotting.transfer_evaluation import transfer_dose_figure, transfer_recovery_figure
 
 __all__ = [
     "components_figure",
@@ -35,7 +35,6 @@ __all__ = [
     "modulation_figure",
     "prediction_figure",
     "projection_figure",
-    "recovery_figure",
     "residual_figure",
     "save_html",
     "save_html_folder",
@@ -44,5 +43,6 @@ __all__ = [
     "scan_figure",
     "similarity_figure",
     "strip_figure",
-    "transfer_figure",
+    "transfer_dose_figure",
+    "transfer_recovery_figure",
 ]

@@ -22,7 +22,7 @@ _METHODS = (BLUE, ORANGE, SKY, BLACK)
 """Colours of carried vectors by dose; the first is the method that is judged."""
 
 
-def recovery_figure(found: TransferEvaluation | Sequence[TransferEvaluation]) -> go.Figure:
+def transfer_recovery_figure(found: TransferEvaluation | Sequence[TransferEvaluation]) -> go.Figure:
     """Recovery of every method and control with 95 % intervals, a panel for each evaluation.
 
     1 is what the target's own vector does at the same perturbation ratios, 0 the unsteered target. Methods are blue circles,
@@ -46,7 +46,7 @@ def _rows(found: TransferEvaluation) -> Iterator[Row]:
         yield Row(name, value, *_MARKS[kind], CONTROLS.get(name, "system prompts for and against the trait, without steering"))
 
 
-def transfer_figure(found: TransferEvaluation) -> go.Figure:
+def transfer_dose_figure(found: TransferEvaluation) -> go.Figure:
     """Trait score and coherence against the coefficient: carried vectors, the target's own, and controls.
 
     A coefficient means the same perturbation ratio in all of them. Every curve passes through the unsteered target at 0; what

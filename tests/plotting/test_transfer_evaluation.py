@@ -8,7 +8,7 @@ import pytest
 
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.transfer_evaluation import CarriedCurve, TransferEvaluation
-from persona_interp.plotting import recovery_figure, transfer_figure
+from persona_interp.plotting import transfer_dose_figure, transfer_recovery_figure
 
 
 def point(coefficient: float, mean: float | None) -> DosePoint:
@@ -39,7 +39,7 @@ def named(figure: Any, name: str) -> list[Any]:
 
 def test_every_method_and_control_has_a_row_with_its_interval() -> None:
     evaluation = found()
-    figure: Any = recovery_figure(evaluation)
+    figure: Any = transfer_recovery_figure(evaluation)
     names = ["carried by effects", "carried by ridge", "random", "shuffled", "naive", "prompt only"]
     assert list(figure.layout.yaxis.ticktext) == names, "naive, asked for as a method, is still the control"
     (trace,) = named(figure, "carried by effects")
@@ -52,7 +52,7 @@ def test_every_method_and_control_has_a_row_with_its_interval() -> None:
 
 
 def test_several_evaluations_stand_beside_each_other_and_what_is_undefined_says_so() -> None:
-    figure: Any = recovery_figure([found(), found("honest", native=55.0)])
+    figure: Any = transfer_recovery_figure([found(), found("honest", native=55.0)])
     assert [note.text for note in figure.layout.annotations[:2]] == ["silly: ours to theirs", "honest: ours to theirs"]
     first, second = named(figure, "carried by effects")
     assert (first.xaxis, second.xaxis) == ("x", "x2")
@@ -61,7 +61,7 @@ def test_several_evaluations_stand_beside_each_other_and_what_is_undefined_says_
 
 
 def test_doses_pass_through_the_unsteered_target_and_leave_gaps() -> None:
-    figure: Any = transfer_figure(found(high=None))
+    figure: Any = transfer_dose_figure(found(high=None))
     score, coherence = named(figure, "carried by effects")
     assert list(score.x) == [-1.0, 0.0, 1.0]
     assert list(score.y) == [20.0, 40.0, None]
