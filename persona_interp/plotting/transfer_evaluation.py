@@ -101,10 +101,9 @@ def _curve(
         )
         for point in shown
     ]
-    look = {
-        "line": {"color": colour, "dash": dash, "width": 1.4 if dash == "dot" else 2.5},
-        "marker": {"symbol": symbol, "size": 8},
-    }
+    # the target's own curve is broad, so that one lying on it still shows it
+    width, size = {GREEN: (7.0, 14), PALE: (1.4, 7)}.get(colour, (2.5, 8))
+    look = {"line": {"color": colour, "dash": dash, "width": width}, "marker": {"symbol": symbol, "size": size}}
     x = [point.coefficient for point in shown]
     _trace(figure, _TRAIT, name, x, [point.trait for point in shown], texts, in_legend=in_legend, **look)
     _trace(figure, _COHERENCE, name, x, [point.coherence for point in shown], texts, **look)
