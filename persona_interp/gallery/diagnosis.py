@@ -20,10 +20,10 @@ def _contributions(folder: Path) -> go.Figure:
 CONTRIBUTIONS = GalleryFigure(
     name="contributions",
     title="Why vectors fail as they are",
-    caption="""The source's vector is put into the target as it is (cross) and with every subset of three fixes: its length (magnitude), its
-direction (basis, by effects), its layer. Bars are what each fix adds, averaged over the orders in which they can be made
-(Shapley values); they add up to all three (dot). Twenty evaluation questions, two answers each; 95 % intervals over questions,
-where there are any.
+    caption="""The source's vector is put into the target as it is (cross) and with every subset of three fixes: its length
+(magnitude), its direction (basis, by effects), its layer. Bars are what each fix adds, averaged over the orders in which they
+can be made (Shapley values); they add up to all three (dot). Twenty evaluation questions, two answers each; 95 % intervals over
+questions, where there are any.
 
 The diamond is all three fixes with the basis fixed by a linear map of states: silly still arrives and honest does not, so taken
 as a map of states the three causes do not explain the loss of honest.""",
@@ -40,9 +40,9 @@ def _twins(folder: Path) -> go.Figure:
 TWINS = GalleryFigure(
     name="twins",
     title="Diagnoses of faults that are known",
-    caption="""64 exact twins of llama, mistral and qwen2, with every combination of a stream rescaled (magnitude), rotated (basis) or spread
-over more blocks (layers), harmless ones among them; a fault counts as planted where it alone drops recovery below 0.5. All
-faults are clear-cut: this tests the instrument, not borderline cases.""",
+    caption="""64 exact twins of llama, mistral and qwen2, with every combination of a stream rescaled (magnitude), rotated
+(basis) or spread over more blocks (layers), harmless ones among them; a fault counts as planted where it alone drops recovery
+below 0.5. All faults are clear-cut: this tests the instrument, not borderline cases.""",
     steps=(Step("persona-interp validate-diagnostics --output diagnostics.json", 20),),
     data=("diagnostics.json",),
     draw=_twins,

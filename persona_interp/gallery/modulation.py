@@ -20,8 +20,9 @@ def _modulation(folder: Path) -> go.Figure:
 MODULATION = GalleryFigure(
     name="modulation",
     title="What moves a GGUF model",
-    caption="""The four planted organisms exported to GGUF, twenty evaluation questions with two answers each. Everything is measured against
-what a control vector inside the same file moves, at perturbation ratios of ±0.4; 95 % intervals over questions.
+    caption="""The four planted organisms exported to GGUF, twenty evaluation questions with two answers each. Everything is
+measured against what a control vector inside the same file moves, at perturbation ratios of ±0.4; 95 % intervals over
+questions.
 
 Biases of tokens move silly as far and honest not at all: silliness is a matter of words, truth is not. Sampling parameters move
 nothing that a placebo does not move as well; at ±20 text falls apart (coherence on hover). Modulating parameters by a persona

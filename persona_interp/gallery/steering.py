@@ -35,8 +35,8 @@ def _doses(folder: Path) -> go.Figure:
 DOSES = GalleryFigure(
     name="doses",
     title="Steering two traits, beside controls",
-    caption=f"""organism-qwen2 answers twenty evaluation questions twice at each coefficient, steered at layer {_LAYER}, where both traits were
-planted. Scores are exact: the grammar parses every sentence. Bars are 95 % intervals over questions.
+    caption=f"""organism-qwen2 answers twenty evaluation questions twice at each coefficient, steered at layer {_LAYER}, where
+both traits were planted. Scores are exact: the grammar parses every sentence. Bars are 95 % intervals over questions.
 
 Controls on the same questions: four random directions and the other trait's vector, each as long as the vector at every
 coefficient, and the trait's own system prompts without steering. Shaded: coefficients up to which coherence stays at 70 or
@@ -63,9 +63,9 @@ def _tokens(folder: Path) -> go.Figure:
 TOKENS = GalleryFigure(
     name="tokens",
     title="Every token in the colour of its projection",
-    caption=f"""The same question answered by organism-qwen2 as it is and steered with the vector for silly at layer {_LAYER} (coefficient 0.5).
-Both answers are then read without steering; colours are projections onto the vector at the output of layer {_LAYER}, white at
-the median over all tokens. One question with one answer each: an illustration, no measurement.""",
+    caption=f"""The same question answered by organism-qwen2 as it is and steered with the vector for silly at layer {_LAYER}
+(coefficient 0.5). Both answers are then read without steering; colours are projections onto the vector at the output of layer
+{_LAYER}, white at the median over all tokens. One question with one answer each: an illustration, no measurement.""",
     steps=(
         extraction(MODEL, "silly"),
         Step(

@@ -29,10 +29,10 @@ def _recovery(folder: Path) -> go.Figure:
 TRANSFER = GalleryFigure(
     name="transfer",
     title="What arrives in another family",
-    caption="""Vectors for silly and honest carried between the four planted organisms, each of another family, width, depth and tokenizer, by
-2000 unlabelled texts that both read. Recovery is the slope of the trait score under the carried vector over that under the
-target's own, at perturbation ratios of ±0.2 and ±0.4 on twenty evaluation questions with two answers each; 95 % intervals over
-questions.
+    caption="""Vectors for silly and honest carried between the four planted organisms, each of another family, width, depth
+and tokenizer, by 2000 unlabelled texts that both read. Recovery is the slope of the trait score under the carried vector over
+that under the target's own, at perturbation ratios of ±0.2 and ±0.4 on twenty evaluation questions with two answers each; 95 %
+intervals over questions.
 
 Controls at the same ratios: random directions, shuffled anchors, entries cut or padded, the other trait's vector, the layer at
 equal relative depth; and system prompts without steering, which do as much as native steering or more. The method was developed
@@ -46,9 +46,9 @@ on these organisms: these are not held-out numbers for it.""",
 SUPPORT = GalleryFigure(
     name="support",
     title="Support foresees what arrives, mostly",
-    caption="""Each marker is a vector carried between two organisms, of all five traits and with the natural organism; open where the texts
-that show the trait were left out of the anchors. Across: how far the anchors support the vector, which the report of a transfer
-says before anything is generated. Up: what then arrived. Dotted: where the warning is due.
+    caption="""Each marker is a vector carried between two organisms, of all five traits and with the natural organism; open
+where the texts that show the trait were left out of the anchors. Across: how far the anchors support the vector, which the
+report of a transfer says before anything is generated. Up: what then arrived. Dotted: where the warning is due.
 
 Without the trait's style among the anchors hardly anything arrives, and support says so. It does not foresee everything:
 verbose fails with support of 0.5 and more, polite arrives without any. Thresholds were chosen on silly and honest.""",
