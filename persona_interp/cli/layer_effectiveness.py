@@ -86,6 +86,9 @@ def run(args: argparse.Namespace) -> None:
             if method == "sweep":
                 scan = sweep_layers(model, vector, trait, ratios=args.ratios, judge=args.judge, **common)
                 found.append(from_scan(scan, vector.layers))
+                if args.scan is not None:
+                    write_json(args.scan, scan.to_json())
+                    say(f"written: {args.scan}")
             else:
                 found.append(layer_effectiveness(model, vector, trait, method=method, pairs=pairs, ratios=args.ratios, **common))
         chosen = found[0]
@@ -96,9 +99,6 @@ def run(args: argparse.Namespace) -> None:
     if args.output is not None:
         write_json(args.output, record(found, cliffs))
         say(f"written: {args.output}")
-    if args.scan is not None and scan is not None:
-        write_json(args.scan, scan.to_json())
-        say(f"written: {args.scan}")
     if args.figure is not None:
         draw(args.figure, found, scan)
         say(f"written: {args.figure}")

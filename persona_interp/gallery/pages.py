@@ -60,7 +60,7 @@ def _parts(folder: Path, each: GalleryFigure, figure: go.Figure) -> Iterator[str
     yield "</div></div>"
     yield "<h2>Data</h2>"
     yield f"<p>{_data_links(folder, each)}</p>"
-    yield "<p>Made by these commands, of which each goes on where it was cut short:</p>"
+    yield f"<p>Made by these commands, which persona-interp figures --only {each.name} runs:</p>"
     yield f"<pre>{html.escape(chr(10).join(step.command for step in each.steps))}</pre>"
     yield BACK
 
@@ -84,5 +84,5 @@ def _index(folder: Path, known: Sequence[GalleryFigure]) -> Path:
         if (folder / f"{each.name}.html").exists():
             image = f'<img src="{each.name}.png" alt="{html.escape(each.title)}" loading="lazy">'
             parts.append(f'<h2><a href="{each.name}.html">{html.escape(each.title)}</a></h2>')
-            parts.append(f'<p><a href="{each.name}.html">{image}</a></p>')
+            parts.append(f'<div><a href="{each.name}.html">{image}</a></div>')
     return write_text(folder / "index.html", page(TITLE, parts))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from pathlib import Path
 
 import plotly.graph_objects as go
 
 from persona_interp.evaluation.transfer_bench import TransferCase
 from persona_interp.gallery.entry import GalleryFigure, Step
+from persona_interp.gallery.vectors import PLANTED
 from persona_interp.plotting.transfers import recovery_figure, support_figure
 from persona_interp.storage import read_json
 
 _TRAITS = ("silly", "honest", "optimistic", "polite", "verbose")
-_PLANTED = Step("persona-interp validate-transfer --output transfer", 12)
+_BETWEEN_PLANTED = Step("persona-interp validate-transfer --output transfer", 12)
 
 
 def _cases(figure: GalleryFigure, folder: Path) -> list[TransferCase]:
@@ -22,8 +24,7 @@ def _cases(figure: GalleryFigure, folder: Path) -> list[TransferCase]:
 
 
 def _recovery(folder: Path) -> go.Figure:
-    planted = [case for case in _cases(TRANSFER, folder) if "organism-natural" not in (case.source, case.target)]
-    return recovery_figure(planted)
+    return recovery_figure(_cases(TRANSFER, folder))
 
 
 TRANSFER = GalleryFigure(
@@ -37,8 +38,10 @@ intervals over questions.
 Controls at the same ratios: random directions, shuffled anchors, entries cut or padded, the other trait's vector, the layer at
 equal relative depth; and system prompts without steering, which do as much as native steering or more. The method was developed
 on these organisms: these are not held-out numbers for it.""",
-    steps=(_PLANTED,),
-    data=("transfer/*_silly.json", "transfer/*_honest.json"),
+    steps=(_BETWEEN_PLANTED,),
+    data=tuple(
+        f"transfer/{source}_{target}_{trait}.json" for trait in _TRAITS[:2] for source, target in permutations(PLANTED, 2)
+    ),
     draw=_recovery,
 )
 
@@ -53,7 +56,7 @@ report of a transfer says before anything is generated. Up: what then arrived. D
 Without the trait's style among the anchors hardly anything arrives, and support says so. It does not foresee everything:
 verbose fails with support of 0.5 and more, polite arrives without any. Thresholds were chosen on silly and honest.""",
     steps=(
-        _PLANTED,
+        _BETWEEN_PLANTED,
         Step("persona-interp validate-transfer --traits optimistic polite verbose --output transfer", 18),
         Step(
             "persona-interp validate-transfer organism-natural organism-gpt2 organism-llama organism-mistral organism-qwen2 "

@@ -7,6 +7,8 @@ from persona_interp.gallery.entry import Step
 MODEL = "organism-qwen2"
 """The organism that figures of a single model show."""
 MODELS = ("organism-gpt2", "organism-llama", "organism-mistral", "organism-natural", "organism-qwen2")
+PLANTED = tuple(model for model in MODELS if model != "organism-natural")
+"""Those with directions of silly and honest planted at a known layer."""
 LONG_ENOUGH = "--max-new-tokens 120"
 """Long enough for any answer of an organism."""
 

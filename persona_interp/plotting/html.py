@@ -24,7 +24,7 @@ _PAGE = """<!DOCTYPE html>
 body {{ font-family: sans-serif; max-width: 1100px; margin: 1em auto; padding: 0 1em; line-height: 1.4; }}
 p {{ max-width: 75ch; }}
 .scroll {{ overflow-x: auto; }}
-.wide {{ min-width: 760px; }}
+.wide {{ min-width: 1000px; }}
 img {{ max-width: 100%; height: auto; }}
 pre {{ overflow-x: auto; background: #f4f4f4; padding: 0.7em; }}
 table {{ border-collapse: collapse; }}

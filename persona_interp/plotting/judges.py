@@ -41,7 +41,7 @@ def judges_figure(found: Sequence[JudgeValidation]) -> go.Figure:
         horizontal_spacing=0.04,
         vertical_spacing=0.15,
         row_heights=[0.52, 0.48],
-        subplot_titles=[f"{judge}, judge of {target}" for target, judge in judges.items()],
+        subplot_titles=[f"{judge}: is the {target} {SPLIT[target]:g} or more?" for target, judge in judges.items()],
     )
     lines: list[dict[str, object]] = []
     for column, target in enumerate(TARGETS, start=1):
@@ -59,9 +59,7 @@ def judges_figure(found: Sequence[JudgeValidation]) -> go.Figure:
     figure.update_yaxes(range=[-3, 103], row=2)
     figure.update_yaxes(title_text="mean exact score", title_font_size=14, row=2, col=1)
     figure.update_layout(shapes=[*figure.layout.shapes, *lines])
-    splits = " and ".join(f"{SPLIT[target]:g} ({target})" for target in TARGETS)
-    title = f"Judges against exact scores. An answer has the quality from {splits} on"
-    return styled(figure, title, legend="beside", height=900)
+    return styled(figure, "Judges against exact scores", legend="beside", height=900)
 
 
 def _calibration(figure: go.Figure, found: Sequence[JudgeValidation], target: str, judge: str, column: int) -> None:

@@ -9,7 +9,6 @@ from plotly.subplots import make_subplots
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.plotting.palette import colour_and_symbol, log_axis, styled
-from persona_interp.vectors.massive import MEDIAN_RATIO
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
@@ -56,12 +55,5 @@ def norms_figure(vectors: Sequence[PersonaVector]) -> go.Figure:
 
 def _title(vectors: Sequence[PersonaVector]) -> str:
     found = {(vector.model.name, each.layer, each.dimension) for vector in vectors for each in vector.massive}
-    huge = {
-        (vector.model.name, each.layer, each.dimension)
-        for vector in vectors
-        for each in vector.massive
-        if each.median_ratio >= MEDIAN_RATIO
-    }
-    said = f"{len(huge)} dimensions {MEDIAN_RATIO:g} times the median" if huge else "no massive dimension"
-    swamped = f", {len(found - huge)} with a large share of the vector" if found - huge else ""
-    return f"Residual streams of {len(vectors)} models: {said}{swamped}"
+    said = f"{len(found)} massive dimension{'s' if len(found) > 1 else ''}" if found else "no massive dimension"
+    return f"Residual streams of {len(vectors)} models in answers for and against {vectors[0].trait}: {said}"
