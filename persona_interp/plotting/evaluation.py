@@ -46,7 +46,7 @@ def evaluation_figure(evaluation: Evaluation | Sequence[Evaluation], *, specific
         cols=len(columns),
         shared_xaxes=True,
         vertical_spacing=0.075,
-        horizontal_spacing=0.1,
+        horizontal_spacing=0.07,
         row_heights=heights,
         subplot_titles=[_panel_title(row, each, len(columns)) for row in range(1, len(heights) + 1) for each in columns],
     )
@@ -60,7 +60,8 @@ def evaluation_figure(evaluation: Evaluation | Sequence[Evaluation], *, specific
     where = dict.fromkeys(", ".join(map(str, each.layers)) for each in columns)
     layers = f"layer{'s' if any(',' in each for each in where) else ''} {' and '.join(where)}"
     noun = "vector" if len(columns) == 1 else "vectors"
-    title = f"{vectors} {noun} added to {models[0]} at {layers}, judged by {judges}, {asked}, 95 % intervals"
+    judged = f"judged by {judges}, " if len(columns) == 1 else ""  # the caption has more room
+    title = f"{vectors} {noun} added to {models[0]} at {layers}, {judged}{asked}, 95 % intervals"
     return styled(figure, title, legend="beside", height=1000 if specificity else 700)
 
 
@@ -113,9 +114,13 @@ def _column(place: _Place) -> None:
     figure.add_hline(y=COHERENT, line=line, row=_COHERENCE, col=place.column)  # pyright: ignore[reportArgumentType]
     named = ((_TRAIT, evaluation.trait), (_COHERENCE, ""), (_OTHER, evaluation.controls.other_trait.name))
     for row, trait in named[: place.n_rows]:
-        name = f"{trait} score" if trait else "coherence"
-        figure.update_yaxes(title_text=f"{name}<br>(0 to 100)", row=row, col=place.column)
+        name = f"{trait} score" if trait and place.alone else "score" if trait else "coherence"
+        if place.column == 1:
+            figure.update_yaxes(title_text=f"{name}<br>(0 to 100)", row=row, col=1)
     figure.update_xaxes(title_text=_coefficient_axis(evaluation, place.alone), row=place.n_rows, col=place.column)
+    if not place.alone:
+        figure.update_xaxes(title_font_size=13, col=place.column)
+        figure.update_yaxes(title_font_size=13, col=place.column)
 
 
 def _coefficient_axis(evaluation: Evaluation, alone: bool) -> str:
@@ -123,7 +128,7 @@ def _coefficient_axis(evaluation: Evaluation, alone: bool) -> str:
     if not known:
         return "coefficient (multiples of the vector; 0 = unsteered)"
     unit = (known[0].perturbation_ratio or 0.0) / abs(known[0].coefficient)
-    what = "coefficient (multiples of the vector; 0 = unsteered," if alone else "coefficient<br>(0 = unsteered,"
+    what = "coefficient (multiples of the vector; 0 = unsteered," if alone else "coefficient (0 = unsteered,<br>"
     return f"{what} 1 = {unit:.2g} of the mean residual norm)"
 
 
