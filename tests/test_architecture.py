@@ -30,6 +30,7 @@ ORDER = (
     ("diagnostics",),
     ("reproduction",),
     ("plotting",),
+    ("gallery",),
     ("cli", "demo"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

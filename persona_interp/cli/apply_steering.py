@@ -56,6 +56,9 @@ def register(commands: Any) -> None:
         parser, coefficient="strength; negative turns the trait round", baseline="answer without steering"
     )
     parser.add_argument(
+        "--chats", type=Path, metavar="FILE.jsonl", help="write each answer as a conversation, as monitor reads them"
+    )
+    parser.add_argument(
         "--positions", choices=("all", "prompt", "response"), default="all", help="tokens that are steered (default: %(default)s)"
     )
     add_anchor_options(parser)
@@ -67,12 +70,13 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, generate, show, write."""
     from persona_interp.progress import say
-    from persona_interp.storage import ensure_writable, write_json
+    from persona_interp.storage import ensure_writable, write_json, write_text
     from persona_interp.traits.conversation import Conversation
 
     conversation = Conversation.ask(args.prompt, args.system)
-    if args.output is not None:
-        ensure_writable(args.output)
+    for path in (args.output, args.chats):
+        if path is not None:
+            ensure_writable(path)
     chosen = choose(args.vectors, args.layer)
     doses = plan(args.coefficient, len(chosen))
     sampling = arguments.sampling(args)
@@ -93,6 +97,9 @@ def run(args: argparse.Namespace) -> None:
     if args.output is not None:
         write_json(args.output, record(args, model, chosen, doses, texts, baseline, sampling))
         say(f"written: {args.output}")
+    if args.chats is not None:
+        write_text(args.chats, "".join(f"{line}\n" for line in chat_lines(args, doses, texts, baseline)))
+        say(f"written: {args.chats}")
 
 
 def choose(files: Sequence[Path], layers: arguments.Layers) -> list[Chosen]:
@@ -175,6 +182,18 @@ def show(
         rows.append([", ".join(f"{c:g}" for c in dose), ", ".join(shown(ratio) for ratio in ratios), generation.text])
     title = "; ".join(f"{item.vector.trait} at layer {', '.join(map(str, item.layers))}" for item in chosen)
     console().print(table(title, [("coefficient", "right"), ("x resid norm", "right"), ("answer", "left")], rows))
+
+
+def chat_lines(
+    args: argparse.Namespace, doses: Sequence[tuple[float, ...]], texts: Sequence[Generation], baseline: Generation | None
+) -> list[str]:
+    """The exchanges as lines of JSON, named after what was done."""
+    import json
+
+    named = [] if baseline is None else [("unsteered", baseline.text)]
+    named += [(f"steered at {', '.join(f'{c:+g}' for c in dose)}", each.text) for dose, each in zip(doses, texts, strict=True)]
+    asked = {"prompt": args.prompt, **({} if args.system is None else {"system": args.system})}
+    return [json.dumps({"id": name, **asked, "response": text}, ensure_ascii=False) for name, text in named]
 
 
 def record(

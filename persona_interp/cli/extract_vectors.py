@@ -73,6 +73,9 @@ def register(commands: Any) -> None:
         metavar="FILE.html",
         help="a page: layer scores, where the answers lie along the vector, norms and massive dimensions",
     )
+    parser.add_argument(
+        "--projections", type=Path, metavar="FILE.json", help="where each answer lies along the vector, at every layer"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run; an error if there is none")
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
@@ -122,6 +125,8 @@ def run(args: argparse.Namespace) -> None:
     console().print(layer_table(vector))
     if args.report is not None:
         write_report(args.report, vector, folder)
+    if args.projections is not None:
+        write_projections(args.projections, vector, folder)
     say(f"written: {path} (rollouts and residuals: {folder})")
 
 
@@ -139,6 +144,16 @@ def write_report(page: Path, vector: PersonaVector, folder: Path) -> None:
     note = f"--layer auto: {choice.reason}.\n\nAnswers in the histograms are projected {held_out}."
     save_html(page, figures, title=f"{vector.trait} in {vector.model.name}", note=note)
     say(f"written: {page}")
+
+
+def write_projections(path: Path, vector: PersonaVector, folder: Path) -> None:
+    """The answers' projections, for figures of one's own."""
+    from persona_interp.progress import say
+    from persona_interp.storage import write_json
+    from persona_interp.vectors.pair_projections import pair_projections
+
+    write_json(path, pair_projections(folder, vector).to_json())
+    say(f"written: {path}")
 
 
 def check_before_loading(args: argparse.Namespace, path: Path, folder: Path) -> None:
@@ -166,6 +181,10 @@ def check_before_loading(args: argparse.Namespace, path: Path, folder: Path) -> 
         if args.report.suffix.lower() != ".html":
             raise InvalidInputError(f"cannot write figures as {args.report}: name an .html file")
         ensure_writable(args.report)
+    if args.projections is not None:
+        if args.projections.suffix.lower() != ".json":
+            raise InvalidInputError(f"cannot write projections as {args.projections}: name a .json file")
+        ensure_writable(args.projections)
 
 
 def check_trait(name_or_path: str) -> None:

@@ -44,6 +44,9 @@ def register(commands: Any) -> None:
     parser.add_argument("--cliff", action="store_true", help="also find where answers fall apart at the best layer, both ways")
     parser.add_argument("--samples", type=arguments.count, default=2, metavar="N", help="rollouts, if a vector is extracted")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write scores and where they came from")
+    parser.add_argument(
+        "--scan", type=Path, metavar="FILE.json", help="write every layer and coefficient of the sweep, with answers"
+    )
     parser.add_argument("--figure", type=Path, metavar="FILE.html", help="write interactive figures")
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
@@ -58,7 +61,9 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
 
-    for path in (args.output, args.figure):
+    if args.scan is not None and "sweep" not in args.method:
+        raise InvalidInputError("--scan writes what a sweep measured, and none was asked for: add --method sweep")
+    for path in (args.output, args.scan, args.figure):
         if path is not None:
             ensure_writable(path)
     if args.ratios and min(args.ratios) <= 0:
@@ -81,6 +86,9 @@ def run(args: argparse.Namespace) -> None:
             if method == "sweep":
                 scan = sweep_layers(model, vector, trait, ratios=args.ratios, judge=args.judge, **common)
                 found.append(from_scan(scan, vector.layers))
+                if args.scan is not None:
+                    write_json(args.scan, scan.to_json())
+                    say(f"written: {args.scan}")
             else:
                 found.append(layer_effectiveness(model, vector, trait, method=method, pairs=pairs, ratios=args.ratios, **common))
         chosen = found[0]

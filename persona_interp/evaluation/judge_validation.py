@@ -120,6 +120,17 @@ class JudgeValidation:
                 return found
         raise KeyError((judge, target))
 
+    def scores_of(self, judge: str, target: str) -> Scores:
+        """What one judge gave every answer.
+
+        Raises:
+            KeyError: it was not asked.
+        """
+        for each in self.judges:
+            if (each.judge, each.target) == (judge, target):
+                return each.scores
+        raise KeyError((judge, target))
+
     def to_json(self) -> dict[str, Any]:
         """JSON values; agreements are written beside the scores they follow from."""
         return {

@@ -128,7 +128,7 @@ class NnsightEngine:
         traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding, end_ids)
         settings = _plain_settings(max_new_tokens, end_ids, pad_id=int(min(end_ids, default=0)))
         if self._remote:
-            sampler.on_step = None  # a progress bar cannot travel
+            sampler.on_step = None  # what follows the answers here cannot travel
         options = {"generation_config": settings, "logits_processor": LogitsProcessorList([sampler]), "streamer": None}
         shared = None if self._remote else shared_prompts(batch, graph)
         spans = batch.spans if shared is None else last_column(batch.spans)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.interventions.graph import Capture
+from persona_interp.models.chat import ChatFormat
 from persona_interp.traits.conversation import Conversation
 
 
@@ -32,6 +33,20 @@ class Generation:
     text: str
     finished: bool
     captured: Mapping[Capture, Tensor] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def drawn(
+        cls,
+        conversation: Conversation,
+        prompt_ids: tuple[int, ...],
+        ids: Sequence[int],
+        chat: ChatFormat,
+        captured: Mapping[Capture, Tensor],
+    ) -> Generation:
+        """The answer in `ids`, of which everything behind the first end id is padding."""
+        end = next((place for place, token in enumerate(ids) if token in chat.end_ids), None)
+        answer = tuple(ids if end is None else ids[: end + 1])
+        return cls(conversation, prompt_ids, answer, chat.decode(answer), finished=end is not None, captured=captured)
 
 
 @dataclass(frozen=True, eq=False)

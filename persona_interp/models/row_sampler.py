@@ -25,7 +25,8 @@ class RowSampler(LogitsProcessor):
     Args:
         sampling: temperature 0 leaves the scores alone.
         seeds: one a row.
-        on_step: called after each step with the number of rows.
+        on_step: called after each step with the places of the rows in their batch and what the step leaves possible for them: the
+            largest score of a row is its token.
     """
 
     # on the class: NDIF is sent functions with what their bodies name
@@ -34,8 +35,14 @@ class RowSampler(LogitsProcessor):
     _biased: Int[Tensor, " biased"] | None
     _biases: Float[Tensor, " biased"]
 
-    def __init__(self, sampling: Sampling, seeds: Sequence[int], on_step: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        on_step: Callable[[Sequence[int], Float[Tensor, "batch vocab"]], None] | None = None,
+    ) -> None:
         self.on_step = on_step
+        self._places: Sequence[int] = range(len(seeds))
         self._step = 0
         self._warpers: list[LogitsProcessor] = []
         self._uniform = None
@@ -89,12 +96,13 @@ class RowSampler(LogitsProcessor):
             self._answers = taken if self._answers is None else torch.cat([self._answers.to(taken.device), taken], dim=1)
         self._step += 1
         if self.on_step is not None:
-            self.on_step(scores.shape[0])
+            self.on_step(self._places, scores)
         return scores
 
     def for_rows(self, rows: Sequence[int]) -> RowSampler:
         """A sampler of some rows alone, which draw what they would have drawn among the others; nothing may be drawn yet."""
         part = copy.copy(self)
+        part._places = [self._places[row] for row in rows]
         if self._uniform is not None:
             part._uniform = self._uniform[list(rows)]
         return part

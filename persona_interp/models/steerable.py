@@ -26,6 +26,7 @@ from persona_interp.models.nnsight_engine import NnsightEngine
 from persona_interp.models.results import AnswerLikelihood, Generation
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.models.streaming import AnswerStream, OnText
 from persona_interp.progress import track
 from persona_interp.traits.conversation import Conversation
 
@@ -113,6 +114,7 @@ class SteerableModel(Closing):
         seed: int | Sequence[int] = 0,
         batch_size: int | None = None,
         on_generation: Callable[[int, Generation], None] | None = None,
+        on_text: OnText | None = None,
     ) -> list[Generation]:
         """Answer each conversation, steered by the writes of `graph`, while its captures read the steered stream.
 
@@ -123,6 +125,8 @@ class SteerableModel(Closing):
                 depend on the rows beside it, at any temperature.
             batch_size: rows at a time; None lets the model choose. Halved when memory runs out.
             on_generation: called with index and answer as soon as its batch is done, batches of long prompts first.
+            on_text: called with index and the answer so far after each of its tokens (not from a remote model). An error it
+                raises ends the generation and reaches the caller; nothing stays attached.
 
         Raises:
             InvalidInputError: a prompt that does not fit into the context together with the new tokens; also as
@@ -138,7 +142,8 @@ class SteerableModel(Closing):
 
             def run(rows: list[int]) -> None:
                 done = bar.done
-                sampler = RowSampler(sampling, [seeds[row] for row in rows], on_step=bar.advance)
+                stream = AnswerStream(rows, self.chat, bar.advance, on_text)
+                sampler = RowSampler(sampling, [seeds[row] for row in rows], on_step=stream.step)
                 batch = self._pad([prompts[row] for row in rows])
                 readouts = Readouts(graph.captures, self.n_layers)
                 part = graph.for_rows(rows)
@@ -146,7 +151,8 @@ class SteerableModel(Closing):
                     batch, part, readouts, sampler=sampler, max_new_tokens=sampling.max_new_tokens, end_ids=self.chat.end_ids
                 ).tolist()
                 for place, row in enumerate(rows):
-                    answers[row] = self._generation(conversations[row], prompts[row], ids[place], readouts.result(place))
+                    captured = readouts.result(place)
+                    answers[row] = Generation.drawn(conversations[row], prompts[row], ids[place], self.chat, captured)
                 bar.to(done + len(rows) * sampling.max_new_tokens)
                 for row in rows:
                     answer = answers[row]
@@ -306,13 +312,6 @@ class SteerableModel(Closing):
         if logits is None:
             raise RuntimeError("the engine returned no logits")
         return logits
-
-    def _generation(
-        self, conversation: Conversation, prompt: tuple[int, ...], ids: list[int], captured: dict[Capture, Tensor]
-    ) -> Generation:
-        end = next((place for place, token in enumerate(ids) if token in self.chat.end_ids), None)
-        answer = tuple(ids if end is None else ids[: end + 1])
-        return Generation(conversation, prompt, answer, self.chat.decode(answer), finished=end is not None, captured=captured)
 
     def _pad(self, rows: Sequence[Sequence[int]], n_prompt: Sequence[int] | None = None) -> PaddedBatch:
         pad_id = self.tokenizer.pad_token_id

@@ -13,7 +13,9 @@ from persona_interp.diagnostics.diagnosis import Diagnosis
 from persona_interp.diagnostics.verdict import THRESHOLD
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.plotting.html import save_html
+from persona_interp.plotting.intervals import interval_bars
 from persona_interp.plotting.palette import (
+    BLACK,
     BLUE,
     COLOURS,
     GREEN,
@@ -54,6 +56,7 @@ def diagnoses_figure(found: Mapping[str, Diagnosis]) -> go.Figure:
             z=[[cell.value for cell in row] for row in cells],
             text=[["–" if cell.value is None else f"{cell.value:.2f}" for cell in row] for row in cells],
             texttemplate="%{text}",
+            textfont={"color": BLACK},
             customdata=[[str(cell) for cell in row] for row in cells],
             hovertemplate="%{y}<br>fixed: %{x}<br>recovery %{customdata}<extra></extra>",
             colorscale=SEQUENTIAL,
@@ -145,9 +148,7 @@ def _bars(title: str, names: Sequence[str], values: Sequence[Estimate], unit: st
     centre = [value.value for value in values]
     error = None
     if any(value.low is not None for value in values):
-        above = [0.0 if value.high is None or value.value is None else value.high - value.value for value in values]
-        below = [0.0 if value.low is None or value.value is None else value.value - value.low for value in values]
-        error = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": GREY}
+        error = interval_bars(values, color=GREY)
     figure = go.Figure(
         go.Bar(
             x=list(names),

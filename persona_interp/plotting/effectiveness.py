@@ -11,6 +11,7 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.effectiveness import METHODS, LayerEffectiveness, LayerScore
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.plotting import hover
+from persona_interp.plotting.intervals import interval_bars
 from persona_interp.plotting.palette import BLUE, GREY, VERMILION, styled, wrapped_title
 
 UNITS: dict[str, str] = {
@@ -70,12 +71,6 @@ def _heading(found: LayerEffectiveness) -> str:
 def _panel(figure: go.Figure, row: int, found: LayerEffectiveness) -> None:
     scores = sorted(found.scores, key=lambda score: score.layer)
     dash, colour = ("dot", GREY) if found.method == "geometry" else ("solid", BLUE)
-    error = {
-        "type": "data",
-        "array": [_reach(score.high, score.score) for score in scores],
-        "arrayminus": [_reach(score.low, score.score) for score in scores],
-        "thickness": 1.4,
-    }
     figure.add_trace(
         go.Scatter(
             x=[score.layer for score in scores],
@@ -84,7 +79,7 @@ def _panel(figure: go.Figure, row: int, found: LayerEffectiveness) -> None:
             mode="lines+markers",
             line={"color": colour, "dash": dash},
             marker={"size": 8},
-            error_y=error,
+            error_y=interval_bars([_estimate(score) for score in scores]),
             connectgaps=False,
             customdata=[_text(score) for score in scores],
             hovertemplate="%{customdata}<extra></extra>",
@@ -113,14 +108,15 @@ def _panel(figure: go.Figure, row: int, found: LayerEffectiveness) -> None:
 
 def _text(score: LayerScore) -> str:
     """Everything known of one layer."""
-    estimate = Estimate(score.score, score.low, score.high, 0)
     at = "" if score.coefficient is None else f"at coefficient {score.coefficient:+.3g}"
     if score.perturbation_ratio is not None:
         at += f" ({score.perturbation_ratio:.2f} of the mean residual norm)"
     cost = "" if score.coherence_cost is None else f"costs {score.coherence_cost:.1f} points of coherence"
     usable = "" if score.usable is None else f"coherent from {score.usable[0]:.3g} to {score.usable[1]:.3g}, as far as tried"
-    return hover.lines(f"<b>layer {score.layer}</b>", f"score {hover.with_interval(estimate, 3)}", at.strip(), cost, usable)
+    return hover.lines(
+        f"<b>layer {score.layer}</b>", f"score {hover.with_interval(_estimate(score), 3)}", at.strip(), cost, usable
+    )
 
 
-def _reach(end: float | None, value: float | None) -> float | None:
-    return None if end is None or value is None else abs(end - value)
+def _estimate(score: LayerScore) -> Estimate:
+    return Estimate(score.score, score.low, score.high, 0)

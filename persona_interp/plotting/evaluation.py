@@ -3,71 +3,139 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.evaluation import COHERENT, Curve, Evaluation
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.plotting import hover
+from persona_interp.plotting.intervals import interval_bars
 from persona_interp.plotting.palette import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, VERMILION, styled
 
 _TRAIT, _COHERENCE, _OTHER = 1, 2, 3
 """Rows of the figure."""
 
 
-def evaluation_figure(evaluation: Evaluation) -> go.Figure:
-    """Dose-response curves with their controls, in three panels over the coefficient.
+def evaluation_figure(evaluation: Evaluation | Sequence[Evaluation], *, specificity: bool = True) -> go.Figure:
+    """Dose-response curves with their controls over the coefficient, in panels below each other; a column an evaluation.
 
     At the top the trait score of the steered model with 95 % intervals, random directions and another trait's vector at the same
     norms, and as level lines the unsteered model, plain and prompted. Below coherence, with the usable coefficients shaded; then
     the steered answers scored for another trait. What was not scored leaves a gap. Every vector at coefficient 0 is the unsteered
     model, so that all curves pass through it.
+
+    Args:
+        evaluation: one, or several of one model to stand beside each other.
+        specificity: whether there is a panel for the other trait.
+
+    Raises:
+        InvalidInputError: none was given, or they are of several models.
     """
-    other = evaluation.controls.other_trait
+    columns = [evaluation] if isinstance(evaluation, Evaluation) else list(evaluation)
+    models = list(dict.fromkeys(each.model for each in columns))
+    if len(models) != 1:
+        raise InvalidInputError(f"one figure shows evaluations of one model, and was given {', '.join(models) or 'none'}")
+    heights = [0.46, 0.27, 0.27] if specificity else [0.6, 0.4]
     figure = make_subplots(
-        rows=3,
-        cols=1,
+        rows=len(heights),
+        cols=len(columns),
         shared_xaxes=True,
         vertical_spacing=0.075,
-        row_heights=[0.46, 0.27, 0.27],
-        subplot_titles=(
-            f"Scored for {evaluation.trait}",
-            f"Coherence (shaded: the steered model stays at {COHERENT:g} or above)",
-            f"The steered answers scored for {other.name} instead: a specific vector leaves it alone",
-        ),
+        horizontal_spacing=0.07,
+        row_heights=heights,
+        subplot_titles=[_panel_title(row, each, len(columns)) for row in range(1, len(heights) + 1) for each in columns],
     )
-    _levels(figure, evaluation)
-    _controls(figure, evaluation)
-    _steered(figure, evaluation)
+    figure.update_annotations(font_size=16 if len(columns) == 1 else 14)
+    for column, each in enumerate(columns, start=1):
+        _column(_Place(figure, each, column, len(heights), alone=len(columns) == 1))
+    figure.update_yaxes(range=[-4, 104])
+    judges = ", ".join(dict.fromkeys(each.judge for each in columns))
+    asked = ", ".join(dict.fromkeys(f"{len(each.questions)} questions" for each in columns))
+    vectors = " and ".join(dict.fromkeys(each.vector for each in columns))
+    where = dict.fromkeys(", ".join(map(str, each.layers)) for each in columns)
+    layers = f"layer{'s' if any(',' in each for each in where) else ''} {' and '.join(where)}"
+    noun = "vector" if len(columns) == 1 else "vectors"
+    judged = f"judged by {judges}, " if len(columns) == 1 else ""  # the caption has more room
+    title = f"{vectors} {noun} added to {models[0]} at {layers}, {judged}{asked}, 95 % intervals"
+    return styled(figure, title, legend="beside", height=1000 if specificity else 700)
+
+
+def _panel_title(row: int, evaluation: Evaluation, n_columns: int) -> str:
+    other = evaluation.controls.other_trait.name
+    if row == _TRAIT:
+        return f"Scored for {evaluation.trait}"
+    if row == _COHERENCE:
+        usable = f"the steered model stays at {COHERENT:g} or above" if n_columns == 1 else f"{COHERENT:g} or above"
+        return f"Coherence (shaded: {usable})"
+    return (
+        f"The steered answers scored for {other} instead: a specific vector leaves it alone" if n_columns == 1 else f"For {other}"
+    )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The column of a figure that one evaluation is drawn into; ``alone`` if there is no other."""
+
+    figure: go.Figure
+    evaluation: Evaluation
+    column: int
+    n_rows: int
+    alone: bool
+
+    def add(self, trace: go.Scatter, row: int) -> None:
+        """Draw `trace` if the figure has such a row; only the first column enters the legend."""
+        if row <= self.n_rows:
+            if self.column > 1:
+                trace.update(showlegend=False)
+            self.figure.add_trace(trace, row=row, col=self.column)
+
+    def vector_name(self, trait: str, whose: str) -> str:
+        """Of one vector in the legend, which several evaluations share."""
+        return f"{trait} vector" if self.alone else f"{whose} vector"
+
+
+def _column(place: _Place) -> None:
+    """One evaluation."""
+    figure, evaluation = place.figure, place.evaluation
+    _levels(place)
+    _controls(place)
+    _steered(place)
     usable = evaluation.coherent_range
     if usable is not None and usable.low < usable.high:
-        figure.add_vrect(x0=usable.low, x1=usable.high, fillcolor=GREEN, opacity=0.1, line_width=0, row=_COHERENCE, col=1)  # pyright: ignore[reportArgumentType]
-    figure.add_hline(y=COHERENT, line={"color": GREY, "dash": "dot", "width": 1}, row=_COHERENCE, col=1)  # pyright: ignore[reportArgumentType]
-    figure.update_yaxes(range=[-4, 104])
-    for row, name in ((_TRAIT, f"{evaluation.trait} score"), (_COHERENCE, "coherence"), (_OTHER, f"{other.name} score")):
-        figure.update_yaxes(title_text=f"{name}<br>(0 to 100)", row=row, col=1)
-    figure.update_xaxes(title_text=_coefficient_axis(evaluation), row=_OTHER, col=1)
-    layers = ", ".join(map(str, evaluation.layers))
-    where = f"layer {layers}" if len(evaluation.layers) == 1 else f"layers {layers}"
-    asked = f"{len(evaluation.questions)} questions, 95 % intervals"
-    title = f"{evaluation.vector} vector added to {evaluation.model} at {where}, judged by {evaluation.judge}, {asked}"
-    return styled(figure, title, legend="beside", height=1000)
+        figure.add_vrect(
+            x0=usable.low, x1=usable.high, fillcolor=GREEN, opacity=0.1, line_width=0, row=_COHERENCE, col=place.column
+        )  # pyright: ignore[reportArgumentType]  # fmt: skip
+    line = {"color": GREY, "dash": "dot", "width": 1}
+    figure.add_hline(y=COHERENT, line=line, row=_COHERENCE, col=place.column)  # pyright: ignore[reportArgumentType]
+    named = ((_TRAIT, evaluation.trait), (_COHERENCE, ""), (_OTHER, evaluation.controls.other_trait.name))
+    for row, trait in named[: place.n_rows]:
+        name = f"{trait} score" if trait and place.alone else "score" if trait else "coherence"
+        if place.column == 1:
+            figure.update_yaxes(title_text=f"{name}<br>(0 to 100)", row=row, col=1)
+    figure.update_xaxes(title_text=_coefficient_axis(evaluation, place.alone), row=place.n_rows, col=place.column)
+    if not place.alone:
+        figure.update_xaxes(title_font_size=13, col=place.column)
+        figure.update_yaxes(title_font_size=13, col=place.column)
 
 
-def _coefficient_axis(evaluation: Evaluation) -> str:
+def _coefficient_axis(evaluation: Evaluation, alone: bool) -> str:
     known = [point for point in evaluation.results if point.coefficient and point.perturbation_ratio]
     if not known:
         return "coefficient (multiples of the vector; 0 = unsteered)"
     unit = (known[0].perturbation_ratio or 0.0) / abs(known[0].coefficient)
-    return f"coefficient (multiples of the vector; 0 = unsteered, 1 = {unit:.2g} of the mean residual norm)"
+    what = "coefficient (multiples of the vector; 0 = unsteered," if alone else "coefficient (0 = unsteered,<br>"
+    return f"{what} 1 = {unit:.2g} of the mean residual norm)"
 
 
-def _steered(figure: go.Figure, evaluation: Evaluation) -> None:
+def _steered(place: _Place) -> None:
+    evaluation = place.evaluation
     points = evaluation.curve
-    name, colour = f"{evaluation.vector} vector", BLUE
+    name, colour = place.vector_name(evaluation.vector, "the trait's"), BLUE
     on_hover = [_result(evaluation, point) for point in points]
     measured = (
         (_TRAIT, points, [evaluation.trait_score(point) for point in points], on_hover),
@@ -75,7 +143,7 @@ def _steered(figure: go.Figure, evaluation: Evaluation) -> None:
         (_OTHER, *_other_trait(evaluation)),
     )
     for row, shown, estimates, texts in measured:
-        figure.add_trace(
+        place.add(
             go.Scatter(
                 x=[point.coefficient for point in shown],
                 y=[estimate.value for estimate in estimates],
@@ -83,20 +151,14 @@ def _steered(figure: go.Figure, evaluation: Evaluation) -> None:
                 mode="lines+markers",
                 line={"color": colour, "width": 2.5},
                 marker={"symbol": "circle", "size": 9},
-                error_y={
-                    "type": "data",
-                    "array": [_reach(estimate.high, estimate.value) for estimate in estimates],
-                    "arrayminus": [_reach(estimate.low, estimate.value) for estimate in estimates],
-                    "thickness": 1.4,
-                },
+                error_y=interval_bars(estimates),
                 connectgaps=False,
                 customdata=texts,
                 hovertemplate=f"<b>{name}</b><br>%{{customdata}}<extra></extra>",
                 legendgroup=name,
                 showlegend=row == _TRAIT,
             ),
-            row=row,
-            col=1,
+            row,
         )
 
 
@@ -129,9 +191,9 @@ def _result(evaluation: Evaluation, point: DosePoint) -> str:
     )
 
 
-def _levels(figure: go.Figure, evaluation: Evaluation) -> None:
+def _levels(place: _Place) -> None:
     """The unsteered model as level lines: as it is, and under the trait's own prompts."""
-    controls = evaluation.controls
+    evaluation, controls = place.evaluation, place.evaluation.controls
     places = [point.coefficient for point in evaluation.curve]
     ends = [min(places), max(places)]
     levels = (
@@ -148,31 +210,33 @@ def _levels(figure: go.Figure, evaluation: Evaluation) -> None:
             hover.example(point),
         )
         for row, estimate in ((_TRAIT, score), (_COHERENCE, coherence)):
-            _line(figure, row, name, ends, [estimate.value] * 2, colour, dash, [text] * 2)
+            _line(place, row, name, ends, [estimate.value] * 2, colour, dash, [text] * 2)
     base = evaluation.trait_score(evaluation.other_baseline)
     text = f"unsteered<br>{controls.other_trait.name} score {hover.with_interval(base)}"
-    _line(figure, _OTHER, "unsteered", ends, [base.value] * 2, GREY, "dot", [text] * 2)
+    _line(place, _OTHER, "unsteered", ends, [base.value] * 2, GREY, "dot", [text] * 2)
 
 
-def _controls(figure: go.Figure, evaluation: Evaluation) -> None:
+def _controls(place: _Place) -> None:
     """Other directions of the same norms: random ones, and another trait's."""
-    controls = evaluation.controls
+    controls = place.evaluation.controls
     random = "random direction" if len(controls.random) == 1 else f"{len(controls.random)} random directions"
     for number, curve in enumerate(controls.random):
-        _curve(figure, evaluation, curve, random, PALE, "solid", first=number == 0)
-    _curve(figure, evaluation, controls.other_vector, f"{controls.other_vector.name} vector", ORANGE, "longdash", first=True)
+        _curve(place, curve, random, PALE, "solid", first=number == 0)
+    other = place.vector_name(controls.other_vector.name, "another trait's")
+    _curve(place, controls.other_vector, other, ORANGE, "longdash", first=True)
 
 
-def _curve(figure: go.Figure, evaluation: Evaluation, curve: Curve, name: str, colour: str, dash: str, *, first: bool) -> None:
+def _curve(place: _Place, curve: Curve, name: str, colour: str, dash: str, *, first: bool) -> None:
+    evaluation = place.evaluation
     points = sorted((evaluation.controls.baseline, *curve.points), key=lambda point: point.coefficient)
     texts = [hover.lines(f"<b>{curve.name}, same norm</b>", _result(evaluation, point)) for point in points]
-    draw = partial(_line, figure, name=name, x=[p.coefficient for p in points], colour=colour, dash=dash, texts=texts)
+    draw = partial(_line, place, name=name, x=[p.coefficient for p in points], colour=colour, dash=dash, texts=texts)
     draw(row=_TRAIT, y=[point.trait for point in points], in_legend=first, markers=True)
     draw(row=_COHERENCE, y=[point.coherence for point in points], in_legend=False, markers=True)
 
 
 def _line(
-    figure: go.Figure,
+    place: _Place,
     row: int,
     name: str,
     x: Sequence[float],
@@ -184,7 +248,7 @@ def _line(
     in_legend: bool | None = None,
     markers: bool = False,
 ) -> None:
-    figure.add_trace(
+    place.add(
         go.Scatter(
             x=list(x),
             y=list(y),
@@ -198,10 +262,5 @@ def _line(
             legendgroup=name,
             showlegend=row == _TRAIT if in_legend is None else in_legend,
         ),
-        row=row,
-        col=1,
+        row,
     )
-
-
-def _reach(end: float | None, value: float | None) -> float | None:
-    return None if end is None or value is None else abs(end - value)

@@ -24,6 +24,9 @@ _PAGE = """<!DOCTYPE html>
 body {{ font-family: sans-serif; max-width: 1100px; margin: 1em auto; padding: 0 1em; line-height: 1.4; }}
 p {{ max-width: 75ch; }}
 .scroll {{ overflow-x: auto; }}
+.wide {{ min-width: 1000px; }}
+img {{ max-width: 100%; height: auto; }}
+pre {{ overflow-x: auto; background: #f4f4f4; padding: 0.7em; }}
 table {{ border-collapse: collapse; }}
 th, td {{ border-bottom: 1px solid #ccc; padding: 0.25em 0.7em; text-align: left; vertical-align: top; white-space: pre-wrap; }}
 th {{ border-bottom-color: #767676; }}
@@ -49,7 +52,7 @@ def save_html(path: str | Path, figures: go.Figure | Sequence[go.Figure], *, tit
     Raises:
         PersonaInterpError: the file cannot be written; nothing is left behind.
     """
-    return write_text(Path(path), page(title, [*_paragraphs(note), *drawn(figures, script=True)]))
+    return write_text(Path(path), page(title, [*paragraphs(note), *drawn(figures, script=True)]))
 
 
 def save_html_folder(
@@ -76,21 +79,27 @@ def save_html_folder(
         InvalidInputError: there is no page, or a name that cannot be a file's or is ``index``.
         PersonaInterpError: a file cannot be written.
     """
-    from plotly.offline import get_plotlyjs
-
     folder = Path(folder)
     if not pages or "index" in pages:
         raise InvalidInputError(f"cannot write {folder} with pages {list(pages)}: give at least one, none of them called index")
     for name in pages:
         safe_name(name, "page")
-    write_text(folder / SCRIPT, get_plotlyjs())
+    write_script(folder)
     for name, figures in pages.items():
-        write_text(folder / f"{name}.html", page(f"{title}: {name}", [*drawn(figures, script=SCRIPT), _BACK]))
+        write_text(folder / f"{name}.html", page(f"{title}: {name}", [*drawn(figures, script=SCRIPT), BACK]))
     listed = "\n".join(f'<li><a href="{name}.html">{html.escape(name)}</a></li>' for name in pages)
-    return write_text(folder / "index.html", page(title, [*_paragraphs(note), f"<ul>\n{listed}\n</ul>"]))
+    return write_text(folder / "index.html", page(title, [*paragraphs(note), f"<ul>\n{listed}\n</ul>"]))
 
 
-_BACK = '<p><a href="index.html">All figures</a></p>'
+def write_script(folder: Path) -> Path:
+    """Write plotly's script where the pages of `folder` expect it."""
+    from plotly.offline import get_plotlyjs
+
+    return write_text(folder / SCRIPT, get_plotlyjs())
+
+
+BACK = '<p><a href="index.html">All figures</a></p>'
+"""A way back to the index, for the end of a page."""
 
 
 def page(title: str, parts: Sequence[str]) -> str:
@@ -98,7 +107,8 @@ def page(title: str, parts: Sequence[str]) -> str:
     return _PAGE.format(title=html.escape(title), body="\n".join(parts))
 
 
-def _paragraphs(note: str) -> Iterator[str]:
+def paragraphs(note: str) -> Iterator[str]:
+    """Plain text as parts of a page; an empty line begins a paragraph."""
     return (f"<p>{html.escape(part)}</p>" for part in note.split("\n\n") if part.strip())
 
 

@@ -22,6 +22,18 @@ PALE = "#B8B8B8"
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 
+ROLES: dict[str, tuple[str, str]] = {
+    "effects": (BLUE, "circle"),
+    "states": (GREEN, "square"),
+    "prompt only": (VERMILION, "diamond"),
+    "other trait": (ORANGE, "star"),
+    "equal depth": (PURPLE, "pentagon"),
+    "shuffled": (SKY, "triangle-up"),
+    "naive": (BLACK, "cross"),
+    "random": (GREY, "x"),
+}
+"""Colour and marker of what stands in several figures: what is tested, what it competes with, and controls."""
+
 SEQUENTIAL = [
     [0.0, "#7D7C76"], [0.11, "#8A8678"], [0.33, "#A59C74"], [0.56, "#C3B369"], [0.78, "#E1CC55"], [1.0, "#FEE838"],
 ]  # fmt: skip

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
+from dataclasses import replace
+
 import plotly.graph_objects as go
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.monitoring.projection import ChatProjection, Projections
 from persona_interp.plotting import hover
 from persona_interp.plotting.palette import BLACK, colour_and_symbol, diverging, styled
-from persona_interp.plotting.tokens import COLUMNS, UNITS, colour_range, laid_out
+from persona_interp.plotting.tokens import COLUMNS, UNITS, Cell, colour_range, laid_out
 
 _LINE = 26
 """Height of a line of the strip in pixels."""
@@ -51,17 +56,25 @@ def drift_figure(seen: Projections, layer: int) -> go.Figure:
     return styled(figure, title, legend="beside", height=480)  # many conversations would not fit above the figure
 
 
-def strip_figure(seen: Projections, chat: ChatProjection, layer: int) -> go.Figure:
-    """The text of one conversation, each token in the colour of its projection at one layer; token and value on hover.
+def strip_figure(seen: Projections, chat: ChatProjection | Sequence[ChatProjection], layer: int) -> go.Figure:
+    """The text of conversations, each token in the colour of its projection at one layer; token and value on hover.
 
     Colours are the same for all conversations of `seen`: white at the median over all their tokens (`colour_range`). The numbers
     on hover are the projections themselves.
 
+    Args:
+        seen: from `project`, with tokens.
+        chat: one of its conversations, or several to stand below each other under their names.
+        layer: one of those that were read.
+
     Raises:
-        InvalidInputError: `layer` was not read, or the conversation was projected without its tokens.
+        InvalidInputError: `layer` was not read, no conversation was given, or one was projected without its tokens.
     """
     row = seen.row(layer)
-    cells, marks = laid_out(chat)
+    chats = [chat] if isinstance(chat, ChatProjection) else list(chat)
+    if not chats:
+        raise InvalidInputError("no conversation was given to draw: give at least one")
+    cells, marks, names = _stacked(chats)
     centre, reach = colour_range(seen, row)
     n_lines = cells[-1].line + 1
     figure = go.Figure(
@@ -94,6 +107,24 @@ def strip_figure(seen: Projections, chat: ChatProjection, layer: int) -> go.Figu
         range=[n_lines - 0.5, -0.5], tickvals=list(marks), ticktext=list(marks.values()), showgrid=False, zeroline=False,
         fixedrange=True, tickfont={"size": 11},
     )  # fmt: skip
+    for line, name in names.items():
+        figure.add_annotation(x=0, y=line, text=f"<b>{html.escape(name)}</b>", showarrow=False, xanchor="left", font={"size": 13})
     height, margin = 130 + max(4, n_lines) * _LINE, {"b": 20, "l": 80, "r": 10}
-    title = f"{chat.name}: {seen.trait}, layer {layer}"
-    return styled(figure, title, legend="none", height=height, bargap=0, margin=margin)
+    what = f"{chats[0].name}: {seen.trait}" if len(chats) == 1 else f"{seen.trait} in {seen.model.name}"
+    return styled(figure, f"{what}, layer {layer}", legend="none", height=height, bargap=0, margin=margin)
+
+
+def _stacked(chats: Sequence[ChatProjection]) -> tuple[list[Cell], dict[int, str], dict[int, str]]:
+    """All conversations in lines, what begins in which line, and where names stand if there are several."""
+    cells: list[Cell] = []
+    marks: dict[int, str] = {}
+    names: dict[int, str] = {}
+    for chat in chats:
+        first = cells[-1].line + 1 if cells else 0
+        if len(chats) > 1:
+            names[first] = chat.name
+            first += 1
+        own, begun = laid_out(chat)
+        cells += [replace(cell, line=cell.line + first) for cell in own]
+        marks |= {line + first: mark for line, mark in begun.items()}
+    return cells, marks, names

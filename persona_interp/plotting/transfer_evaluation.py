@@ -3,47 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.evaluation import COHERENT
+from persona_interp.evaluation.statistics import Estimate
 from persona_interp.evaluation.transfer_evaluation import CONTROLS, TransferEvaluation
 from persona_interp.plotting import hover
-from persona_interp.plotting.forest import Row, forest
-from persona_interp.plotting.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, SKY, SYMBOLS, VERMILION, styled
+from persona_interp.plotting.dots import dots, row_axis, row_lines, shared_range
+from persona_interp.plotting.palette import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALE,
+    PURPLE,
+    ROLES,
+    SKY,
+    SYMBOLS,
+    VERMILION,
+    styled,
+)
+from persona_interp.transfers.carry import EFFECTS
 
 _TRAIT, _COHERENCE = 1, 2
 """Rows of the figure of doses."""
-_MARKS = {"carried": (BLUE, "circle"), "control": (GREY, "square"), "prompt": (VERMILION, "triangle-up")}
 _METHODS = (BLUE, ORANGE, SKY, BLACK)
 """Colours of carried vectors by dose; the first is the method that is judged."""
+_WIDEST = 1.0
+"""How far an interval is shown to either side."""
 
 
 def transfer_recovery_figure(found: TransferEvaluation | Sequence[TransferEvaluation]) -> go.Figure:
     """Recovery of every method and control with 95 % intervals, a panel for each evaluation.
 
-    1 is what the target's own vector does at the same perturbation ratios, 0 the unsteered target. Methods are blue circles,
-    controls grey squares, the trait's system prompts a vermilion triangle.
+    1 is what the target's own vector does at the same perturbation ratios, 0 the unsteered target. What is not defined (the
+    target's own vector hardly moves the trait) leaves its row empty, and says so.
+
+    Raises:
+        InvalidInputError: there is no evaluation.
     """
     several = [found] if isinstance(found, TransferEvaluation) else list(found)
-    panels = {f"{each.trait}: {each.source} to {each.target}": list(_rows(each)) for each in several}
+    if not several:
+        raise InvalidInputError("there is no transfer to draw: give at least one evaluation")
+    panels = [list(_rows(each)) for each in several]
+    names = list(dict.fromkeys(row.name for rows in panels for row in rows))
+    headings = [f"{each.trait}: {each.source} to {each.target}" for each in several]
+    figure = make_subplots(rows=1, cols=len(several), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=headings)
+    lines: list[dict[str, object]] = []
+    for column, rows in enumerate(panels, start=1):
+        for row in rows:
+            place = [names.index(row.name)]
+            series = dots([row.estimate], place, row.name, row.look, texts=[row.note], size=11, in_legend=False)
+            figure.add_trace(series, row=1, col=column)
+            if row.estimate.value is None:
+                figure.add_annotation(x=0.5, y=place[0], text="undefined", showarrow=False, row=1, col=column)
+        lines += row_lines(len(names), column)
+    for place in (0, 1):
+        figure.add_vline(x=place, line={"color": GREY, "width": 1, "dash": "dot" if place else "solid"})
+    known = [row.estimate for rows in panels for row in rows]
+    figure.update_xaxes(title_text="recovery (1 = the target's own vector)", title_font_size=14, zeroline=False)
+    figure.update_xaxes(range=shared_range([_cut(each) for each in known], 0, 1))
+    figure.update_yaxes(**row_axis(names))
+    figure.update_layout(shapes=[*figure.layout.shapes, *lines])
     asked = ", ".join(dict.fromkeys(str(len(each.questions)) for each in several))
-    title = f"Recovery: the share of the effect of the target's own vector ({asked} questions, 95 % intervals)"
-    return forest(panels, title=title, unit="recovery")
+    title = f"What arrives of a carried vector, at equal perturbation ratio ({asked} questions, 95 % intervals)"
+    return styled(figure, title, legend="none", height=170 + 36 * len(names))
 
 
-def _rows(found: TransferEvaluation) -> Iterator[Row]:
+class _Row(NamedTuple):
+    """A method or a control: its name, recovery, colour and marker, and more for the hover."""
+
+    name: str
+    estimate: Estimate
+    look: tuple[str, str]
+    note: str
+
+
+def _rows(found: TransferEvaluation) -> Iterator[_Row]:
     controls = found.control_recoveries
     for each in found.carried:
         if each.method not in controls:  # naive, asked for as a method, is still the control
-            cosine = "" if each.cosine_to_native is None else f"cosine to the target's own vector {each.cosine_to_native:.2f}"
-            yield Row(f"carried by {each.method}", found.recovery_of(each.points), *_MARKS["carried"], cosine)
+            known = each.cosine_to_native is not None
+            note = f"cosine to the target's own vector {each.cosine_to_native:.2f}" if known else f"alignment {each.method}"
+            look = ROLES["effects" if each.method == EFFECTS else "states"]
+            yield _Row(f"carried by {each.method}", found.recovery_of(each.points), look, note)
     for name, value in controls.items():
-        kind = "prompt" if name == "prompt only" else "control"
-        yield Row(name, value, *_MARKS[kind], CONTROLS.get(name, "system prompts for and against the trait, without steering"))
+        look = ROLES["other trait" if name == "wrong trait" else name]
+        yield _Row(name, value, look, CONTROLS.get(name, "system prompts for and against the trait, without steering"))
+
+
+def _cut(estimate: Estimate) -> Estimate:
+    """An interval that reaches far is cut by the frame: a single wide one would press all others together."""
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return estimate
+    return replace(estimate, low=max(estimate.low, estimate.value - _WIDEST), high=min(estimate.high, estimate.value + _WIDEST))
 
 
 def transfer_dose_figure(found: TransferEvaluation) -> go.Figure:

@@ -6,7 +6,7 @@ of the questions, as the held-out statistics are, since any answers lie far out 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.provenance import provenance
 from persona_interp.residuals.cache import ResidualCache, residual_key
-from persona_interp.storage import read_json
+from persona_interp.storage import check_format_version, read_json
 from persona_interp.traits.judging import Judgement
 from persona_interp.vectors.collection import READING
 from persona_interp.vectors.estimators import Estimator
@@ -26,6 +27,7 @@ from persona_interp.vectors.rollout_log import RolloutLog
 from persona_interp.vectors.rollouts import Rollout, RolloutKey
 from persona_interp.vectors.statistics import HALVES, PairedResiduals
 
+FORMAT_VERSION = 1
 _GIVEN = "scores given with the rollouts"
 
 
@@ -51,6 +53,35 @@ class PairProjections:
     positive: tuple[tuple[float, ...], ...]
     negative: tuple[tuple[float, ...], ...]
     held_out: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, with where they came from; numbers to six digits."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "trait": self.trait,
+            "model": self.model,
+            "positions": self.positions,
+            "layers": list(self.layers),
+            "positive": [[float(f"{value:.6g}") for value in row] for row in self.positive],
+            "negative": [[float(f"{value:.6g}") for value in row] for row in self.negative],
+            "held_out": self.held_out,
+            "provenance": provenance(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, source: str = "projections of pairs") -> PairProjections:
+        """The inverse of `to_json`, but for digits.
+
+        Raises:
+            FileFormatError: another format version, or a field that is missing or malformed.
+        """
+        check_format_version(data, FORMAT_VERSION, source)
+        try:
+            values = {side: tuple(tuple(map(float, row)) for row in data[side]) for side in ("positive", "negative")}
+            named = {name: str(data[name]) for name in ("trait", "model", "positions")}
+            return cls(**named, layers=tuple(map(int, data["layers"])), **values, held_out=bool(data["held_out"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
 
 
 def pair_projections(folder: str | Path, vector: PersonaVector) -> PairProjections:

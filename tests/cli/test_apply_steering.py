@@ -173,3 +173,18 @@ def test_a_vector_of_another_model_names_both(
 
 def test_an_unknown_model_is_refused_before_anything_is_loaded(run: Callable, vector_file: Path) -> None:
     refused(run("apply-steering", "--model", "qwen2.5-7b-instrct", "--vectors", vector_file, "--prompt", "Moon?"), "Did you mean")
+
+
+def test_answers_become_conversations_that_monitor_reads(
+    steer: Callable, run: Callable, tiny_model_path: Callable, vector_file: Path
+) -> None:
+    ran = steer("--coefficient", -1, 2, "--baseline", "--system", "Be brief.", "--chats", "chats.jsonl", "--output", "out.json")
+    assert ran.code == 0, ran.err
+    chats = [json.loads(line) for line in Path("chats.jsonl").read_text(encoding="utf-8").splitlines()]
+    out = written("out.json")
+    assert [chat["id"] for chat in chats] == ["unsteered", "steered at -1", "steered at +2"]
+    assert [chat["response"] for chat in chats] == [out["baseline"], *out["steered"]]
+    assert {(chat["prompt"], chat["system"]) for chat in chats} == {("What is the moon?", "Be brief.")}
+    read = run("monitor", "--model", tiny_model_path("qwen2"), "--vectors", vector_file, "--layer", 1, "--input", "chats.jsonl")
+    assert read.code == 0, read.err
+    assert "steered at +2" in read.out

@@ -12,6 +12,7 @@ from persona_interp.cli import arguments, extract_vectors
 from persona_interp.errors import PersonaInterpError
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.vectors.layer_choice import choose_layer
+from persona_interp.vectors.pair_projections import PairProjections
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
@@ -230,8 +231,10 @@ def test_layer_scores_can_be_left_out(extract: Callable) -> None:
 
 
 def test_a_report_holds_the_figures_of_the_vector(extract: Callable) -> None:
-    ran = extract("--report", "pages/loud.html")
+    ran = extract("--report", "pages/loud.html", "--projections", "pages/loud.json")
     assert ran.code == 0, ran.err
+    projections = PairProjections.from_json(json.loads(Path("pages/loud.json").read_text()))
+    assert {len(row) for row in (*projections.positive, *projections.negative)} == {10}
     page = Path("pages/loud.html").read_text()
     assert page.count('class="plotly-graph-div"') == 3
     assert "Length of the residual stream" in page
@@ -240,3 +243,4 @@ def test_a_report_holds_the_figures_of_the_vector(extract: Callable) -> None:
     assert refused.code == 2
     assert "loud.pdf: name an .html file" in refused.err
     assert not Path("other.json").exists()
+    assert "name a .json file" in extract("--projections", "loud.csv", "--output", "other.json").err

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from persona_interp.evaluation.effectiveness import LayerEffectiveness
+from persona_interp.evaluation.layer_scan import LayerScan
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.storage import read_json
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -65,8 +66,12 @@ def test_a_sweep_and_a_cliff_generate_with_the_judge_asked_for(score: Callable, 
     assert ran.code == 2, "the contrast judge has no coherence to find a cliff by"
     assert "gives no coherence" in ran.err
     assert PersonaVector.load(vector).provenance["effectiveness"]["method"] == "sweep", "what was found before is kept"
-    ran = score("--vectors", vector, "--method", "sweep", "--ratios", 0.5, "--judge", "contrast", "--figure", "layers.html")
+    words = ("--method", "sweep", "--ratios", 0.5, "--judge", "contrast", "--figure", "layers.html", "--scan", "scan.json")
+    ran = score("--vectors", vector, *words)
     assert ran.code == 0, ran.err
+    scan = LayerScan.from_json(read_json(Path("scan.json"), "layer scan"))
+    assert scan.layers == PersonaVector.load(vector).layers
+    assert {len(points) for points in scan.by_layer.values()} == {2}
     assert "behaviour: the furthest the trait score moves" in ran.out
     assert "plotly" in Path("layers.html").read_text(encoding="utf-8")
 
@@ -86,6 +91,9 @@ def test_mistakes_are_found_before_the_model_is_loaded(score: Callable, monkeypa
     assert ran.code == 2
     assert "--ratios -0.5: perturbation ratios are above 0" in ran.err
     assert score("--method", "magic").code == 2
+    ran = score("--scan", "scan.json")
+    assert ran.code == 2
+    assert "add --method sweep" in ran.err
 
 
 def test_a_bench_already_measured_is_read_and_not_measured_again(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

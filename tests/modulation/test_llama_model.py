@@ -178,3 +178,18 @@ def test_progress_and_finished_answers_are_told_as_they_come(gguf_model):
     native = gguf_model("organism-qwen2")
     native.generate(ASKED, sampling=GREEDY, batch_size=1, on_generation=lambda row, answer: seen.append(row))
     assert sorted(seen) == [0, 1, 2]
+
+
+def test_answers_are_told_while_they_are_written_and_can_be_ended(gguf_model):
+    native = gguf_model("organism-qwen2")
+    graph = graphs(native)["rows apart"]
+    told: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    answers = native.generate(ASKED, graph=graph, sampling=GREEDY, on_text=lambda row, text: told[row].append(text))
+    assert [told[row][-1] for row in told] == [answer.text for answer in answers]
+
+    def stop(_row: int, _text: str) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        native.generate(ASKED, graph=graph, sampling=GREEDY, on_text=stop)
+    assert native.generate(ASKED, graph=graph, sampling=GREEDY) == answers

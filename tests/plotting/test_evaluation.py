@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.evaluation import Controls, Curve, Evaluation
 from persona_interp.plotting.evaluation import evaluation_figure
@@ -126,3 +128,21 @@ def test_the_report_holds_the_figure_and_needs_no_network(tmp_path: Path) -> Non
     text = save_report(tmp_path / "report.html", an_evaluation()).read_text(encoding="utf-8")
     assert text.count('id="figure-0"') == 1
     assert "<script src=" not in text
+
+
+def test_several_evaluations_stand_beside_each_other_with_one_legend() -> None:
+    evaluation = an_evaluation()
+    figure = evaluation_figure([evaluation, an_evaluation(at_one=(10.0, 20.0, 30.0))], specificity=False)
+    scores = [trace for trace in figure.data if trace.name == "the trait's vector" and trace.yaxis in ("y", "y2")]
+    assert [list(trace.y)[-1] for trace in scores] == pytest.approx([80.0, 20.0])
+    assert {trace.yaxis for trace in figure.data} == {"y", "y2", "y3", "y4"}
+    names = [trace.name for trace in figure.data if trace.showlegend]
+    assert len(names) == len(set(names)) == 6
+
+
+def test_evaluations_of_two_models_do_not_share_a_figure() -> None:
+    other = replace(an_evaluation(), model="other")
+    with pytest.raises(InvalidInputError, match="given tiny, other"):
+        evaluation_figure([an_evaluation(), other])
+    with pytest.raises(InvalidInputError, match="given none"):
+        evaluation_figure([])

@@ -73,3 +73,19 @@ def test_what_was_not_read_cannot_be_drawn() -> None:
     bare = seen(TurnProjection("Hi?", "a", (0.0, 0.0), (0.0, 0.0)))
     with pytest.raises(InvalidInputError, match="without its tokens"):
         strip_figure(bare, bare.chats[0], 1)
+
+
+def test_several_conversations_stand_below_each_other_under_their_names() -> None:
+    chats = tuple(ChatProjection(name, (turn(2.0),)) for name in ("plain", "<silly>"))
+    projections = Projections("silly", MODEL, (1, 3), (2.0, 2.0), "activation", chats)
+    figure = strip_figure(projections, chats, 3)
+    (bars,) = figure.data
+    assert list(bars.marker.color) == [0.0, 1.0, 2.0, 3.0] * 2
+    names = {each.text: each.y for each in figure.layout.annotations}
+    first, second = names["<b>plain</b>"], names["<b>&lt;silly&gt;</b>"]
+    assert first < min(bars.y[:4]) <= max(bars.y[:4]) < second < min(bars.y[4:])
+
+
+def test_no_conversation_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="no conversation"):
+        strip_figure(seen(turn(2.0)), [], 3)

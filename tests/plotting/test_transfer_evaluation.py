@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.transfer_evaluation import CarriedCurve, TransferEvaluation
 from persona_interp.plotting import transfer_dose_figure, transfer_recovery_figure
@@ -45,10 +48,8 @@ def test_every_method_and_control_has_a_row_with_its_interval() -> None:
     (trace,) = named(figure, "carried by effects")
     assert trace.x[0] == pytest.approx(evaluation.recovery.value)
     assert trace.x[0] + trace.error_x.array[0] == pytest.approx(evaluation.recovery.high)
-    assert "cosine to the target's own vector 0.80" in trace.customdata[0]
-    looks = {name: (t.marker.color, t.marker.symbol) for name in names for t in named(figure, name)}
-    assert looks["carried by effects"] == looks["carried by ridge"]
-    assert len({looks[name] for name in ("carried by effects", "random", "prompt only")}) == 3
+    assert "cosine to the target's own vector 0.80" in html.unescape(trace.customdata[0])
+    assert len({(t.marker.color, t.marker.symbol) for name in names for t in named(figure, name)}) == len(names)
 
 
 def test_several_evaluations_stand_beside_each_other_and_what_is_undefined_says_so() -> None:
@@ -56,8 +57,19 @@ def test_several_evaluations_stand_beside_each_other_and_what_is_undefined_says_
     assert [note.text for note in figure.layout.annotations[:2]] == ["silly: ours to theirs", "honest: ours to theirs"]
     first, second = named(figure, "carried by effects")
     assert (first.xaxis, second.xaxis) == ("x", "x2")
-    assert (first.y, second.text) == (second.y, ("undefined",))
-    assert second.error_x.array is None
+    assert (first.y, second.x) == (second.y, (None,))
+    assert [note.xref for note in figure.layout.annotations if note.text == "undefined"] == ["x2"] * 6
+    with pytest.raises(InvalidInputError, match="no transfer to draw"):
+        transfer_recovery_figure([])
+
+
+def test_a_single_wide_interval_does_not_press_the_others_together() -> None:
+    wobbly = (point(-1.0, 39.0), DosePoint(1.0, 0.5, (100.0, 100.0, 0.0, 0.0), (90.0,) * 4))
+    evaluation = replace(found(), native=curve(20.0, 60.0), controls={"random": (wobbly,)})
+    wide = evaluation.control_recoveries["random"]
+    assert wide.value - wide.low > 1
+    low, high = transfer_recovery_figure(evaluation).layout.xaxis.range
+    assert wide.low < low < 0 < wide.value < high
 
 
 def test_doses_pass_through_the_unsteered_target_and_leave_gaps() -> None:

@@ -1,0 +1,39 @@
+"""All figures of the gallery, in the order a reader meets them."""
+
+from __future__ import annotations
+
+from persona_interp.errors import unknown_name
+from persona_interp.gallery.diagnosis import CONTRIBUTIONS, TWINS
+from persona_interp.gallery.entry import GalleryFigure
+from persona_interp.gallery.judges import JUDGES
+from persona_interp.gallery.layers import LAYER_CHOICES, NORMS, SCAN, SEPARATION
+from persona_interp.gallery.modulation import MODULATION
+from persona_interp.gallery.steering import DOSES, TOKENS
+from persona_interp.gallery.transfer import SUPPORT, TRANSFER
+
+FIGURES: tuple[GalleryFigure, ...] = (
+    DOSES,
+    TOKENS,
+    SCAN,
+    LAYER_CHOICES,
+    SEPARATION,
+    NORMS,
+    TRANSFER,
+    SUPPORT,
+    CONTRIBUTIONS,
+    TWINS,
+    MODULATION,
+    JUDGES,
+)
+
+
+def figure_named(name: str) -> GalleryFigure:
+    """The figure of that name.
+
+    Raises:
+        UnknownNameError: there is none; lists those there are.
+    """
+    for each in FIGURES:
+        if each.name == name:
+            return each
+    raise unknown_name("figure", name, [each.name for each in FIGURES])
