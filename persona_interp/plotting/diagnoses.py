@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from persona_interp.diagnostics.causes import CAUSES, named, subsets
 from persona_interp.diagnostics.pairs_bench import PairCase
 from persona_interp.errors import InvalidInputError
-from persona_interp.plotting.dots import dots, row_axis, row_lines, shared_range
+from persona_interp.plotting.dots import dots, share_panels, shared_range
 from persona_interp.plotting.palette import BLACK, BLUE, GREEN, GREY, MISSING, ORANGE, SKY, styled
 
 _CAUSES = {"magnitude": (ORANGE, "/"), "basis": (BLUE, ""), "layers": (SKY, ".")}
@@ -32,8 +31,9 @@ def contributions_figure(cases: Sequence[PairCase]) -> go.Figure:
     if not traits:
         raise InvalidInputError("there is no diagnosis to draw: give at least one case")
     pairs = list(dict.fromkeys(_pair(case) for case in cases))
-    figure = make_subplots(rows=1, cols=len(traits), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=traits)
-    lines: list[dict[str, object]] = []
+    estimates = [each for case in cases for each in (case.naive, case.full, case.by_states) if each is not None]
+    reach = shared_range(estimates, 0, 1, *(end for case in cases for end in _ends(case)))
+    figure = share_panels(traits, pairs, "recovery (1 = the target's own vector)", reach)
     for column, trait in enumerate(traits, start=1):
         mine = [case for case in cases if case.trait == trait]
         rows = [pairs.index(_pair(case)) for case in mine]
@@ -56,14 +56,6 @@ def contributions_figure(cases: Sequence[PairCase]) -> go.Figure:
             ),
             row=1, col=column,
         )  # fmt: skip
-        lines += row_lines(len(pairs), column)
-    for place in (0, 1):
-        figure.add_vline(x=place, line={"color": GREY, "width": 1, "dash": "dot" if place else "solid"})
-    estimates = [each for case in cases for each in (case.naive, case.full, case.by_states) if each is not None]
-    reach = shared_range(estimates, 0, 1, *(end for case in cases for end in _ends(case)))
-    figure.update_xaxes(title_text="recovery (1 = the target's own vector)", title_font_size=14, zeroline=False, range=reach)
-    figure.update_yaxes(**row_axis(pairs))
-    figure.update_layout(shapes=[*figure.layout.shapes, *lines])
     title = "Why vectors fail as they are: what each of three fixes adds (Shapley values)"
     return styled(figure, title, legend="beside", height=150 + 50 * len(pairs), barmode="overlay", bargap=0.5)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.plotting.intervals import interval_bars
+from persona_interp.plotting.palette import GREY
 
 _LANES, _APART = 0.74, 0.2
 """Share of the height of a row that its dots are spread over at most, and that two of them are apart at most."""
@@ -67,12 +70,11 @@ def shared_range(estimates: Iterable[Estimate], *also: float) -> list[float]:
     return [low - 0.04 * (high - low), high + 0.04 * (high - low)]
 
 
-def row_axis(names: Sequence[str]) -> dict[str, object]:
-    """The axis of `names`, the first one at the top, with a line between rows."""
-    n = len(names)
+def row_axis(names: Sequence[str]) -> dict[str, Any]:
+    """The axis of `names`, the first one at the top."""
     return {
-        "range": [n - 0.5, -0.5],
-        "tickvals": list(range(n)),
+        "range": [len(names) - 0.5, -0.5],
+        "tickvals": list(range(len(names))),
         "ticktext": list(names),
         "showgrid": False,
         "zeroline": False,
@@ -80,13 +82,32 @@ def row_axis(names: Sequence[str]) -> dict[str, object]:
     }
 
 
-def row_lines(number: int, column: int) -> list[dict[str, object]]:
-    """Thin lines between the rows of one of the panels beside each other, which number from 1."""
+def add_row_lines(figure: go.Figure, number: int, column: int) -> None:
+    """Thin lines between the `number` rows of one of the panels beside each other, which count from 1."""
     suffix = "" if column == 1 else str(column)
-    return [
-        {
-            "type": "line", "layer": "below", "xref": f"x{suffix} domain", "yref": f"y{suffix}", "x0": 0, "x1": 1,
-            "y0": row - 0.5, "y1": row - 0.5, "line": {"color": "#E2E2E2", "width": 1},
-        }
-        for row in range(1, number)
-    ]  # fmt: skip
+    for row in range(1, number):
+        figure.add_shape(
+            type="line", layer="below", xref=f"x{suffix} domain", yref=f"y{suffix}", x0=0, x1=1, y0=row - 0.5, y1=row - 0.5,
+            line={"color": "#E2E2E2", "width": 1},
+        )  # fmt: skip
+
+
+def share_panels(titles: Sequence[str], rows: Sequence[str], unit: str, reach: Sequence[float]) -> go.Figure:
+    """Empty panels beside each other for dots in the same rows, on a scale where 0 is nothing and 1 the whole.
+
+    Args:
+        titles: one a panel.
+        rows: their names, from the top.
+        unit: what the scale counts.
+        reach: both ends of it, see `shared_range`.
+    """
+    figure = make_subplots(rows=1, cols=len(titles), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=titles)
+    for column in range(1, len(titles) + 1):
+        add_row_lines(figure, len(rows), column)
+    for place in (0, 1):
+        for column in range(1, len(titles) + 1):
+            line = {"color": GREY, "width": 1, "dash": "dot" if place else "solid"}
+            suffix = "" if column == 1 else str(column)
+            figure.add_shape(type="line", xref=f"x{suffix}", yref="paper", x0=place, x1=place, y0=0, y1=1, line=line)
+    figure.update_xaxes(title_text=unit, title_font_size=14, zeroline=False, dtick=0.5, range=list(reach))
+    return figure.update_yaxes(**row_axis(rows))

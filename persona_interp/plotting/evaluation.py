@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -107,9 +108,8 @@ def _column(place: _Place) -> None:
     _steered(place)
     usable = evaluation.coherent_range
     if usable is not None and usable.low < usable.high:
-        figure.add_vrect(
-            x0=usable.low, x1=usable.high, fillcolor=GREEN, opacity=0.1, line_width=0, row=_COHERENCE, col=place.column
-        )  # pyright: ignore[reportArgumentType]  # fmt: skip
+        where: dict[str, Any] = {"row": _COHERENCE, "col": place.column}
+        figure.add_vrect(x0=usable.low, x1=usable.high, fillcolor=GREEN, opacity=0.1, line_width=0, **where)
     line = {"color": GREY, "dash": "dot", "width": 1}
     figure.add_hline(y=COHERENT, line=line, row=_COHERENCE, col=place.column)  # pyright: ignore[reportArgumentType]
     named = ((_TRAIT, evaluation.trait), (_COHERENCE, ""), (_OTHER, evaluation.controls.other_trait.name))

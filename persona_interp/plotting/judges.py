@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.agreement import SPLIT, bins
 from persona_interp.evaluation.judge_validation import CONTROLS, TARGETS, JudgeValidation
-from persona_interp.plotting.dots import dots, lanes, row_axis, row_lines
+from persona_interp.plotting.dots import add_row_lines, dots, lanes, row_axis
 from persona_interp.plotting.palette import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, ROLES, VERMILION, styled
 
 _LOOKS = {"length": (GREY, "x"), "shuffled": ROLES["shuffled"]}
@@ -43,14 +43,13 @@ def judges_figure(found: Sequence[JudgeValidation]) -> go.Figure:
         row_heights=[0.52, 0.48],
         subplot_titles=[f"{judge}: is the {target} {SPLIT[target]:g} or more?" for target, judge in judges.items()],
     )
-    lines: list[dict[str, object]] = []
     for column, target in enumerate(TARGETS, start=1):
         series = ((judges[target], "judge", _JUDGE), *((control, control, _LOOKS[control]) for control in CONTROLS))
         for (judge, name, look), lane in zip(series, lanes(len(series)), strict=True):
             areas = [each.of(judge, target).auroc for each in found]
             marks = dots(areas, range(len(found)), name, look, texts=names, lane=lane, size=8, in_legend=column == 1)
             figure.add_trace(marks, row=1, col=column)
-        lines += row_lines(len(found), column)
+        add_row_lines(figure, len(found), column)
         _calibration(figure, found, target, judges[target], column)
     figure.add_vline(x=0.5, line={"color": GREY, "width": 1, "dash": "dot"}, row=1, col="all")  # pyright: ignore[reportArgumentType]
     figure.update_yaxes(**row_axis(names), row=1)
@@ -58,7 +57,6 @@ def judges_figure(found: Sequence[JudgeValidation]) -> go.Figure:
     figure.update_xaxes(title_text="judge's score", title_font_size=14, range=[-3, 103], row=2)
     figure.update_yaxes(range=[-3, 103], row=2)
     figure.update_yaxes(title_text="mean exact score", title_font_size=14, row=2, col=1)
-    figure.update_layout(shapes=[*figure.layout.shapes, *lines])
     return styled(figure, "Judges against exact scores", legend="beside", height=900)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.plotting.dots import dots, lanes, row_axis, row_lines, shared_range
+from persona_interp.plotting.dots import dots, lanes, share_panels, shared_range
 from persona_interp.plotting.palette import BLUE, GREY, ROLES, SYMBOLS, styled
 from persona_interp.reproduction.modulation import Modulated
 
@@ -29,8 +28,9 @@ def modulation_figure(found: Sequence[Modulated]) -> go.Figure:
     models = list(dict.fromkeys(each.model for each in found))
     traits = list(dict.fromkeys(each.trait for each in found))
     placebos = {each.mode for each in found if each.placebo}
-    figure = make_subplots(rows=1, cols=len(traits), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=traits)
-    lines: list[dict[str, object]] = []
+    rows = [f"{mode}<br><i>placebo</i>" if mode in placebos else mode for mode in modes]
+    reach = shared_range([each.share for each in found], 0, 1)
+    figure = share_panels(traits, rows, "share of the control vector's movement", reach)
     for column, trait in enumerate(traits, start=1):
         for model, symbol, lane in zip(models, SYMBOLS, lanes(len(models)), strict=False):
             for mode in modes:
@@ -38,19 +38,10 @@ def modulation_figure(found: Sequence[Modulated]) -> go.Figure:
                 name = model.removeprefix("organism-")
                 texts = [f"{mode}{' (placebo)' if each.placebo else ''}, {trait}<br>{_ends(each)}" for each in mine]
                 look = (_colour(mode, placebos), symbol)
-                rows = [modes.index(mode)] * len(mine)
-                series = dots([each.share for each in mine], rows, name, look, texts=texts, lane=lane, in_legend=False)
+                places = [modes.index(mode)] * len(mine)
+                series = dots([each.share for each in mine], places, name, look, texts=texts, lane=lane, in_legend=False)
                 figure.add_trace(series, row=1, col=column)
-        lines += row_lines(len(modes), column)
-    for place in (0, 1):
-        figure.add_vline(x=place, line={"color": GREY, "width": 1, "dash": "dot" if place else "solid"})
     _key(figure, models)
-    reach = shared_range([each.share for each in found], 0, 1)
-    figure.update_xaxes(
-        title_text="share of the control vector's movement", title_font_size=14, zeroline=False, range=reach, dtick=0.5
-    )
-    figure.update_yaxes(**row_axis([f"{mode}<br><i>placebo</i>" if mode in placebos else mode for mode in modes]))
-    figure.update_layout(shapes=[*figure.layout.shapes, *lines])
     title = "What moves a trait in a GGUF model, as a share of what a control vector inside it moves"
     return styled(figure, title, legend="beside", height=170 + 56 * len(modes))
 

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.evaluation.transfer_bench import TransferCase, support
-from persona_interp.plotting.dots import dots, lanes, row_axis, row_lines, shared_range
+from persona_interp.plotting.dots import dots, lanes, share_panels, shared_range
 from persona_interp.plotting.palette import BLUE, GREEN, GREY, ROLES, SYMBOLS, styled
 from persona_interp.transfers.coverage import ENOUGH
 
@@ -41,8 +41,8 @@ def recovery_figure(cases: Sequence[TransferCase]) -> go.Figure:
     if not traits:
         raise InvalidInputError("there is no transfer to draw: give at least one case")
     pairs = list(dict.fromkeys(_pair(case) for case in cases))
-    figure = make_subplots(rows=1, cols=len(traits), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=traits)
-    lines: list[dict[str, object]] = []
+    reach = shared_range([_recovery(case, key) for case in cases for _, key, _ in _SERIES], 0, 1)
+    figure = share_panels(traits, pairs, "recovery (1 = the target's own vector)", reach)
     for column, trait in enumerate(traits, start=1):
         mine = [case for case in cases if case.trait == trait]
         rows = [pairs.index(_pair(case)) for case in mine]
@@ -51,13 +51,6 @@ def recovery_figure(cases: Sequence[TransferCase]) -> go.Figure:
             texts = [f"{_pair(case)}, {trait}" for case in mine]
             series = dots(found, rows, name, ROLES[role], texts=texts, lane=lane, size=7, in_legend=column == 1)
             figure.add_trace(series, row=1, col=column)
-        lines += row_lines(len(pairs), column)
-    for place in (0, 1):
-        figure.add_vline(x=place, line={"color": GREY, "width": 1, "dash": "dot" if place else "solid"})
-    reach = shared_range([_recovery(case, key) for case in cases for _, key, _ in _SERIES], 0, 1)
-    figure.update_xaxes(title_text="recovery (1 = the target's own vector)", title_font_size=14, zeroline=False, range=reach)
-    figure.update_yaxes(**row_axis(pairs))
-    figure.update_layout(shapes=[*figure.layout.shapes, *lines])
     title = "What arrives of a vector carried into another family, at equal perturbation ratio"
     return styled(figure, title, legend="beside", height=150 + 58 * len(pairs))
 

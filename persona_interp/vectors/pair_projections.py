@@ -77,9 +77,10 @@ class PairProjections:
         """
         check_format_version(data, FORMAT_VERSION, source)
         try:
-            values = {side: tuple(tuple(map(float, row)) for row in data[side]) for side in ("positive", "negative")}
+            positive, negative = (tuple(tuple(map(float, row)) for row in data[side]) for side in ("positive", "negative"))
             named = {name: str(data[name]) for name in ("trait", "model", "positions")}
-            return cls(**named, layers=tuple(map(int, data["layers"])), **values, held_out=bool(data["held_out"]))
+            layers, held_out = tuple(map(int, data["layers"])), bool(data["held_out"])
+            return cls(**named, layers=layers, positive=positive, negative=negative, held_out=held_out)
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
 
