@@ -15,7 +15,7 @@ from persona_interp.evaluation.evaluation import COHERENT
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.evaluation.transfer_evaluation import CONTROLS, TransferEvaluation
 from persona_interp.plotting import hover
-from persona_interp.plotting.dots import dots, row_axis, row_lines, shared_range
+from persona_interp.plotting.dots import dots, share_panels, shared_range
 from persona_interp.plotting.palette import (
     BLACK,
     BLUE,
@@ -55,23 +55,15 @@ def transfer_recovery_figure(found: TransferEvaluation | Sequence[TransferEvalua
     panels = [list(_rows(each)) for each in several]
     names = list(dict.fromkeys(row.name for rows in panels for row in rows))
     headings = [f"{each.trait}: {each.source} to {each.target}" for each in several]
-    figure = make_subplots(rows=1, cols=len(several), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=headings)
-    lines: list[dict[str, object]] = []
+    reach = shared_range([_cut(row.estimate) for rows in panels for row in rows], 0, 1)
+    figure = share_panels(headings, names, "recovery (1 = the target's own vector)", reach)
     for column, rows in enumerate(panels, start=1):
         for row in rows:
-            place = [names.index(row.name)]
-            series = dots([row.estimate], place, row.name, row.look, texts=[row.note], size=11, in_legend=False)
+            place = names.index(row.name)
+            series = dots([row.estimate], [place], row.name, row.look, texts=[row.note], size=11, in_legend=False)
             figure.add_trace(series, row=1, col=column)
             if row.estimate.value is None:
-                figure.add_annotation(x=0.5, y=place[0], text="undefined", showarrow=False, row=1, col=column)
-        lines += row_lines(len(names), column)
-    for place in (0, 1):
-        figure.add_vline(x=place, line={"color": GREY, "width": 1, "dash": "dot" if place else "solid"})
-    known = [row.estimate for rows in panels for row in rows]
-    figure.update_xaxes(title_text="recovery (1 = the target's own vector)", title_font_size=14, zeroline=False)
-    figure.update_xaxes(range=shared_range([_cut(each) for each in known], 0, 1))
-    figure.update_yaxes(**row_axis(names))
-    figure.update_layout(shapes=[*figure.layout.shapes, *lines])
+                figure.add_annotation(x=0.5, y=place, text="undefined", showarrow=False, row=1, col=column)
     asked = ", ".join(dict.fromkeys(str(len(each.questions)) for each in several))
     title = f"What arrives of a carried vector, at equal perturbation ratio ({asked} questions, 95 % intervals)"
     return styled(figure, title, legend="none", height=170 + 36 * len(names))
@@ -128,7 +120,7 @@ def transfer_dose_figure(found: TransferEvaluation) -> go.Figure:
     for name, point, colour in prompts:
         text = hover.lines(f"<b>{name}</b>, no steering", _scored(found, point), hover.example(point))
         for row, value in ((_TRAIT, point.trait), (_COHERENCE, point.coherence)):
-            _trace(figure, row, name, ends, [value] * 2, [text] * 2, line={"color": colour, "dash": "dash"}, mode="lines")
+            _trace(figure, row, name, ends, [value] * 2, [text] * 2, {"color": colour, "dash": "dash"})
     _curve(figure, found, f"{found.target}'s own vector", found.native, GREEN, "diamond", "solid")
     for number, each in enumerate(found.carried):
         colour = _METHODS[number % len(_METHODS)]
@@ -163,10 +155,10 @@ def _curve(
     ]
     # the target's own curve is broad, so that one lying on it still shows it
     width, size = {GREEN: (7.0, 14), PALE: (1.4, 7)}.get(colour, (2.5, 8))
-    look = {"line": {"color": colour, "dash": dash, "width": width}, "marker": {"symbol": symbol, "size": size}}
+    line, marker = {"color": colour, "dash": dash, "width": width}, {"symbol": symbol, "size": size}
     x = [point.coefficient for point in shown]
-    _trace(figure, _TRAIT, name, x, [point.trait for point in shown], texts, in_legend=in_legend, **look)
-    _trace(figure, _COHERENCE, name, x, [point.coherence for point in shown], texts, **look)
+    for row, values in ((_TRAIT, [point.trait for point in shown]), (_COHERENCE, [point.coherence for point in shown])):
+        _trace(figure, row, name, x, values, texts, line, marker, in_legend=in_legend)
 
 
 def _trace(
@@ -176,15 +168,16 @@ def _trace(
     x: Sequence[float],
     y: Sequence[float | None],
     texts: Sequence[str],
+    line: dict[str, Any],
+    marker: dict[str, Any] | None = None,
     *,
     in_legend: bool = True,
-    mode: str = "lines+markers",
-    **look: Any,
 ) -> None:
     figure.add_trace(
         go.Scatter(
-            x=list(x), y=list(y), name=name, mode=mode, connectgaps=False, customdata=list(texts), legendgroup=name,
-            hovertemplate="%{customdata}<extra></extra>", showlegend=in_legend and row == _TRAIT, **look,
+            x=list(x), y=list(y), name=name, mode="lines+markers" if marker else "lines", line=line, marker=marker,
+            connectgaps=False, customdata=list(texts), hovertemplate="%{customdata}<extra></extra>", legendgroup=name,
+            showlegend=in_legend and row == _TRAIT,
         ),
         row=row, col=1,
     )  # fmt: skip
