@@ -16,7 +16,7 @@ from persona_interp.evaluation.judge_validation import judges_markdown, report_f
 from persona_interp.evaluation.layer_bench import LayerBench, layers_markdown
 from persona_interp.evaluation.organism_card import OrganismCard
 from persona_interp.evaluation.organism_text import bench_markdown, card_markdown
-from persona_interp.evaluation.transfer_bench import TransferCase, summary, transfer_markdown, unmet
+from persona_interp.evaluation.transfer_bench import TransferCase, summary, support, transfer_markdown, unmet
 from persona_interp.models.registry import MODELS, shipped_models
 from persona_interp.reproduction.modulation import Modulated
 from persona_interp.reproduction.modulation_bench import modulation_summary, overview_markdown, works
@@ -125,6 +125,10 @@ def test_what_is_said_of_the_further_traits_is_in_their_data() -> None:
         values = [value for _, value in known]
         assert f"{sum(values) / len(values):.2f} on average, {min(values):.2f} to {max(values):.2f}" in README
         defined += [case for case, _ in known]
+        supports = [each for case in cases if (each := support(case, "effects", left_out=False)) is not None]
+        if trait != "optimistic":
+            said = f"{min(supports):.2f} to {max(supports):.2f} for" if trait == "verbose" else f"down to {min(supports):.2f} for"
+            assert f"{said} {trait}" in README
     assert f"in {len(defined)} of 36 cases" in README
     assert transfer_markdown(defined).split("\n\n")[0] in README
 

@@ -128,6 +128,7 @@ def confusion_figure(confusion: Mapping[str, Mapping[str, int]]) -> go.Figure:
             textfont={"size": 15, "color": BLACK},
             colorscale=[[0.0, "#FFFFFF"], [1.0, "#5AA9DC"]],
             zmin=0,
+            zmax=max(map(max, cells)),
             showscale=False,
             xgap=2,
             ygap=2,

@@ -16,6 +16,7 @@ import pytest
 
 from persona_interp.cli import build_parser
 from persona_interp.errors import FileFormatError, UnknownNameError
+from persona_interp.evaluation.transfer_bench import TransferCase, support
 from persona_interp.gallery import FIGURES, GalleryFigure, figure_named
 from persona_interp.plotting.html import SCRIPT
 from persona_interp.storage import read_json
@@ -145,3 +146,18 @@ def test_what_captions_say_of_numbers_is_in_the_data() -> None:
     areas = {each["text"] for each in drawn["layout"]["annotations"]} - {"AUROC"}
     assert areas == {"1.00"}
     assert "no massive dimension" in str(figure_named("norms").draw(FOLDER).layout.title.text)
+
+
+def test_what_the_caption_of_support_says_is_in_its_data() -> None:
+    caption = " ".join(figure_named("support").caption.split())
+    cases = [TransferCase.from_json(read_json(path, "transfer case")) for path in figure_named("support").files(FOLDER)]
+    known = {
+        trait: [
+            support(case, "effects", left_out=False) or 0.0
+            for case in cases
+            if case.trait == trait and case.recoveries["effects"].value
+        ]
+        for trait in ("verbose", "polite")
+    }
+    assert f"supports of {min(known['verbose']):.2f} to {max(known['verbose']):.2f}" in caption
+    assert f"supports down to {min(known['polite']):.2f}" in caption
