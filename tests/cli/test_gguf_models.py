@@ -65,9 +65,7 @@ def test_a_vector_of_a_pytorch_model_is_carried_into_a_gguf_file_by_ridge(run: C
         assert known_rows(model.identity.fingerprint, organism_anchors(60)) is not None
 
 
-def test_a_vector_of_a_gguf_file_is_carried_once_both_models_have_read_the_same(
-    run: Callable, organism: Path
-) -> None:
+def test_a_vector_of_a_gguf_file_is_carried_once_both_models_have_read_the_same(run: Callable, organism: Path) -> None:
     with load_model(organism) as model:
         PersonaVector(torch.randn(2, model.d_model), (1, 2), "silly", model.identity).save("silly.json")
     steer = ("apply-steering", "--model", "organism-gpt2", "--vectors", "silly.json", "--prompt", "Why?", "--coefficient", 1)
