@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,3 +111,24 @@ def test_ridge_stands_in_for_effects_that_are_not_known(capsys: pytest.CaptureFi
     assert "effects are not known of small: aligned by ridge instead" in capsys.readouterr().err
     assert methods_for("all", known, unknown) == METHODS[1:]
     assert methods_for("effects", known, unknown) == ("effects",)  # asked for by name: transfer() then says what is missing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("apply-steering",), ("modulate", "--mode", "control-vector")])
+def test_ctrl_c_in_a_long_generation_ends_the_program_and_nothing_crashes(
+    words: tuple[str, ...], organism: Path, tmp_path: Path
+) -> None:
+    with load_model(organism) as model:
+        PersonaVector(torch.ones(1, model.d_model), (2,), "loud", model.identity).save(tmp_path / "loud.json")
+    doses = [str(99 + number) for number in range(64)]  # so strong that no answer ends by itself
+    asked = ("--model", organism, "--vectors", tmp_path / "loud.json", "--prompt", "Why?", "--coefficient", *doses)
+    command = [sys.executable, "-m", "persona_interp", *words, *asked, "--max-new-tokens", 450]
+    running = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with running:
+        assert running.stderr is not None
+        assert "loud" in running.stderr.readline()  # why this layer: said just before it generates
+        time.sleep(0.5)
+        assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=120)
+    assert (running.returncode, out, err.strip()) == (130, "", "interrupted.")
