@@ -198,12 +198,16 @@ def test_ctrl_c_that_comes_inside_a_callback_of_llama_cpp_is_raised_all_the_same
     reading = InterventionGraph((Capture("all"),))
     text = [TokenisedAnswer(tuple(range(20, 500)), 8)]
     expected = native.capture(TEXT, reading)
+
+    def read_on():
+        for _ in range(10_000):
+            native.capture(text, reading)
+
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        for _ in range(10_000):
-            native.capture(text, reading)
+        read_on()
     timer.join()
     assert signal.getsignal(signal.SIGINT) is handler
     again = native.capture(TEXT, reading)
