@@ -199,6 +199,10 @@ def vector_file(output: Path | None, model: str, trait: str) -> Path:
 
 
 def file_part(name: str) -> str:
-    """The last part of a model's or trait's name, for a file name: ``Qwen/Qwen2.5-7B-Instruct`` gives ``Qwen2.5-7B-Instruct``."""
+    """The last part of a model's or trait's name, for a file name: ``Qwen/Qwen2.5-7B-Instruct`` gives ``Qwen2.5-7B-Instruct``.
+
+    A GGUF file is called as its model is, without the ending.
+    """
     last = name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    last = last[: -len(".gguf")] if last.lower().endswith(".gguf") else last
     return "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in last).lstrip(".") or "unnamed"

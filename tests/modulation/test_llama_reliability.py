@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -188,6 +190,26 @@ def test_an_interruption_in_the_middle_of_reading_is_not_lost(native, monkeypatc
         patched.setattr(native._llama._tap, "_copy", lambda tensor, layer: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             native.capture(TEXT, reading)
+    again = native.capture(TEXT, reading)
+    assert torch.equal(again[0][reading.captures[0]], expected[0][reading.captures[0]])
+
+
+def test_ctrl_c_that_comes_inside_a_callback_of_llama_cpp_is_raised_all_the_same(native):
+    reading = InterventionGraph((Capture("all"),))
+    text = [TokenisedAnswer(tuple(range(20, 500)), 8)]
+    expected = native.capture(TEXT, reading)
+
+    def read_on():
+        for _ in range(10_000):
+            native.capture(text, reading)
+
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        read_on()
+    timer.join()
+    assert signal.getsignal(signal.SIGINT) is handler
     again = native.capture(TEXT, reading)
     assert torch.equal(again[0][reading.captures[0]], expected[0][reading.captures[0]])
 
