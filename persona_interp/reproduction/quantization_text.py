@@ -15,7 +15,7 @@ LEGEND = (
     "coefficient; another seed: PyTorch again, which shows what is chance. Intervals (95 %) are over questions."
 )
 ROW_HEADINGS = ("model", "trait", "weights", "lowest cosine", "cosine, steered", "slope", "share", "random", "coherence", "bar")
-PARITY_HEADINGS = ("model", "float32 file against", "largest difference", "at block", "mean residual there", "tokens", "bar")
+PARITY_HEADINGS = ("model", "float32 file against", "largest difference", "at block", "mean length there", "tokens beyond", "bar")
 OVERVIEW_HEADINGS = ("weights", "trait", "lowest cosine", "cosine, steered", "share", "random", "coherence", "bar")
 
 
@@ -47,7 +47,7 @@ def parity_cells(parity: Sequence[ResidualParity]) -> list[tuple[str, ...]]:
             f"{each.largest:.1e}",
             str(each.layer),
             f"{each.norm:.0f}",
-            f"{each.n_tokens:,}",
+            f"{each.n_beyond:,} of {each.n_tokens:,}",
             _verdict(each.met, BAR),
         )
         for each in parity

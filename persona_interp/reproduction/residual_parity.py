@@ -29,6 +29,7 @@ class ResidualParity:
         layer: 0-based block where that is.
         norm: mean length of a residual there.
         n_tokens: compared at every block.
+        n_beyond: tokens of which some entry at some block differs by more than the bar.
     """
 
     model: str
@@ -37,6 +38,7 @@ class ResidualParity:
     layer: int
     norm: float
     n_tokens: int
+    n_beyond: int
 
     @property
     def met(self) -> bool:
@@ -64,15 +66,18 @@ def residual_parity(
         texts: read whole.
         reference: how the result calls `model`.
     """
-    largest, norms, n_tokens = torch.zeros(model.n_layers), torch.zeros(model.n_layers), 0
+    largest, norms = torch.zeros(model.n_layers), torch.zeros(model.n_layers)
+    n_tokens = n_beyond = 0
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         some = texts[start : start + _TEXTS_AT_ONCE]
         for ours, theirs in zip(_residuals(native, some), _residuals(model, some), strict=True):
-            largest = torch.maximum(largest, (ours - theirs).abs().amax(dim=(1, 2)))
+            differences = (ours - theirs).abs().amax(dim=2)
+            largest = torch.maximum(largest, differences.amax(dim=1))
+            n_beyond += int((differences.amax(dim=0) > BAR).sum())
             norms += theirs.norm(dim=-1).sum(dim=1)
             n_tokens += theirs.shape[1]
     layer = int(largest.argmax())
-    return ResidualParity(model.name, reference, float(largest[layer]), layer, float(norms[layer]) / n_tokens, n_tokens)
+    return ResidualParity(model.name, reference, float(largest[layer]), layer, float(norms[layer]) / n_tokens, n_tokens, n_beyond)
 
 
 def _residuals(model: SteerableModel, texts: Sequence[TokenisedAnswer]) -> Iterator[Tensor]:

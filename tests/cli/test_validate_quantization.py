@@ -16,7 +16,7 @@ from persona_interp.storage import read_json
 
 
 def test_the_command_writes_as_it_goes_and_says_what_was_met(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    parity = (ResidualParity("organism-gpt2", "PyTorch", 4e-4, 1, 30.0, 500),)
+    parity = (ResidualParity("organism-gpt2", "PyTorch", 4e-4, 1, 30.0, 500, 9),)
     monkeypatch.setattr(QuantizationBench, "parity", lambda self, name, traits: parity)
 
     def rows(self: QuantizationBench, name: str, trait: str) -> list[QuantizedSteering]:
