@@ -36,6 +36,7 @@ from persona_interp.cli import (
     validate_layers,
     validate_modulation,
     validate_organisms,
+    validate_quantization,
     validate_transfer,
 )
 from persona_interp.errors import PersonaInterpError
@@ -68,6 +69,7 @@ COMMANDS = (
     validate_transfer,
     validate_diagnostics,
     validate_modulation,
+    validate_quantization,
 )
 
 BAD_INPUT = 2
