@@ -158,8 +158,9 @@ def _sets(found: Attribution, k: int | None, kinds: Sequence[Kind], n_random: in
     for kind, n in wanted.items():
         if len(others[kind]) < n:
             raise InvalidInputError(
-                f"{n} of the {n + len(others[kind])} {kind}s up to layer {found.layer} of {found.model} are among the top {number}, "
-                "so that as many others cannot be drawn to compare with: ablate fewer, one kind only, or attribute a later layer"
+                f"{n} of the {n + len(others[kind])} {kind}s up to layer {found.layer} of {found.model} are among the top "
+                f"{number}, so that as many others cannot be drawn to compare with: ablate fewer, one kind only, or attribute a "
+                "later layer"
             )
     draw = random.Random(derived_seed(f"{seed}/random components"))
     drawn: list[tuple[Component, ...]] = []

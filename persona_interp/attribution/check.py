@@ -118,13 +118,13 @@ class AblationCheck:
         placebo = self.drop(self.placebo)
         found = (
             f"ablating {names} lowers {self.trait} by {_points(self.drop(self.top))} points, {len(self.random)} random sets by "
-            f"{_points(self.random_drop)} on average: {_points(self.excess)} more; {self.random_as_strong} of the random sets do as "
-            f"much. Writing their positive means instead lowers it by {_points(placebo)}."
+            f"{_points(self.random_drop)} on average: {_points(self.excess)} more; {self.random_as_strong} of the random sets do "
+            f"as much. Writing their positive means instead lowers it by {_points(placebo)}."
         )
         if not self.coherent:
             return (
-                f"not shown: {found} But coherence falls to {self.top.point.coherence or 0:.0f} (below {MIN_COHERENCE:g}), so that "
-                "the trait may have gone with the language."
+                f"not shown: {found} But coherence falls to {self.top.point.coherence or 0:.0f} (below {MIN_COHERENCE:g}), so "
+                "that the trait may have gone with the language."
             )
         return f"{'shown' if self.holds else 'not shown'}: {found}"
 

@@ -161,9 +161,8 @@ def run_to(bridge: Any, batch: PaddedBatch, hooks: Mapping[str, Seen], *, stop: 
     model = bridge.original_model
     names = dict.fromkeys([*hooks, stop])
     inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
-    with inference_only(model), bridge.hooks(fwd_hooks=[(name, seen) for name in names]):
-        with suppress(_Enough):
-            model(**inputs, use_cache=False, logits_to_keep=1)
+    with inference_only(model), bridge.hooks(fwd_hooks=[(name, seen) for name in names]), suppress(_Enough):
+        model(**inputs, use_cache=False, logits_to_keep=1)
 
 
 class _Projections:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from persona_interp.cli import (
     align,
     apply_steering,
+    attribute,
     diagnose,
     download_gptoss,
     evaluate,
@@ -47,6 +48,7 @@ COMMANDS = (
     modulate,
     download_gptoss,
     layer_effectiveness,
+    attribute,
     evaluate,
     evaluate_transfer,
     diagnose,

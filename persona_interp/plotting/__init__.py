@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from persona_interp.plotting.attribution import ablation_figure, attribution_figure, lens_figure
 from persona_interp.plotting.dose import dose_figure
 from persona_interp.plotting.effectiveness import effectiveness_figure
 from persona_interp.plotting.evaluation import evaluation_figure
@@ -17,12 +18,15 @@ from persona_interp.plotting.similarity import similarity_figure
 from persona_interp.plotting.strip import drift_figure, strip_figure
 
 __all__ = [
+    "ablation_figure",
+    "attribution_figure",
     "dose_figure",
     "drift_figure",
     "effectiveness_figure",
     "evaluation_figure",
     "layer_figure",
     "layer_strips_figure",
+    "lens_figure",
     "prediction_figure",
     "projection_figure",
     "residual_figure",
