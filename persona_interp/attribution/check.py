@@ -117,9 +117,9 @@ class AblationCheck:
         names = ", ".join(component.name for component in self.top.components)
         placebo = self.drop(self.placebo)
         found = (
-            f"ablating {names} lowers {self.trait} by {_points(self.drop(self.top))} points, {len(self.random)} random sets by "
-            f"{_points(self.random_drop)} on average: {_points(self.excess)} more; {self.random_as_strong} of the random sets do "
-            f"as much. Writing their positive means instead lowers it by {_points(placebo)}."
+            f"ablating {names} lowers {self.trait} by {points(self.drop(self.top))} points, {len(self.random)} random sets by "
+            f"{points(self.random_drop)} on average: {points(self.excess)} more; {self.random_as_strong} of the random sets do "
+            f"as much. Writing their positive means instead lowers it by {points(placebo)}."
         )
         if not self.coherent:
             return (
@@ -183,7 +183,8 @@ def _mean_of(means: Any) -> Any:
         return np.where(known, means, 0.0).sum(axis=1) / known.sum(axis=1)
 
 
-def _points(estimate: Estimate) -> str:
+def points(estimate: Estimate) -> str:
+    """Whole points of score, with their interval."""
     if estimate.value is None:
         return "–"
     interval = "" if estimate.low is None else f" [{estimate.low:.0f}, {estimate.high:.0f}]"

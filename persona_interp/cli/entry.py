@@ -31,6 +31,7 @@ from persona_interp.cli import (
     screen,
     train_organism,
     traits,
+    validate_attribution,
     validate_diagnostics,
     validate_judges,
     validate_layers,
@@ -68,6 +69,7 @@ COMMANDS = (
     validate_transfer,
     validate_diagnostics,
     validate_modulation,
+    validate_attribution,
 )
 
 BAD_INPUT = 2
