@@ -17,7 +17,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "validate-attribution",
         help="attribute vectors of the bundled organisms, and ablate what writes them",
-        description="Extract vectors, attribute them at the planted block, and ablate the heads that write most beside random ones.",
+        description="Extract vectors, attribute them at the planted block, and ablate the heads that write most, and random ones.",
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: every organism that ships")
@@ -27,8 +27,8 @@ def register(commands: Any) -> None:
         type=Path,
         default=Path("attribution.json"),
         metavar="FILE",
-        help="a .json file; the table goes beside it as .md, answers and scores into a .run folder, from which a second run goes on "
-        "(default: %(default)s)",
+        help="a .json file; the table goes beside it as .md, answers and scores into a .run folder, from which a second run goes "
+        "on (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 

@@ -58,10 +58,19 @@ def attribution_figure(found: Attribution) -> go.Figure:
             ygap=1,
         )
     )
-    figure.update_xaxes(type="category", showgrid=False, title_text="attention heads and MLP of the block", tickfont={"size": 12})
+    figure.update_xaxes(
+        type="category",
+        showgrid=False,
+        title={"text": "attention heads and MLP of the block", "font": {"size": 13}},
+        tickfont={"size": 12},
+    )
     thinned = names[:: 1 + len(names) // _MOST_ROWS]
     figure.update_yaxes(
-        type="category", showgrid=False, tickvals=thinned, tickfont={"size": 12}, title_text="layer (0-based block)"
+        type="category",
+        showgrid=False,
+        tickvals=thinned,
+        tickfont={"size": 12},
+        title={"text": "layer (0-based block)", "font": {"size": 13}},
     )
     embedding = found.of(Component("embedding")).share
     title = (
@@ -77,15 +86,9 @@ def ablation_figure(check: AblationCheck) -> go.Figure:
     Bars have 95 % intervals over questions; diamonds are coherence. The last bar is the model asked against the trait.
     """
     n = len(check.top.components)
-    what = ", ".join(component.name for component in check.top.components[:4]) + (f" +{n - 4}" if n > 4 else "")
     bars: list[tuple[str, DosePoint, str, str]] = [
         ("nothing<br>ablated", check.baseline, GREY, "asked for the trait"),
-        (
-            f"top {n}<br>({what})".replace(", ", ",<br>", 1) if n < 3 else f"top {n}",
-            check.top.point,
-            VERMILION,
-            _names(check.top),
-        ),
+        (f"top {n}", check.top.point, VERMILION, _names(check.top)),
         (f"top {n},<br>placebo", check.placebo.point, ORANGE, f"writing their positive means: {_names(check.placebo)}"),
         *((arm.name.replace(" ", "<br>"), arm.point, PALE, _names(arm)) for arm in check.random),
         ("asked<br>against", check.against, BLUE, "nothing ablated, asked against the trait"),
@@ -128,8 +131,10 @@ def ablation_figure(check: AblationCheck) -> go.Figure:
     figure.update_xaxes(type="category", tickangle=0, tickfont={"size": 12})
     figure.update_yaxes(title_text=f"score (0 to 100): bars {check.trait}, ◇ coherence", range=[0, 105], zeroline=False)
     more = check.excess
-    said = "–" if more.value is None else f"{hover.with_interval(more, 0)} points more than random sets"
-    title = f"{check.trait} in {check.model} while components up to layer {check.layer} are ablated: top lowers it by {said}"
+    title = (
+        f"{check.trait} in {check.model} while components up to layer {check.layer} are ablated, top {n} {_names(check.top)}: "
+        f"{hover.with_interval(more, 0)} points below random sets"
+    )
     return styled(figure, title, legend="none", height=480)
 
 
@@ -143,7 +148,7 @@ def lens_figure(found: VectorLens, layer: int) -> go.Figure:
     rows = [*((token, BLUE) for token in tokens.suppressed), *((token, VERMILION) for token in reversed(tokens.promoted))]
     figure = go.Figure(
         go.Bar(
-            # a token may be raised and lowered least at once in a tiny vocabulary; its place keeps the bars apart
+            # by place, not by name: two tokens may spell the same
             y=list(range(len(rows))),
             x=[token.logit for token, _ in rows],
             orientation="h",
