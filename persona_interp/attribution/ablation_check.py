@@ -72,7 +72,7 @@ def ablation_check(
         trait: judged and asked for; that of the attribution's name if None.
         k: how many are ablated; None: a quarter of those there are, rounded.
         kinds: ``head``, ``mlp`` or both.
-        n_random: sets of other components, of the same kinds and from the same layers.
+        n_random: sets of other components, of the same kinds and from the same layers; fewer where there are not as many.
         num_prompts: how many of the questions are asked, from the first; all of them if None.
         samples: answers to each question in each arm.
         judge: a judge or its name; "auto" if None.
@@ -92,7 +92,7 @@ def ablation_check(
             f"the attribution is of {found.model}, not of these weights of {model.name}: attribute them first"
         )
     check_pairs(pairs, model)
-    sets = _sets(found, k, kinds, n_random, seed)
+    sets = component_sets(found, k, kinds, n_random, seed)
     trait = trait if isinstance(trait, Trait) else resolve_trait(model, trait or found.trait)
     if samples < 1:
         raise InvalidInputError(f"samples is {samples}: give at least 1 answer a question")
@@ -139,7 +139,9 @@ def ablation_check(
         )
 
 
-def _sets(found: Attribution, k: int | None, kinds: Sequence[Kind], n_random: int, seed: int) -> list[tuple[Component, ...]]:
+def component_sets(
+    found: Attribution, k: int | None, kinds: Sequence[Kind], n_random: int, seed: int
+) -> list[tuple[Component, ...]]:
     """The top components, then random sets of as many others of each kind, no two alike while there are enough.
 
     Raises:

@@ -10,7 +10,6 @@ from persona_interp.attribution.component import ABLATABLE, Component, Kind
 from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.storage import check_format_version
-from persona_interp.vectors.table import html_table
 
 FORMAT_VERSION = 1
 
@@ -168,18 +167,6 @@ class Attribution:
             )
         except (KeyError, TypeError, ValueError, InvalidInputError) as error:
             raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
-
-    def _repr_html_(self) -> str:
-        """In a notebook: what it is, and the components that write most."""
-        shown = self.top(min(10, len([c for c in self.components if c.kind in ABLATABLE])))
-        columns: dict[str, Sequence[Any]] = {
-            "component": [each.component.name for each in shown],
-            "difference": [each.difference.value for each in shown],
-            "share": [each.share.value for each in shown],
-            "low": [each.share.low for each in shown],
-            "high": [each.share.high for each in shown],
-        }
-        return html_table(repr(self), columns)
 
     def __repr__(self) -> str:
         first = self.top(1)[0]

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.evaluation.controls import random_like
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.modulation.token_lens import LENS, TokenLens
 from persona_interp.provenance import provenance
 from persona_interp.storage import check_format_version
 from persona_interp.vectors.persona_vector import PersonaVector
-from persona_interp.vectors.table import html_table
 
 FORMAT_VERSION = 1
 
@@ -43,11 +43,13 @@ class LayerTokens:
         layer: 0-based block.
         promoted: tokens raised most, most first.
         suppressed: tokens lowered most, most first.
+        chance: how far a random direction of the same norm raises and lowers its own first token: as much means nothing.
     """
 
     layer: int
     promoted: tuple[TokenLogit, ...]
     suppressed: tuple[TokenLogit, ...]
+    chance: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class VectorLens:
                 "layer": each.layer,
                 "promoted": [vars(token) for token in each.promoted],
                 "suppressed": [vars(token) for token in each.suppressed],
+                "chance": list(each.chance),
             }
             for each in self.layers
         ]
@@ -106,22 +109,11 @@ class VectorLens:
         """
         check_format_version(data, FORMAT_VERSION, source)
         try:
-            rows = tuple(
-                LayerTokens(int(row["layer"]), _tokens(row["promoted"]), _tokens(row["suppressed"])) for row in data["layers"]
-            )
+            rows = tuple(_layer(row) for row in data["layers"])
             named = {name: str(data[name]) for name in ("trait", "model", "reading")}
             return cls(**named, layers=rows, provenance=dict(data["provenance"]))
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
-
-    def _repr_html_(self) -> str:
-        """In a notebook: a row for each layer."""
-        columns: dict[str, Sequence[Any]] = {
-            "layer": [each.layer for each in self.layers],
-            "promoted": [" ".join(repr(token.text) for token in each.promoted) for each in self.layers],
-            "suppressed": [" ".join(repr(token.text) for token in each.suppressed) for each in self.layers],
-        }
-        return html_table(repr(self), columns)
 
     def __repr__(self) -> str:
         return f"VectorLens({self.trait!r} in {self.model}, {self.reading}, {len(self.layers)} layers)"
@@ -153,7 +145,7 @@ def vector_lens(
         layers: of the vector; all of them if None.
         n: tokens of each kind.
         reading: ``lens`` or ``shift``.
-        seed: of the answers.
+        seed: of the answers and the random direction.
         batch_size: rows run together; None lets it choose.
 
     Raises:
@@ -166,7 +158,12 @@ def vector_lens(
     chosen = vector if layers is None else vector.select(layers)
     lens = TokenLens(model, questions, seed=seed, batch_size=batch_size)
     texts = _texts(lens)
-    rows = tuple(_extremes(layer, lens.read(chosen, layers=[layer], reading=reading).logits, texts, n) for layer in chosen.layers)
+    control = random_like(chosen, 1, seed)
+
+    def read(of: PersonaVector, layer: int) -> Float[Tensor, " vocab"]:
+        return lens.read(of, layers=[layer], reading=reading).logits
+
+    rows = tuple(_extremes(layer, read(chosen, layer), read(control, layer), texts, n) for layer in chosen.layers)
     record = provenance(model=model.identity.to_json(), vector=vector.model.to_json(), questions=list(questions), seed=seed, n=n)
     return VectorLens(vector.trait, model.name, reading, rows, record)
 
@@ -178,14 +175,22 @@ def _texts(lens: TokenLens) -> dict[int, str]:
     return {**special, **lens.texts.by_id}
 
 
-def _extremes(layer: int, logits: Float[Tensor, " vocab"], texts: Mapping[int, str], n: int) -> LayerTokens:
+def _extremes(
+    layer: int, logits: Float[Tensor, " vocab"], control: Float[Tensor, " vocab"], texts: Mapping[int, str], n: int
+) -> LayerTokens:
     known = [index for index in texts if index < len(logits)]
     order = sorted(known, key=lambda index: -float(logits[index]))
 
     def described(indices: Sequence[int]) -> tuple[TokenLogit, ...]:
         return tuple(TokenLogit(index, texts[index], float(logits[index])) for index in indices)
 
-    return LayerTokens(layer, described(order[:n]), described(order[::-1][:n]))
+    chance = (float(control[known].max()), float(control[known].min()))
+    return LayerTokens(layer, described(order[:n]), described(order[::-1][:n]), chance)
+
+
+def _layer(row: Mapping[str, Any]) -> LayerTokens:
+    up, down = map(float, row["chance"])
+    return LayerTokens(int(row["layer"]), _tokens(row["promoted"]), _tokens(row["suppressed"]), (up, down))
 
 
 def _tokens(rows: Sequence[Mapping[str, Any]]) -> tuple[TokenLogit, ...]:

@@ -18,7 +18,7 @@ _FAR = 1e3
 
 
 @dataclass(frozen=True)
-class BlockWrites:
+class BlockHooks:
     """The hook points of one block.
 
     Attributes:
@@ -56,7 +56,7 @@ class WritePath:
         self._blocks: list[Any] = [bridge.blocks[number] for number in range(layer + 1)]
         try:
             self.embedding: str = self._blocks[0].hook_in.name
-            self.blocks: tuple[BlockWrites, ...] = tuple(map(_hook_points, self._blocks))
+            self.blocks: tuple[BlockHooks, ...] = tuple(map(_hook_points, self._blocks))
             self._weights = [block.attn.W_O for block in self._blocks]
         except (AttributeError, ValueError, RuntimeError, NotImplementedError) as error:
             raise UnsupportedError(
@@ -107,9 +107,9 @@ class WritePath:
         return bias if isinstance(bias, Tensor) else None
 
 
-def _hook_points(block: Any) -> BlockWrites:
+def _hook_points(block: Any) -> BlockHooks:
     # by their own names: several are known under aliases, which compatibility mode would call twice
-    return BlockWrites(
+    return BlockHooks(
         heads=block.attn.o.hook_in.name,
         projected=block.attn.o.hook_out.name,
         attention=block.hook_attn_out.name,

@@ -216,6 +216,8 @@ def show(found: Attribution, lens: LayerTokens, most: int, check: AblationCheck 
         for up, down in zip(lens.promoted, lens.suppressed, strict=True)
     ]
     screen.print(table(f"the vector at layer {lens.layer} read as tokens", _TOKENS, tokens))
+    up, down = lens.chance
+    screen.print(f"A random direction of the same norm gets to {up:+.2f} and {down:+.2f}.\n", markup=False, highlight=False)
     if check is not None:
         show_check(check)
 

@@ -17,7 +17,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "validate-attribution",
         help="attribute vectors of the bundled organisms, and ablate what writes them",
-        description="Extract vectors, attribute them at the planted block, and ablate the heads that write most, and random ones.",
+        description="Extract vectors, attribute them at the planted block, and ablate the heads that write most, or others.",
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: every organism that ships")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from persona_interp.plotting.attribution import ablation_figure, attribution_figure, lens_figure
+from persona_interp.plotting.attribution import ablation_figure, attribution_figure, vector_lens_figure
 from persona_interp.plotting.dose import dose_figure
 from persona_interp.plotting.effectiveness import effectiveness_figure
 from persona_interp.plotting.evaluation import evaluation_figure
@@ -26,7 +26,7 @@ __all__ = [
     "evaluation_figure",
     "layer_figure",
     "layer_strips_figure",
-    "lens_figure",
+    "vector_lens_figure",
     "prediction_figure",
     "projection_figure",
     "residual_figure",

@@ -138,8 +138,8 @@ def ablation_figure(check: AblationCheck) -> go.Figure:
     return styled(figure, title, legend="none", height=480)
 
 
-def lens_figure(found: VectorLens, layer: int) -> go.Figure:
-    """The tokens that the direction of one layer promotes and suppresses most, as bars.
+def vector_lens_figure(found: VectorLens, layer: int) -> go.Figure:
+    """The tokens that the direction of one layer promotes and suppresses most, as bars; dotted: how far a random direction gets.
 
     Raises:
         InvalidInputError: the layer was not read.
@@ -164,7 +164,12 @@ def lens_figure(found: VectorLens, layer: int) -> go.Figure:
         showgrid=False,
     )
     figure.update_xaxes(title_text="change of the token's logit at coefficient 1, against the average token (nats)")
-    title = f"Tokens that {found.trait} at layer {layer} of {found.model} promotes and suppresses, by {found.reading}"
+    for end in tokens.chance:
+        figure.add_vline(x=end, line_dash="dot", line_color=GREY)
+    title = (
+        f"Tokens that {found.trait} at layer {layer} of {found.model} promotes and suppresses, by {found.reading} "
+        "(dotted: a random direction)"
+    )
     return styled(figure, title, legend="none", height=190 + 22 * max(8, len(rows)))
 
 
@@ -181,7 +186,7 @@ def save_attribution_report(
         figures.append(ablation_figure(check))
         note.append(f"Causal check, {check.reason()}")
     if lens is not None:
-        figures.append(lens_figure(lens, found.layer))
+        figures.append(vector_lens_figure(lens, found.layer))
     return save_html(path, figures, title=f"What writes {found.trait} in {found.model}", note="\n\n".join(note))
 
 
