@@ -30,7 +30,7 @@ from persona_interp.vectors.kept_pairs import KeptPairs
 N_RANDOM = 8
 _SHARE = 4
 """One in so many of the components is ablated where no number is given."""
-_EXAMPLES = 3
+_EXAMPLES = 1
 
 
 def ablation_check(

@@ -25,9 +25,6 @@ from persona_interp.shapes import Direction, PositionMask
 
 Seen: TypeAlias = Callable[[Tensor], None]
 
-_ROUNDING = 4.0
-"""Roundings of the residual norm by which parts may miss the whole, for the root of the number of additions."""
-
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
@@ -96,7 +93,7 @@ def decompose(
 
     in_batches(model, rows, read, batch_size=batch_size, what="attributing")
     found = Decomposition(path.components, parts, whole, float(norms.mean()))
-    allowed = _ROUNDING * math.sqrt(2 * (layer + 1)) * torch.finfo(model.dtype).eps
+    allowed = math.sqrt(2 * (layer + 1)) * torch.finfo(model.dtype).eps  # one rounding of the stream at each addition
     if not found.gap <= allowed:
         raise UnsupportedError(
             f"what heads and MLPs of {model.name} write does not add up to its residual stream at layer {layer}: the sum is off "
@@ -162,7 +159,8 @@ def run_to(bridge: Any, batch: PaddedBatch, hooks: Mapping[str, Seen], *, stop: 
     names = dict.fromkeys([*hooks, stop])
     inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
     with inference_only(model), bridge.hooks(fwd_hooks=[(name, seen) for name in names]), suppress(_Enough):
-        model(**inputs, use_cache=False, logits_to_keep=1)
+        # a cache is not needed, but without one TransformerLens 4.3 fails on OLMo 2 in 16 bits: keys stay in float32 there
+        model(**inputs, use_cache=True, logits_to_keep=1)
 
 
 class _Projections:

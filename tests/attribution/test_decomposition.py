@@ -47,6 +47,16 @@ def test_the_parts_sum_to_the_stream_that_a_capture_reads(tiny_model: Model, arc
     assert float(found.parts.abs().min(dim=0).values.max()) > 1e-3, "the parts are not all zero"
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "olmo2"])
+def test_in_sixteen_bits_the_parts_miss_the_stream_by_roundings_only(
+    tiny_hf: Callable[[str], tuple[Any, Any]], architecture: str
+) -> None:
+    hf_model, tokenizer = tiny_hf(architecture)
+    model = SteerableModel(hf_model.to(torch.bfloat16), tokenizer, name="half")
+    exact = decompose(model, model.bridge(), ROWS, 3, direction(model))
+    assert 0 < exact.gap < 0.01
+
+
 @pytest.mark.parametrize("name", ["organism-qwen2", "organism-llama", "organism-mistral", "organism-gpt2"])
 def test_it_is_exact_on_the_organisms_at_their_planted_width(name: str) -> None:
     model = load_model(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,8 @@ LENS = VectorLens("silly", "tiny", "lens", (LayerTokens(1, UP, DOWN, (0.5, -0.4)
 
 
 def test_the_map_has_a_row_a_layer_a_column_a_head_and_the_mlp_last() -> None:
-    (cells,) = attribution_figure(FOUND).data
+    drawn: Any = attribution_figure(FOUND)
+    (cells,) = drawn.data
     assert list(cells.x) == ["H0", "H1", "bias", "MLP"]
     assert list(cells.y) == ["0", "1"]
     assert [list(row) for row in cells.z] == [[-0.2, 0.1, 0.0, 0.3], [0.6, None, 0.0, 0.15]]
@@ -64,7 +66,7 @@ def test_the_map_has_a_row_a_layer_a_column_a_head_and_the_mlp_last() -> None:
 
 
 def test_hover_has_the_interval_and_both_signs_and_the_title_what_is_not_in_the_map() -> None:
-    figure = attribution_figure(FOUND)
+    figure: Any = attribution_figure(FOUND)
     text = figure.data[0].customdata[1][0]
     assert text.split("<br>") == [
         "<b>L1H0</b>",
@@ -81,13 +83,15 @@ def test_hover_has_the_interval_and_both_signs_and_the_title_what_is_not_in_the_
 def test_many_heads_have_no_numbers_in_their_cells() -> None:
     many = tuple(contribution(f"L0H{head}", 0.01) for head in range(32))
     wide = Attribution("t", "m", 0, "response_avg", 1, 1, None, FOUND.whole, (FOUND.contributions[0], *many), 0.0)
-    (cells,) = attribution_figure(wide).data
+    drawn: Any = attribution_figure(wide)
+    (cells,) = drawn.data
     assert set(cells.text[0]) == {""}
     assert len(cells.x) == 33
 
 
 def test_the_check_shows_every_arm_with_its_interval_and_coherence() -> None:
-    bars, marks = ablation_figure(CHECK).data
+    figure: Any = ablation_figure(CHECK)
+    bars, marks = figure.data
     assert [name.replace("<br>", " ") for name in bars.x] == [
         "nothing ablated", "top 1", "top 1, placebo", "random 1", "random 2", "asked against",
     ]  # fmt: skip
@@ -97,11 +101,11 @@ def test_the_check_shows_every_arm_with_its_interval_and_coherence() -> None:
     assert "L1H0" in bars.customdata[1]
     assert "an &lt;answer&gt;" in bars.customdata[1]
     assert "1 without a score" in bars.customdata[3]
-    assert "points below random sets" in ablation_figure(CHECK).layout.title.text.replace("<br>", " ")
+    assert "points below random sets" in figure.layout.title.text.replace("<br>", " ")
 
 
 def test_tokens_are_bars_from_the_most_promoted_down_and_chance_is_drawn() -> None:
-    figure = vector_lens_figure(LENS, 1)
+    figure: Any = vector_lens_figure(LENS, 1)
     (bars,) = figure.data
     assert list(bars.x) == [-3.0, -1.0, 1.0, 2.0]
     assert list(figure.layout.yaxis.ticktext) == ["&#x27;y&#x27;", "&#x27;z&#x27;", "&#x27;x&#x27;", "&#x27; &lt;b&gt;&#x27;"]
