@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from persona_interp.attribution.bench import AttributionCase, attribution_markdown, attribution_summary
 from persona_interp.cli import build_parser
 from persona_interp.diagnostics.pairs_bench import pairs_from_json
 from persona_interp.diagnostics.pairs_text import pairs_markdown, pairs_summary
@@ -176,6 +177,14 @@ def test_the_table_of_modulation_is_that_of_its_data() -> None:
     assert [each.trait for each in found if each.mode == "logit bias" and works(each, found)] == ["silly"] * 4
     highest = max(each.share.value or 0.0 for each in found if each.mode == "logit bias, shuffled vector")
     assert f"reached {highest:.2f} of silly's movement" in README
+
+
+def test_the_table_of_attributions_is_that_of_its_data() -> None:
+    data = read_json(ROOT / "figures" / "attribution.json", "attributions")
+    found = [AttributionCase.from_json(each) for each in data["cases"]]
+    assert {case.attribution.model for case in found} == set(shipped_models())
+    assert attribution_markdown(found) in README
+    assert attribution_summary(found) in README
 
 
 def test_the_tables_of_judges_are_those_of_their_data() -> None:

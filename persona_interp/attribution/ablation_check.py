@@ -14,7 +14,7 @@ from persona_interp.attribution.attribution import Attribution
 from persona_interp.attribution.check import AblationArm, AblationCheck
 from persona_interp.attribution.component import ABLATABLE, Component, Kind
 from persona_interp.errors import IncompatibleError, InvalidInputError
-from persona_interp.evaluation.arms import Arm, Asked, prompted_arms
+from persona_interp.evaluation.arms import Asked, prompted_arms
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.evaluate import asked_questions
 from persona_interp.evaluation.kept_work import KeptWork
@@ -30,7 +30,6 @@ from persona_interp.vectors.kept_pairs import KeptPairs
 N_RANDOM = 8
 _SHARE = 4
 """One in so many of the components is ablated where no number is given."""
-_EXAMPLES = 1
 
 
 def ablation_check(
@@ -105,22 +104,8 @@ def ablation_check(
         mean_writes(model, bridge, some, found.layer, positions=found.positions, batch_size=batch_size)
         for some in (rows[:n], rows[n:])
     ]
-    asked_for, asked_against = prompted_arms(trait)
     with KeptWork(folder) as work:
-
-        def score(writes: Writes, arm: Arm) -> DosePoint:
-            ablated = AblatedModel(model, writes, bridge=bridge)
-            options: dict[str, Any] = {"positions": "response", "sampling": sampling, "batch_size": batch_size}
-            (texts,) = work.answers(ablated, [arm], asked, **options)
-            exchanges = [(question, text) for (question, _), text in zip(asked.rows, texts, strict=True)]
-            judged = work.judgements(scorer, trait, exchanges)
-            examples = tuple(texts[:: asked.samples][:_EXAMPLES])
-            return DosePoint(0.0, None, tuple(j.trait for j in judged), tuple(j.coherence for j in judged), examples)
-
-        def ablated(name: str, components: Sequence[Component], source: Writes) -> AblationArm:
-            writes = {component: source[component] for component in components}
-            return AblationArm(name, tuple(components), score(writes, asked_for))
-
+        arms = _Arms(work, model, bridge, trait, asked, scorer, sampling, batch_size)
         positive, negative = means
         top, *drawn = sets
         return AblationCheck(
@@ -128,15 +113,49 @@ def ablation_check(
             model=model.name,
             judge=scorer.name,
             layer=found.layer,
-            baseline=score({}, asked_for),
-            against=score({}, asked_against),
-            top=ablated("top", top, negative),
-            placebo=ablated("placebo", top, positive),
-            random=tuple(ablated(f"random {number}", some, negative) for number, some in enumerate(drawn, start=1)),
+            baseline=arms.score({}),
+            against=arms.score({}, against=True),
+            top=arms.ablated("top", top, negative),
+            placebo=arms.ablated("placebo", top, positive),
+            random=tuple(arms.ablated(f"random {number}", some, negative) for number, some in enumerate(drawn, start=1)),
             questions=asked.questions,
             samples=samples,
             provenance=provenance(model=model.identity.to_json(), seed=seed, sampling=sampling.to_json(), kinds=list(kinds)),
         )
+
+
+class _Arms:
+    """Answers under one ablation after another, made where they are not kept yet, and scored."""
+
+    def __init__(
+        self,
+        work: KeptWork,
+        model: SteerableModel,
+        bridge: Any,
+        trait: Trait,
+        asked: Asked,
+        judge: Judge,
+        sampling: Sampling,
+        batch_size: int | None,
+    ) -> None:
+        self._work, self._model, self._bridge, self._trait = work, model, bridge, trait
+        self._asked, self._judge = asked, judge
+        self._options: dict[str, Any] = {"positions": "response", "sampling": sampling, "batch_size": batch_size}
+        self._prompted, self._prompted_against = prompted_arms(trait)
+
+    def score(self, writes: Writes, *, against: bool = False) -> DosePoint:
+        """Asked for the trait, or against it."""
+        arm = self._prompted_against if against else self._prompted
+        ablated = AblatedModel(self._model, writes, bridge=self._bridge)
+        (texts,) = self._work.answers(ablated, [arm], self._asked, **self._options)
+        exchanges = [(question, text) for (question, _), text in zip(self._asked.rows, texts, strict=True)]
+        judged = self._work.judgements(self._judge, self._trait, exchanges)
+        return DosePoint(0.0, None, tuple(j.trait for j in judged), tuple(j.coherence for j in judged), tuple(texts[:1]))
+
+    def ablated(self, name: str, components: Sequence[Component], source: Writes) -> AblationArm:
+        """Some components writing what `source` says."""
+        writes = {component: source[component] for component in components}
+        return AblationArm(name, tuple(components), self.score(writes))
 
 
 def component_sets(

@@ -151,9 +151,16 @@ def pairs_for(
 
     beside = args.rollouts or args.vectors.with_suffix(".run")
     if args.rollouts is not None or (beside / "settings.json").exists():
-        say(f"answers: those the vector was made from, in {beside}")
-        return kept_pairs(beside, vector)
-    say(f"there is no {beside}: {model.name} answers for {trait.name!r} anew")
+        try:
+            pairs = kept_pairs(beside, vector)
+        except InvalidInputError as error:
+            if args.rollouts is not None:
+                raise
+            say(f"note: {beside} is not used: {error}")
+        else:
+            say(f"answers: those the vector was made from, in {beside}")
+            return pairs
+    say(f"{model.name} answers for {trait.name!r} anew; answers of the extraction can be named with --rollouts")
     return made_pairs(
         model, trait, judge=judge, samples=args.samples, sampling=sampling, seed=args.seed, folder=folder / "rollouts",
         batch_size=args.batch_size,

@@ -65,9 +65,17 @@ def test_without_the_folder_of_the_extraction_new_answers_are_made(attribute: Ca
     Path("v.run").rename("elsewhere")
     ran = attribute("--layer", 1)
     assert ran.code == 2
-    assert "there is no v.run: tiny-qwen2 answers for 'loud' anew" in ran.err
+    assert "tiny-qwen2 answers for 'loud' anew; answers of the extraction can be named with --rollouts" in ran.err
     assert "pairs (20 rollouts) were kept by judge" in ran.err
     assert attribute("--layer", 1, "--rollouts", "elsewhere").code == 0
+
+
+def test_a_folder_of_another_extraction_is_not_used_unless_asked_for_and_then_refused(attribute: Callable) -> None:
+    lines = Path("v.run/rollouts.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    Path("v.run/rollouts.jsonl").write_text("".join(lines[:-4]), encoding="utf-8")
+    assert "note: v.run is not used: v.run keeps 8 pairs, the vector was made from 10" in attribute("--layer", 1).err
+    ran = attribute("--layer", 1, "--rollouts", "v.run")
+    assert (ran.code, "keeps 8 pairs" in ran.err) == (2, True)
 
 
 def test_mistakes_are_found_before_the_model_is_loaded(attribute: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
