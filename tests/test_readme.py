@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from persona_interp.attribution.bench import AttributionCase, attribution_markdown, attribution_summary
 from persona_interp.cli import build_parser
 from persona_interp.diagnostics.pairs_bench import pairs_from_json
 from persona_interp.diagnostics.pairs_text import pairs_markdown, pairs_summary
@@ -191,6 +192,14 @@ def test_the_tables_of_quantization_are_those_of_their_data() -> None:
     assert quantization_overview(rows, parity) in README
     assert quantization_summary(rows, parity) in README
     assert (ROOT / "figures" / "quantization.md").read_text(encoding="utf-8") == quantization_markdown(rows, parity)
+
+
+def test_the_table_of_attributions_is_that_of_its_data() -> None:
+    data = read_json(ROOT / "figures" / "attribution.json", "attributions")
+    found = [AttributionCase.from_json(each) for each in data["cases"]]
+    assert {case.attribution.model for case in found} == set(shipped_models())
+    assert attribution_markdown(found) in README
+    assert attribution_summary(found) in README
 
 
 def test_the_tables_of_judges_are_those_of_their_data() -> None:

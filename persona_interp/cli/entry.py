@@ -12,6 +12,7 @@ from importlib.metadata import version
 from persona_interp.cli import (
     align,
     apply_steering,
+    attribute,
     diagnose,
     download_gptoss,
     evaluate,
@@ -31,6 +32,7 @@ from persona_interp.cli import (
     screen,
     train_organism,
     traits,
+    validate_attribution,
     validate_diagnostics,
     validate_judges,
     validate_layers,
@@ -49,6 +51,7 @@ COMMANDS = (
     modulate,
     download_gptoss,
     layer_effectiveness,
+    attribute,
     evaluate,
     evaluate_transfer,
     diagnose,
@@ -70,6 +73,7 @@ COMMANDS = (
     validate_diagnostics,
     validate_modulation,
     validate_quantization,
+    validate_attribution,
 )
 
 BAD_INPUT = 2
