@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from persona_interp.plotting.attribution import ablation_figure, attribution_figure, vector_lens_figure
+from persona_interp.plotting.attribution import ablation_figure, attribution_figure
 from persona_interp.plotting.components import components_figure
 from persona_interp.plotting.diagnosis import diagnoses_figure, diagnosis_figures
 from persona_interp.plotting.dose import dose_figure
@@ -36,7 +36,6 @@ __all__ = [
     "layer_strips_figure",
     "lens_figure",
     "modulation_figure",
-    "vector_lens_figure",
     "prediction_figure",
     "projection_figure",
     "residual_figure",
