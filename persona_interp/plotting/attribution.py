@@ -1,8 +1,7 @@
-"""What every head and MLP writes along a vector, what ablating them does to the trait, and which tokens the vector means."""
+"""What every head and MLP writes along a vector, and what ablating them does to the trait."""
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -14,6 +13,7 @@ from persona_interp.attribution.vector_lens import VectorLens
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.plotting import hover
 from persona_interp.plotting.html import save_html
+from persona_interp.plotting.lens import vector_lens_figure
 from persona_interp.plotting.palette import BLACK, BLUE, GREY, MISSING, ORANGE, PALE, VERMILION, diverging, styled
 
 _NUMBERS_FIT = 13
@@ -136,41 +136,6 @@ def ablation_figure(check: AblationCheck) -> go.Figure:
         f"{hover.with_interval(more, 0)} points below random sets"
     )
     return styled(figure, title, legend="none", height=480)
-
-
-def vector_lens_figure(found: VectorLens, layer: int) -> go.Figure:
-    """The tokens that the direction of one layer promotes and suppresses most, as bars; dotted: how far a random direction gets.
-
-    Raises:
-        InvalidInputError: the layer was not read.
-    """
-    tokens = found.at(layer)
-    rows = [*((token, BLUE) for token in tokens.suppressed), *((token, VERMILION) for token in reversed(tokens.promoted))]
-    figure = go.Figure(
-        go.Bar(
-            # by place, not by name: two tokens may spell the same
-            y=list(range(len(rows))),
-            x=[token.logit for token, _ in rows],
-            orientation="h",
-            marker_color=[colour for _, colour in rows],
-            customdata=[f"{html.escape(repr(token.text))} (id {token.token})" for token, _ in rows],
-            hovertemplate="%{customdata}<br>%{x:.3f}<extra></extra>",
-        )
-    )
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))),
-        ticktext=[html.escape(repr(token.text)) for token, _ in rows],
-        tickfont={"family": "monospace", "size": 12},
-        showgrid=False,
-    )
-    figure.update_xaxes(title_text="change of the token's logit at coefficient 1, against the average token (nats)")
-    for end in tokens.chance:
-        figure.add_vline(x=end, line_dash="dot", line_color=GREY)
-    title = (
-        f"Tokens that {found.trait} at layer {layer} of {found.model} promotes and suppresses, by {found.reading} "
-        "(dotted: a random direction)"
-    )
-    return styled(figure, title, legend="none", height=190 + 22 * max(8, len(rows)))
 
 
 def save_attribution_report(

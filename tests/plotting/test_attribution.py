@@ -1,4 +1,4 @@
-"""Figures of an attribution, of its check and of a vector's tokens show the numbers they were given."""
+"""Figures of an attribution and of its check show the numbers they were given."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from persona_interp.attribution.attribution import Attribution, Contribution
 from persona_interp.attribution.check import AblationArm, AblationCheck
 from persona_interp.attribution.component import Component
 from persona_interp.attribution.vector_lens import LayerTokens, TokenLogit, VectorLens
-from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.statistics import Estimate
-from persona_interp.plotting import ablation_figure, attribution_figure, vector_lens_figure
+from persona_interp.plotting import ablation_figure, attribution_figure
 from persona_interp.plotting.attribution import save_attribution_report
 
 SHARES = {
@@ -102,16 +101,6 @@ def test_the_check_shows_every_arm_with_its_interval_and_coherence() -> None:
     assert "an &lt;answer&gt;" in bars.customdata[1]
     assert "1 without a score" in bars.customdata[3]
     assert "points below random sets" in figure.layout.title.text.replace("<br>", " ")
-
-
-def test_tokens_are_bars_from_the_most_promoted_down_and_chance_is_drawn() -> None:
-    figure: Any = vector_lens_figure(LENS, 1)
-    (bars,) = figure.data
-    assert list(bars.x) == [-3.0, -1.0, 1.0, 2.0]
-    assert list(figure.layout.yaxis.ticktext) == ["&#x27;y&#x27;", "&#x27;z&#x27;", "&#x27;x&#x27;", "&#x27; &lt;b&gt;&#x27;"]
-    assert [line.x0 for line in figure.layout.shapes] == [0.5, -0.4]
-    with pytest.raises(InvalidInputError, match="layer 3 was not read"):
-        vector_lens_figure(LENS, 3)
 
 
 def test_the_report_is_one_page_that_says_what_was_found(tmp_path: Path) -> None:
