@@ -16,6 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from persona_interp.attribution.attribute import attribute as attribute
+    from persona_interp.attribution.attribution import Attribution as Attribution
     from persona_interp.diagnostics.diagnose import diagnose as diagnose
     from persona_interp.diagnostics.diagnosis import Diagnosis as Diagnosis
     from persona_interp.errors import PersonaInterpError as PersonaInterpError
@@ -102,6 +104,8 @@ _HOMES = {
     "read_rows": "transfers.reading",
     "anchors_for": "transfers.anchors",
     "evaluate_transfer": "evaluation.evaluate_transfer",
+    "attribute": "attribution.attribute",
+    "Attribution": "attribution.attribution",
     "diagnose": "diagnostics.diagnose",
     "Diagnosis": "diagnostics.diagnosis",
     "project": "monitoring.project",

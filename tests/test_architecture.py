@@ -26,7 +26,7 @@ ORDER = (
     ("vectors",),
     ("transfers",),
     ("modulation", "evaluation"),
-    ("monitoring",),
+    ("monitoring", "attribution"),
     ("diagnostics",),
     ("reproduction",),
     ("plotting",),

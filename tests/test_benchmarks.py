@@ -28,6 +28,21 @@ def test_a_benchmark_runs_prints_a_table_and_writes_its_numbers(tmp_path: Path) 
     assert all(ratio["cpu"] > 0.2 for ratio in numbers.values())
 
 
+@pytest.mark.slow
+def test_a_model_in_llama_cpp_is_timed_steered_and_read(tmp_path: Path) -> None:
+    ran = benchmarks("gguf", "--organism-only", "--rounds", "1", "--output", tmp_path / "numbers.json")
+    assert ran.returncode == 0, ran.stderr
+    numbers = json.loads((tmp_path / "numbers.json").read_text())["results"]["organism-qwen2"]
+    assert set(numbers) == {
+        "GGUF: control vector, one layer, against none",
+        "GGUF: control vector, all layers, against none",
+        "GGUF: generation that reads all layers, against none",
+        "GGUF: capture of all layers from texts, against plain decode",
+    }
+    assert all(0.2 < ratio["cpu"] < 5 for ratio in numbers.values())
+    assert {ratio["bar"] for ratio in numbers.values()} == {None}, "the bar is held at 100 M"
+
+
 def test_an_unknown_part_is_refused() -> None:
     ran = benchmarks("captures")
     assert ran.returncode == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from persona_interp.attribution.bench import AttributionCase, attribution_markdown, attribution_summary
 from persona_interp.cli import build_parser
 from persona_interp.diagnostics.pairs_bench import pairs_from_json
 from persona_interp.diagnostics.pairs_text import pairs_markdown, pairs_summary
@@ -20,6 +21,9 @@ from persona_interp.evaluation.transfer_bench import TransferCase, summary, supp
 from persona_interp.models.registry import MODELS, shipped_models
 from persona_interp.reproduction.modulation import Modulated
 from persona_interp.reproduction.modulation_bench import modulation_summary, overview_markdown, works
+from persona_interp.reproduction.quantization_text import overview_markdown as quantization_overview
+from persona_interp.reproduction.quantization_text import quantization_markdown, quantization_summary
+from persona_interp.reproduction.quantized_steering import quantization_from_json
 from persona_interp.storage import read_json
 from persona_interp.traits.catalogue import trait_names
 
@@ -180,6 +184,22 @@ def test_the_table_of_modulation_is_that_of_its_data() -> None:
     assert [each.trait for each in found if each.mode == "logit bias" and works(each, found)] == ["silly"] * 4
     highest = max(each.share.value or 0.0 for each in found if each.mode == "logit bias, shuffled vector")
     assert f"reached {highest:.2f} of silly's movement" in README
+
+
+def test_the_tables_of_quantization_are_those_of_their_data() -> None:
+    rows, parity = quantization_from_json(read_json(ROOT / "figures" / "quantization.json", "quantizations"))
+    assert len({(row.model, row.trait) for row in rows}) == 8
+    assert quantization_overview(rows, parity) in README
+    assert quantization_summary(rows, parity) in README
+    assert (ROOT / "figures" / "quantization.md").read_text(encoding="utf-8") == quantization_markdown(rows, parity)
+
+
+def test_the_table_of_attributions_is_that_of_its_data() -> None:
+    data = read_json(ROOT / "figures" / "attribution.json", "attributions")
+    found = [AttributionCase.from_json(each) for each in data["cases"]]
+    assert {case.attribution.model for case in found} == set(shipped_models())
+    assert attribution_markdown(found) in README
+    assert attribution_summary(found) in README
 
 
 def test_the_tables_of_judges_are_those_of_their_data() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
-from persona_interp.cli.align import add_anchor_options, anchors_of
+from persona_interp.cli.align import add_anchor_options
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -121,12 +121,15 @@ def choose(files: Sequence[Path], layers: arguments.Layers) -> list[Chosen]:
 
 def carried(item: Chosen, model: SteerableModel, args: argparse.Namespace) -> Chosen:
     """A vector of another model carried to this one; any other as it is."""
+    from persona_interp.transfers.anchors import read_anchors
     from persona_interp.transfers.carried_to import carried_to, is_of_another_model
 
     if not is_of_another_model(item.vector, model):
         return item
-    anchors = anchors_of(args, (item.vector.model.name, args.model))
-    found = carried_to(item.vector, model, anchors=anchors, load=arguments.loaded, batch_size=args.batch_size)
+    anchors = None if args.anchors is None else read_anchors(args.anchors)[: args.num_anchors]
+    found = carried_to(
+        item.vector, model, anchors=anchors, n_anchors=args.num_anchors, load=arguments.loaded, batch_size=args.batch_size
+    )
     layers = (found.report.target_layer,) if args.layer == "auto" else found.vector.select(args.layer).layers
     reason = "; ".join([found.report.reason(), *(f"warning: {text}" for text in found.report.warnings)])
     return Chosen(item.file, found.vector, layers, reason)

@@ -65,6 +65,20 @@ def add_bench_options(parser: argparse.ArgumentParser, traits: Sequence[str], *,
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="same seed, same numbers (default: %(default)s)")
 
 
+def json_result(path: Path) -> Path:
+    """`path`, after a look whether a result can be written there as JSON.
+
+    Raises:
+        InvalidInputError: it has another ending, or is a folder.
+        PersonaInterpError: its folder cannot be written.
+    """
+    from persona_interp.storage import ensure_writable
+
+    if path.suffix.lower() != ".json":
+        raise InvalidInputError(f"cannot write the result as {path}: name a .json file")
+    return ensure_writable(path)
+
+
 def add_prompt_options(parser: argparse.ArgumentParser, *, coefficient: str, baseline: str) -> None:
     """What is asked, how strongly, at which layer, and where the answers go.
 
@@ -199,6 +213,10 @@ def vector_file(output: Path | None, model: str, trait: str) -> Path:
 
 
 def file_part(name: str) -> str:
-    """The last part of a model's or trait's name, for a file name: ``Qwen/Qwen2.5-7B-Instruct`` gives ``Qwen2.5-7B-Instruct``."""
+    """The last part of a model's or trait's name, for a file name: ``Qwen/Qwen2.5-7B-Instruct`` gives ``Qwen2.5-7B-Instruct``.
+
+    A GGUF file is called as its model is, without the ending.
+    """
     last = name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    last = last[: -len(".gguf")] if last.lower().endswith(".gguf") else last
     return "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in last).lstrip(".") or "unnamed"

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from persona_interp.cli import (
     align,
     apply_steering,
+    attribute,
     diagnose,
     download_gptoss,
     evaluate,
@@ -31,11 +32,13 @@ from persona_interp.cli import (
     screen,
     train_organism,
     traits,
+    validate_attribution,
     validate_diagnostics,
     validate_judges,
     validate_layers,
     validate_modulation,
     validate_organisms,
+    validate_quantization,
     validate_transfer,
 )
 from persona_interp.errors import PersonaInterpError
@@ -48,6 +51,7 @@ COMMANDS = (
     modulate,
     download_gptoss,
     layer_effectiveness,
+    attribute,
     evaluate,
     evaluate_transfer,
     diagnose,
@@ -68,6 +72,8 @@ COMMANDS = (
     validate_transfer,
     validate_diagnostics,
     validate_modulation,
+    validate_quantization,
+    validate_attribution,
 )
 
 BAD_INPUT = 2

@@ -150,13 +150,13 @@ def write_reports(found: Evaluation, reports: Sequence[Path]) -> None:
 
 def show(found: Evaluation) -> None:
     """Print what each coefficient did with an answer beside it, and the verdict."""
-    from persona_interp.cli.tables import console, table
+    from persona_interp.cli.tables import console, cut, table
     from persona_interp.evaluation.report import result_headings, result_rows, shown
     from persona_interp.evaluation.verdict import verdict
 
     number = typical(found)
-    answers = [" ".join(point.examples[number].split()) for point in found.curve]
-    rows = [[*row, _cut(answer)] for row, answer in zip(result_rows(found), answers, strict=True)]
+    answers = [cut(point.examples[number], 75) for point in found.curve]
+    rows = [[*row, answer] for row, answer in zip(result_rows(found), answers, strict=True)]
     headings = [*((heading, "right") for heading in result_headings(found)), ("an answer", "left")]
     layers = ", ".join(map(str, found.layers))
     screen = console()
@@ -186,7 +186,3 @@ def typical(found: Evaluation) -> int:
         return sum(100.0 if score is None or mean is None else abs(score - mean) for score, mean in pairs)
 
     return min(range(min(len(point.examples) for point in found.curve)), key=distance)
-
-
-def _cut(text: str, most: int = 75) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from persona_interp.vectors.persona_vector import PersonaVector
 
 ALL = "all"
-FALLBACK = "ridge"
-"""Where a model passes no gradients."""
 METHODS = ("effects", "procrustes", "cca", "ridge", "reduced-rank", "anchors", "naive")
 
 
@@ -123,16 +121,16 @@ def run(args: argparse.Namespace) -> None:
 def methods_for(asked: str | None, *sides: AnchorRows) -> tuple[str, ...]:
     """The method asked for; effects where none is, or ridge, and a line that says so, where a model's effects are not known."""
     from persona_interp.progress import say
+    from persona_interp.transfers.carry import default_method, without_effects
 
-    without = [rows.model.name for rows in sides if "effects" not in rows.kinds]
-    if asked is not None and asked != ALL:
+    if asked is None:
+        return (default_method(*sides),)
+    if asked != ALL:
         return (asked,)
-    methods = METHODS if asked == ALL else METHODS[:1]
-    if not without:
-        return methods
-    names = " and ".join(dict.fromkeys(without))
-    say(f"note: effects are not known of {names}: aligned by {'states only' if asked else FALLBACK + ' instead'}")
-    return METHODS[1:] if asked == ALL else (FALLBACK,)
+    if names := without_effects(*sides):
+        say(f"note: effects are not known of {names}: aligned by states only")
+        return METHODS[1:]
+    return METHODS
 
 
 def result_file(args: argparse.Namespace, trait: str) -> Path:

@@ -89,10 +89,16 @@ def llama_lines(path: Path, chosen: Read, coefficient: float) -> list[str]:
     if first == 0 or len(layers) != last - first + 1:
         said = ", ".join(map(str, layers))
         return [f"llama.cpp takes one unbroken range of layers from 1 on, not {said}: name others with --layer for a ready line"]
+    if ":" in str(path):
+        return [f"llama.cpp splits the name of a control vector at a colon, so it cannot open {path}: name it otherwise"]
+    entry, strength = str(path), f"{coefficient:.9g}"
+    scaled = f"{entry}:{strength}"
+    if "," in entry or '"' in entry:  # llama.cpp reads the argument as a row of CSV
+        scaled = '"' + scaled.replace('"', '""') + '"'
     range_of = f"--control-vector-layer-range {first} {last}"
-    file = shlex.quote(str(path))
     lines = [
-        f"{program} -m MODEL.gguf --control-vector-scaled {file}:{coefficient:g} {range_of}"
+        f"{program} -m MODEL.gguf --control-vector-scaled {shlex.quote(scaled)} {range_of}"
         for program in ("llama-cli", "llama-server")
     ]
-    return [*lines, f"(older versions of llama.cpp take the strength apart: --control-vector-scaled {file} {coefficient:g})"]
+    older = f"--control-vector-scaled {shlex.quote(entry)} {strength}"
+    return [*lines, f"(older versions of llama.cpp take the strength apart: {older})"]

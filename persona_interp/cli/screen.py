@@ -97,7 +97,7 @@ def result_file(output: Path | None, dataset: Path, trait: str) -> Path:
 
 def show(found: Screening, top: int) -> None:
     """Print the first samples and, where it is known which are planted, how well they are told apart."""
-    from persona_interp.cli.tables import console, shown, table
+    from persona_interp.cli.tables import console, cut, shown, table
 
     screen = console()
     rows = [
@@ -107,8 +107,8 @@ def show(found: Screening, top: int) -> None:
             shown(sample.difference),
             shown(sample.projection),
             shown(sample.own_projection),
-            _cut(sample.prompt, 40),
-            _cut(sample.answer, 60),
+            cut(sample.prompt, 40),
+            cut(sample.answer, 60),
         ]
         for rank, sample in enumerate(found.samples[:top], start=1)
     ]
@@ -127,8 +127,3 @@ def show(found: Screening, top: int) -> None:
     if areas[0] is not None:
         lines.append(f"* planted. AUROC of the difference: {areas[0]}; of the answer's projection alone: {areas[1]} (95 %)")
     screen.print("\n".join(lines), markup=False, highlight=False)
-
-
-def _cut(text: str, most: int) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= most else f"{flat[: most - 3]}..."

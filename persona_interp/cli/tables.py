@@ -51,6 +51,12 @@ def shown(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits}f}" if abs(value) < _WIDE else f"{value:.1e}"
 
 
+def cut(text: str, most: int) -> str:
+    """`text` in one line of at most `most` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= most else f"{flat[: most - 3]}..."
+
+
 def layer_table(vector: PersonaVector) -> Table:
     """What is known about each layer of a vector: norms and, where recorded, the statistics of its extraction."""
     known = [(key, heading) for key, heading in _COLUMNS if key in vector.statistics]

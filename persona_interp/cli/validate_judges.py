@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
-from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from persona_interp.evaluation.judge_validation import JudgeValidation
@@ -45,15 +44,13 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.evaluation.validate_judges import validate_judges
     from persona_interp.models.registry import find_model, shipped_models
     from persona_interp.organisms.grammar.questions import check_trait
-    from persona_interp.storage import ensure_writable, write_json, write_text
+    from persona_interp.storage import write_json, write_text
 
-    if args.output.suffix.lower() != ".json":
-        raise InvalidInputError(f"cannot write the result as {args.output}: name a .json file")
     traits = [check_trait(trait) for trait in dict.fromkeys(args.traits)]
     names = list(dict.fromkeys(args.models)) or sorted(shipped_models())
     for name in names:
         find_model(name)
-    ensure_writable(args.output)
+    arguments.json_result(args.output)
     found: list[JudgeValidation] = []
     for name in names:
         with arguments.loaded(name) as model:

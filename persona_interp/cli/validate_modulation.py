@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from persona_interp.cli import arguments
-from persona_interp.errors import InvalidInputError
 
 TRAITS = ("silly", "honest")
-PLANTED = ("organism-gpt2", "organism-llama", "organism-mistral", "organism-qwen2")
 
 
 def register(commands: Any) -> None:
@@ -42,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.models.registry import load_model
     from persona_interp.models.sampling import Sampling
     from persona_interp.organisms.grammar.questions import check_trait
-    from persona_interp.organisms.recipes import recipe_of
+    from persona_interp.organisms.recipes import planted_organisms
     from persona_interp.organisms.trait_texts import organism_trait
     from persona_interp.provenance import provenance
     from persona_interp.reproduction.modulation import Modulated
@@ -52,13 +50,11 @@ def run(args: argparse.Namespace) -> None:
         modulation_markdown,
         modulation_summary,
     )
-    from persona_interp.storage import ensure_writable, write_json, write_text
+    from persona_interp.storage import write_json, write_text
 
-    if args.output.suffix.lower() != ".json":
-        raise InvalidInputError(f"cannot write the result as {args.output}: name a .json file")
-    names = [recipe_of(name).name for name in args.names] or list(PLANTED)
+    names = planted_organisms(args.names)
     traits = [check_trait(trait) for trait in dict.fromkeys(args.traits)]
-    ensure_writable(args.output)
+    arguments.json_result(args.output)
     folder, sampling = args.output.with_suffix(".run"), Sampling(max_new_tokens=120)
     found: list[Modulated] = []
     for name in names:

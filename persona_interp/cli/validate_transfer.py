@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from persona_interp.evaluation.transfer_bench import TransferCase
 
 TRAITS = ("silly", "honest")
-PLANTED = ("organism-gpt2", "organism-llama", "organism-mistral", "organism-qwen2")
 
 
 def register(commands: Any) -> None:
@@ -41,10 +40,10 @@ def run(args: argparse.Namespace) -> None:
     """Measure what is not measured yet, print and write the tables."""
     from persona_interp.evaluation.transfer_bench import TransferBench, TransferCase, summary, transfer_markdown, unmet
     from persona_interp.organisms.grammar.questions import check_trait
-    from persona_interp.organisms.recipes import recipe_of
+    from persona_interp.organisms.recipes import planted_organisms
     from persona_interp.storage import ensure_writable, read_json, write_json, write_text
 
-    names = [recipe_of(name).name for name in args.names] or list(PLANTED)
+    names = planted_organisms(args.names)
     traits = [check_trait(trait) for trait in args.traits]
     bench = TransferBench(args.output / "work.run", seed=args.seed, samples=args.samples)
     cases: list[TransferCase] = []

@@ -26,7 +26,7 @@ class LayerCorrespondence:
 
     Attributes:
         source_layer: 0-based block the direction is of.
-        naive: the same index, or equal depth where the target has no such block.
+        naive: the same index, or equal depth where the target has no such block; at least the first that can be steered.
         matched: the layer that corresponds; of equals `naive` if it is among them, else the earliest.
         ties: all layers as good as `matched`.
         similarity: debiased linear CKA of all pairs of layers, which neither rotation nor scale moves.
@@ -79,8 +79,8 @@ def layer_correspondence(
         layer: 0-based.
     """
     similarity = correspondence(source, target, "cka")
-    row = similarity[layer]
-    ties = tuple(place for place, value in enumerate(row.tolist()) if value > float(row.max()) - TIE)
+    row = similarity[layer, target.first_layer :]
+    ties = tuple(place for place, value in enumerate(row.tolist(), start=target.first_layer) if value > float(row.max()) - TIE)
     own, other = source.rows("states", layer), target.rows("states", ties[0])
     held_out = slice(HELD_OUT - 1, None, HELD_OUT)
     kept = [place for place in range(len(own)) if place % HELD_OUT != HELD_OUT - 1]
@@ -88,10 +88,11 @@ def layer_correspondence(
     shared = r2 >= SHARED
     matched = ties[0]
     if not shared and all("effects" in rows.kinds for rows in (source, target)):
-        gains = carry(direction, source, target, source_layer=layer, target_layers=list(range(target.n_layers)), method=EFFECTS)
+        layers = list(target.steerable_layers)
+        gains = carry(direction, source, target, source_layer=layer, target_layers=layers, method=EFFECTS)
         matched = max(gains, key=lambda each: each.score).layer
         ties = (matched,)
-    naive = layer if layer < target.n_layers else equal_depth(layer, source.n_layers, target.n_layers)
+    naive = max(target.first_layer, layer if layer < target.n_layers else equal_depth(layer, source.n_layers, target.n_layers))
     return LayerCorrespondence(
         layer, naive, naive if naive in ties else matched, ties, similarity, layer_map(similarity, "monotone"), shared, r2
     )

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from persona_interp.errors import IncompatibleError, InvalidInputError
+from persona_interp.evaluation.arm_points import arm_points
 from persona_interp.evaluation.arms import Arm, Asked, Positions, prompted_arms, steered_arms
 from persona_interp.evaluation.controls import random_like
-from persona_interp.evaluation.dose import DosePoint, dose_point
 from persona_interp.evaluation.evaluate import asked_questions, checked_coefficients
 from persona_interp.evaluation.kept_work import KeptWork
 from persona_interp.evaluation.transfer_evaluation import CarriedCurve, TransferEvaluation
@@ -123,7 +123,7 @@ def evaluate_transfer(
         },
     }
     with KeptWork(folder) as work:
-        points = _points(work, target, arms, asked, scorer, trait, positions, sampling or Sampling(), batch_size)
+        points = arm_points(work, target, arms, asked, scorer, trait, positions, sampling or Sampling(), batch_size)
     return TransferEvaluation(
         trait=trait.name,
         source=vector.model.name,
@@ -196,28 +196,3 @@ def _cosine(carried: Transferred, native: PersonaVector) -> float | None:
     if at not in native.layers:
         return None
     return float(torch.cosine_similarity(carried.vector.at(at).double(), native.at(at).double(), dim=0))
-
-
-def _points(
-    work: KeptWork,
-    model: SteerableModel,
-    arms: dict[str, list[Arm]],
-    asked: Asked,
-    judge: Judge,
-    trait: Trait,
-    positions: Positions,
-    sampling: Sampling,
-    batch_size: int | None,
-) -> dict[str, tuple[DosePoint, ...]]:
-    """Every arm's answers and scores, by what the arms are for."""
-    listed = [arm for each in arms.values() for arm in each]
-    texts = work.answers(model, listed, asked, positions=positions, sampling=sampling, batch_size=batch_size)
-    questions = [question for question, _ in asked.rows]
-    exchanges = [exchange for row in texts for exchange in zip(questions, row, strict=True)]
-    judged = iter(work.judgements(judge, trait, exchanges))
-    own = next(arm.vector for arm in listed if arm.vector is not None)
-    found = {
-        id(arm): dose_point(arm.coefficient, [next(judged) for _ in questions], row[:: asked.samples], arm.vector or own)
-        for arm, row in zip(listed, texts, strict=True)
-    }
-    return {name: tuple(found[id(arm)] for arm in each) for name, each in arms.items()}

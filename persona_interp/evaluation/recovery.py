@@ -24,7 +24,12 @@ def native_movement(native: Sequence[DosePoint], baseline: DosePoint) -> float:
 
 
 def recovery(
-    curves: Sequence[Sequence[DosePoint]], native: Sequence[DosePoint], baseline: DosePoint, bootstrap: QuestionBootstrap
+    curves: Sequence[Sequence[DosePoint]],
+    native: Sequence[DosePoint],
+    baseline: DosePoint,
+    bootstrap: QuestionBootstrap,
+    *,
+    unsteered: DosePoint | None = None,
 ) -> Estimate:
     """Slope of the score against the coefficient under the carried vector, over that under the native one.
 
@@ -37,10 +42,12 @@ def recovery(
         native: points of the native vector, at the same coefficients.
         baseline: the unsteered answers.
         bootstrap: over the questions of all of them.
+        unsteered: the point at 0 of the carried side, where that was measured in another model than the native one.
     """
     if native_movement(native, baseline) < ENOUGH or not curves:
         return UNDEFINED
-    sides = [[*curve, baseline] for curve in curves] + [[*native, baseline]]
+    own = baseline if unsteered is None else unsteered
+    sides = [[*curve, own] for curve in curves] + [[*native, baseline]]
     width = len(sides[-1])
     x = np.asarray([point.coefficient for point in sides[-1]])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -90,10 +91,27 @@ class LastWords:
 
 
 @contextmanager
-def quiet_llama() -> Iterator[LastWords]:
-    """Keep llama.cpp from printing while the block runs; what it would have said about failures is in the value given.
+def _interruption_waits() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield  # Python interrupts no other thread
+        return
+    waiting: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *details: waiting.append(details))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if waiting:
+            before(*waiting[0])
 
-    Its log is one for the whole process: whoever logs through it gets it back afterwards.
+
+@contextmanager
+def quiet_llama() -> Iterator[LastWords]:
+    """Keep llama.cpp from printing while it is called; what it would have said about failures is in the value given.
+
+    Its log is one for the whole process: whoever logs through it gets it back afterwards. Ctrl-C is raised at the end of the
+    block, which should hold a single call: raised in a function that C calls back, it would be printed and lost.
     """
     library, words = llama_cpp(), LastWords()
 
@@ -103,7 +121,7 @@ def quiet_llama() -> Iterator[LastWords]:
             words.lines.append(line)
 
     callback = library.llama_log_callback(keep)
-    with _LOCK:
+    with _LOCK, _interruption_waits():
         before, data = library.llama_log_callback(), ctypes.c_void_p()
         library.llama_log_get(ctypes.byref(before), ctypes.byref(data))
         library.llama_log_set(callback, None)

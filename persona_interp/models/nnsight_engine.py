@@ -25,6 +25,7 @@ from persona_interp.interventions.positions import decode_masks
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.engine import Loss, Restart
 from persona_interp.models.families import FamilyLayout
+from persona_interp.models.generation_settings import plain_settings
 from persona_interp.models.inference import inference_only
 from persona_interp.models.remote import remote_errors
 from persona_interp.models.row_sampler import RowSampler
@@ -126,7 +127,7 @@ class NnsightEngine:
     ) -> TokenIds:
         """Answer ids; see `Engine.generate`."""
         traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding, end_ids)
-        settings = _plain_settings(max_new_tokens, end_ids, pad_id=int(min(end_ids, default=0)))
+        settings = plain_settings(max_new_tokens, end_ids, pad_id=int(min(end_ids, default=0)))
         if self._remote:
             sampler.on_step = None  # what follows the answers here cannot travel
         options = {"generation_config": settings, "logits_processor": LogitsProcessorList([sampler]), "streamer": None}
@@ -205,20 +206,3 @@ class NnsightEngine:
                 yield
             finally:
                 self._hf_model.generation_config = before
-
-
-def _plain_settings(max_new_tokens: int, end_ids: Collection[int], pad_id: int) -> GenerationConfig:
-    """Greedy over whatever the sampler leaves, until an end id or the limit.
-
-    What is left open is filled from the checkpoint's own settings, on NDIF those of the server's model.
-    """
-    return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        use_cache=True,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        eos_token_id=sorted(end_ids) or None,
-        pad_token_id=pad_id,
-    )

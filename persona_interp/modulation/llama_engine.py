@@ -16,7 +16,6 @@ from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.engine import Loss, Restart
-from persona_interp.models.llama_library import quiet_llama
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.modulation.activations import CapturedRows, Stretch, Tap
 from persona_interp.modulation.control_vectors import SteeredRows, check_expressible, control_vectors
@@ -140,8 +139,8 @@ class LlamaEngine:
 
     @contextmanager
     def _context(self, n_rows: int, n_tokens: int, *, reads: bool) -> Iterator[LlamaContext]:
-        """A context large enough, to ourselves, and as new afterwards. The last one is kept for the next call."""
-        with self._lock, quiet_llama():
+        """A context large enough, to ourselves. It is kept for the next call, as new, unless something went wrong."""
+        with self._lock:
             context = self._contexts.get(reads)
             if context is None or not context.fits(n_rows, n_tokens):
                 if context is not None:
@@ -155,10 +154,15 @@ class LlamaEngine:
                     exact_cache=self._exact_cache,
                 )
                 self._contexts[reads] = context
+            good = False
             try:
                 yield context
-            finally:
                 context.forget()
+                good = True
+            finally:
+                if not good:  # even forgetting can be interrupted
+                    self._contexts.pop(reads, None)
+                    context.close()
 
     def _run(
         self, context: LlamaContext, rows: Sequence[Row], group: SteeredRows, captured: CapturedRows, n_logits: int

@@ -58,10 +58,11 @@ class LlamaWeights:
         with quiet_llama() as words:
             self._library.llama_backend_init()
             handle = self._library.llama_model_load_from_file(bytes(path), settings)
+            if handle:
+                self._free = weakref.finalize(self, _quietly, self._library.llama_model_free, handle)
         if not handle:
             raise FileFormatError(f"llama.cpp cannot load {path}: {words}. Download or export it again")
         self._handle: Any = handle
-        self._free = weakref.finalize(self, _quietly, self._library.llama_model_free, handle)
         self.vocab = self._library.llama_model_get_vocab(handle)
         self.n_layers = int(self._library.llama_model_n_layer(handle))
 
@@ -124,12 +125,13 @@ class LlamaContext:
             settings.cb_eval = tap.callback
         with quiet_llama() as words:
             handle = self._library.llama_init_from_model(weights.handle, settings)
+            if handle:
+                self._free = weakref.finalize(self, _quietly, self._library.llama_free, handle)
         if not handle and "alloc" in str(words):
             raise MemoryError(f"llama.cpp could not allocate {n_rows} rows of {n_tokens} tokens: {words}")
         if not handle:
             raise PersonaInterpError(f"llama.cpp could not open {n_rows} rows of {n_tokens} tokens: {words}. Use fewer at a time")
         self._handle: Any = handle
-        self._free = weakref.finalize(self, _quietly, self._library.llama_free, handle)
         self._n_vocab = int(self._library.llama_vocab_n_tokens(weights.vocab))
         self._steered = self._used = False
 
@@ -150,15 +152,17 @@ class LlamaContext:
         """
         if vector is None:
             if self._steered:
-                self._library.llama_set_adapter_cvec(self._handle, None, 0, 0, 0, 0)
+                with quiet_llama():
+                    self._library.llama_set_adapter_cvec(self._handle, None, 0, 0, 0, 0)
                 self._steered = False
             return
         data = np.ascontiguousarray(vector.numpy(), dtype=np.float32)
         self._steered = self._used = True
         pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        failed = self._library.llama_set_adapter_cvec(self._handle, pointer, data.size, data.shape[1], 1, len(data))
+        with quiet_llama() as words:
+            failed = self._library.llama_set_adapter_cvec(self._handle, pointer, data.size, data.shape[1], 1, len(data))
         if failed:
-            raise PersonaInterpError(f"llama.cpp refused a control vector of {list(data.shape)}: it may be out of memory")
+            raise PersonaInterpError(f"llama.cpp refused a control vector of {list(data.shape)}: {words}")
 
     def forget(self) -> None:
         """End all rows and take the control vector off: what comes next is as in a new context, to the bit."""

@@ -28,6 +28,8 @@ QUANTIZATIONS = {"q8_0": 7, "q5_1": 9, "q4_0": 2}
 FINGERPRINT = "persona_interp.fingerprint"
 ORGANISM = "persona_interp.organism"
 _FILE_TYPES = {"f32": 0, "f16": 1}
+KINDS = (*_FILE_TYPES, *QUANTIZATIONS)
+"""What `kept_gguf` makes, from the most exact to the coarsest."""
 _SMOOTH_GELUS = ("gelu_new", "gelu_pytorch_tanh")
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 
@@ -105,6 +107,24 @@ def quantize_gguf(path: str | Path, out: str | Path, kind: str) -> Path:
             raise PersonaInterpError(f"llama.cpp could not quantize {path} to {kind}: {words}. Give a float32 or float16 model")
 
     return write_atomically(out, write)
+
+
+def kept_gguf(model: SteerableModel, folder: str | Path, kind: str) -> Path:
+    """The file of one of `KINDS` for these very weights in `folder`, made where it is not there.
+
+    Raises:
+        InvalidInputError: an unknown kind; also as `export_gguf` and `quantize_gguf`.
+    """
+    if kind not in KINDS:
+        raise InvalidInputError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
+    path = Path(folder) / f"{Path(model.name).name}-{model.identity.fingerprint[:8]}-{kind}.gguf"
+    if path.exists():
+        return path
+    return (
+        export_gguf(model, path, dtype=kind)
+        if kind in _FILE_TYPES
+        else quantize_gguf(kept_gguf(model, folder, "f32"), path, kind)
+    )
 
 
 def _check_supported(config: Any, name: str) -> None:

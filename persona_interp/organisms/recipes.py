@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -198,3 +198,10 @@ def recipe_of(name: str) -> OrganismRecipe:
     if name not in RECIPES:
         raise unknown_name("model organism", name, RECIPES)
     return RECIPES[name]
+
+
+def planted_organisms(names: Sequence[str] = ()) -> list[str]:
+    """`names`, checked; where none is given, the organisms with planted directions."""
+    return [recipe_of(name).name for name in names] or sorted(
+        name for name, recipe in RECIPES.items() if recipe.planted_layer is not None
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -41,6 +41,8 @@ class AnchorRows:
         resid_norms: mean norm of single residuals in the texts, one a layer.
         kinds: which rows there are.
         path: the file; None: rows are in memory.
+        first_layer: at which what the rows were read with can be steered: 1 for GGUF files. Not kept, because the same weights
+            may be run by PyTorch the next time.
     """
 
     model: ModelIdentity
@@ -49,11 +51,17 @@ class AnchorRows:
     kinds: tuple[Kind, ...]
     path: Path | None = None
     _held: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False)
+    first_layer: int = field(default=0, kw_only=True)
 
     @property
     def n_layers(self) -> int:
         """Of the model."""
         return self.model.n_layers
+
+    @property
+    def steerable_layers(self) -> range:
+        """Where a vector can be added."""
+        return range(self.first_layer, self.n_layers)
 
     def rows(self, kind: Kind, layer: int) -> Float[Tensor, "row d_model"]:
         """The rows of one layer, float64.
@@ -82,13 +90,13 @@ class AnchorRows:
         for kind in self.kinds:
             mine = torch.isin(self.texts(kind), kept)
             held |= {name: self._tensor(name)[mine] for name in self._names(kind)}
-        return AnchorRows(self.model, digest, self.resid_norms, self.kinds, None, held)
+        return replace(self, anchors=digest, path=None, _held=held)
 
     def joined(self, other: AnchorRows) -> AnchorRows:
         """These rows and other kinds of the same model's and anchors', in memory."""
         held = {name: rows._tensor(name) for rows in (self, other) for kind in rows.kinds for name in rows._names(kind)}
         kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in (*self.kinds, *other.kinds))
-        return AnchorRows(self.model, self.anchors, self.resid_norms, kinds, None, held)
+        return replace(self, kinds=kinds, path=None, _held=held)
 
     def _names(self, kind: Kind) -> list[str]:
         """Of the tensors a kind is kept in."""

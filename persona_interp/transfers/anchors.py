@@ -11,8 +11,9 @@ from pathlib import Path
 
 from persona_interp.alignment.anchor_texts import anchor_texts
 from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.corpus import sample_corpus
-from persona_interp.organisms.trait_texts import names_organism
+from persona_interp.organisms.trait_texts import is_organism, names_organism
 from persona_interp.storage import read_jsonl
 from persona_interp.traits.conversation import Conversation
 
@@ -53,20 +54,20 @@ def organism_anchors(n: int = N_ORGANISM, *, seed: int = _SEED) -> tuple[Anchor,
     return tuple(Anchor(asked, text) for (_, asked), (_, text) in islice(plain, n))
 
 
-def anchors_for(names: Sequence[str], *, n: int | None = None) -> tuple[Anchor, ...]:
+def anchors_for(models: Sequence[str | SteerableModel], *, n: int | None = None) -> tuple[Anchor, ...]:
     """The anchors where none are given: between organisms their corpus, else the texts that come with the package.
 
     Those are 600 in thirty registers (`alignment.anchor_texts`), enough to try things out. For a vector that matters give texts
     of your own (`read_anchors`), a few thousand in many styles: what anchors do not contain cannot be carried over.
 
     Args:
-        names: of source and target, as they are loaded; neither is loaded for this.
+        models: source and target, or their names as they are loaded; neither is loaded for this.
         n: how many; None: 2000 of the corpus, or all texts.
 
     Raises:
         InvalidInputError: `n` is below 1, or more than there are texts.
     """
-    if all(names_organism(name) for name in names):
+    if all(names_organism(model) if isinstance(model, str) else is_organism(model) for model in models):
         return organism_anchors(N_ORGANISM if n is None else n)
     texts = anchor_texts()
     if n is not None and not 1 <= n <= len(texts):

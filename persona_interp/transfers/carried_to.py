@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from persona_interp.errors import PersonaInterpError
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.trait_texts import is_organism
 from persona_interp.progress import say
-from persona_interp.transfers.anchors import Anchor, anchors_for
-from persona_interp.transfers.carry import EFFECTS
+from persona_interp.transfers.anchors import N_ORGANISM, Anchor, anchors_for, organism_anchors
 from persona_interp.transfers.reading import known_rows, read_rows
 from persona_interp.transfers.transfer import Transferred, transfer
 from persona_interp.vectors.basis import normalised_name, same_basis
@@ -28,7 +28,8 @@ def carried_to(
     model: SteerableModel,
     *,
     anchors: Sequence[Anchor] | None = None,
-    alignment: str = EFFECTS,
+    n_anchors: int | None = None,
+    alignment: str | None = None,
     load: Callable[[str], SteerableModel] = load_model,
     batch_size: int | None = None,
 ) -> Transferred:
@@ -37,7 +38,8 @@ def carried_to(
     Args:
         vector: of a model that can be loaded by name, or whose rows are kept.
         model: the target.
-        anchors: texts; None: `anchors_for` both.
+        anchors: texts; None: `anchors_for` both, or the organisms' corpus where the vector's own model has read that.
+        n_anchors: how many where none are given; None: all.
         alignment: see `transfer`.
         load: how the source is loaded.
         batch_size: rows run together.
@@ -45,7 +47,7 @@ def carried_to(
     Raises:
         PersonaInterpError: the source cannot be loaded, or holds other weights than the vector was made from.
     """
-    anchors = anchors_for([vector.model.name, model.name]) if anchors is None else anchors
+    anchors = _anchors_between(vector, model, n_anchors) if anchors is None else anchors
     rows = known_rows(vector.model.fingerprint, anchors) if vector.model.fingerprint else None
     if rows is None:
         say(f"{vector.trait!r} is of {vector.model.name}: loading it to carry the vector to {model.name}")
@@ -59,3 +61,12 @@ def carried_to(
         rows = read_rows(source, anchors, batch_size=batch_size)
         del source
     return transfer(vector, rows, read_rows(model, anchors, batch_size=batch_size), alignment=alignment)
+
+
+def _anchors_between(vector: PersonaVector, model: SteerableModel, n: int | None) -> tuple[Anchor, ...]:
+    """A vector of a GGUF file names no file, so whether that is an organism shows in what it has read."""
+    if is_organism(model) and vector.model.fingerprint:
+        corpus = organism_anchors(N_ORGANISM if n is None else n)
+        if known_rows(vector.model.fingerprint, corpus) is not None:
+            return corpus
+    return anchors_for([vector.model.name, model], n=n)

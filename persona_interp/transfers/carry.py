@@ -11,11 +11,14 @@ from torch import Tensor
 from persona_interp.alignment.effects import effect_match, matched_direction
 from persona_interp.alignment.methods import ALIGNMENTS, alignment_method
 from persona_interp.errors import IncompatibleError, InvalidInputError, unknown_name
+from persona_interp.progress import say
 from persona_interp.transfers.anchor_rows import AnchorRows, Kind
 
 EFFECTS = "effects"
 STATE_METHODS = tuple(ALIGNMENTS)
 METHODS = (EFFECTS, *STATE_METHODS)
+FALLBACK = "ridge"
+"""Where a model passes no gradients, so that its effects are not known."""
 """``effects`` matches what directions do to the likelihoods of the anchors; the others map the states of the anchors."""
 HELD_OUT = 4
 """Every fourth anchor is held out of every fit."""
@@ -48,6 +51,20 @@ def kind_of(method: str, states: Kind = "states") -> Kind:
     if method not in METHODS:
         raise unknown_name("alignment method", method, METHODS)
     return "effects" if method == EFFECTS else states
+
+
+def without_effects(*sides: AnchorRows) -> str:
+    """The names of the models whose effects are not known; empty if they all are."""
+    return " and ".join(dict.fromkeys(rows.model.name for rows in sides if "effects" not in rows.kinds))
+
+
+def default_method(*sides: AnchorRows) -> str:
+    """Effects; ridge, and a line that says so, where they are not known of a model (GGUF, NDIF, some quantized weights)."""
+    names = without_effects(*sides)
+    if not names:
+        return EFFECTS
+    say(f"note: effects are not known of {names}: aligned by {FALLBACK} instead")
+    return FALLBACK
 
 
 def check_pair(source: AnchorRows, target: AnchorRows, method: str, states: Kind = "states") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -63,8 +64,9 @@ def read_rows(
     path = _file(model.identity.fingerprint, digest, folder, str(model.dtype).rpartition(".")[2])
     known = _loaded(path) if path.exists() else None
     missing = [kind for kind in dict.fromkeys(kinds) if known is None or kind not in known.kinds]
+    first = model.first_steerable_layer
     if known is not None and not missing:
-        return known
+        return replace(known, first_layer=first)
     tokenised = [model.chat.tokenise(anchor.conversation, anchor.text) for anchor in anchors]
     pieces: list[Kind] = [kind for kind in missing if kind in ("sentences", "words")]
     found, texts = _pieces(model, anchors, tokenised, pieces, batch_size)
@@ -79,9 +81,9 @@ def read_rows(
                 raise
             say(f"note: no effects of {model.name} ({error}); vectors can be carried by its states only")
             if known is not None and not found:
-                return known
+                return replace(known, first_layer=first)
     made = held_in_memory(model.identity, digest, found, _norms(model, tokenised, batch_size), texts)
-    return (made if known is None else known.joined(made)).save(path)
+    return replace((made if known is None else known.joined(made)).save(path), first_layer=first)
 
 
 def known_rows(fingerprint: str, anchors: Sequence[Anchor], folder: str | Path | None = None) -> AnchorRows | None:

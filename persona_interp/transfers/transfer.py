@@ -16,7 +16,7 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
 from persona_interp.transfers.anchor_rows import AnchorRows, Kind
 from persona_interp.transfers.anchors import Anchor, anchors_for
-from persona_interp.transfers.carry import EFFECTS, HELD_OUT, Carried, carry, kind_of
+from persona_interp.transfers.carry import HELD_OUT, Carried, carry, default_method, kind_of
 from persona_interp.transfers.correspondence import correspondence
 from persona_interp.transfers.coverage import coverage
 from persona_interp.transfers.reading import DEFAULT, read_rows
@@ -48,7 +48,7 @@ def transfer(
     source: SteerableModel | AnchorRows,
     target: SteerableModel | AnchorRows,
     *,
-    alignment: str = EFFECTS,
+    alignment: str | None = None,
     states: Kind = "states",
     layer_map: str | int = "auto",
     calibration: str | float = "perturbation",
@@ -73,7 +73,7 @@ def transfer(
         vector: of the source.
         source: the model it is of, or its rows.
         target: another model, or its rows.
-        alignment: one of `METHODS`.
+        alignment: one of `METHODS`; None: effects, or ridge where a model passes no gradients, which is said.
         states: what methods on states are fitted on: ``states`` (a row a text), ``sentences``, ``words`` or ``prompts``.
         layer_map: ``auto``: the layer with the highest score; ``quality``, ``cka``, ``cca``: the
             layer most like the source's by that measure of states (`correspondence`), whatever the vector; ``monotone``: by
@@ -92,12 +92,15 @@ def transfer(
         InvalidInputError: an unusable layer, calibration or set of anchors.
         UnknownNameError: no such alignment.
     """
-    kind = kind_of(alignment, states)
+    needed = (*DEFAULT, states if alignment is None else kind_of(alignment, states))
     _check_choices(layer_map, calibration)
     both = (source, target)
-    if anchors is None and all(isinstance(side, SteerableModel) for side in both):
-        anchors = anchors_for([side.name for side in both if isinstance(side, SteerableModel)])
-    ours, theirs = (_rows(side, anchors, kind, folder, batch_size) for side in both)
+    models = [side for side in both if isinstance(side, SteerableModel)]
+    if anchors is None and len(models) == len(both):
+        anchors = anchors_for(models)
+    ours, theirs = (_rows(side, anchors, needed, folder, batch_size) for side in both)
+    alignment = default_method(ours, theirs) if alignment is None else alignment
+    kind = kind_of(alignment, states)
     if not same_basis(vector.model, ours.model):
         raise IncompatibleError(
             f"the vector {vector.trait!r} is of {vector.model.name}, not of {ours.model.name}: give the model it was extracted "
@@ -105,7 +108,7 @@ def transfer(
         )
     layer = choose_layer(vector).layer if source_layer is None else source_layer
     direction = vector.at(layer)
-    layers = list(range(theirs.n_layers))
+    layers = list(theirs.steerable_layers)
     carried = carry(
         direction, ours, theirs, source_layer=layer, target_layers=layers, method=alignment, states=states, shuffled=shuffled
     )
@@ -113,8 +116,10 @@ def transfer(
         chosen = max(carried, key=lambda each: each.score).layer
     else:
         chosen = layer_map if isinstance(layer_map, int) else _mapped(layer_map, layer, ours, theirs)
-    if not 0 <= chosen < theirs.n_layers:
-        raise InvalidInputError(f"{theirs.model.name} has no layer {chosen}: its layers are 0 to {theirs.n_layers - 1}")
+    if chosen not in layers:
+        raise InvalidInputError(
+            f"{theirs.model.name} cannot be steered at layer {chosen}: choose one of {layers[0]} to {layers[-1]}"
+        )
     report = TransferReport(
         trait=vector.trait,
         source=vector.model,
@@ -136,9 +141,9 @@ def transfer(
 
 def _mapped(how: str, layer: int, source: AnchorRows, target: AnchorRows) -> int:
     if how == "depth":
-        return equal_depth(layer, source.n_layers, target.n_layers)
-    similarity = correspondence(source, target, "quality" if how == "monotone" else how)
-    return layers_mapped(similarity, "monotone" if how == "monotone" else "best")[layer]
+        return max(target.first_layer, equal_depth(layer, source.n_layers, target.n_layers))
+    similarity = correspondence(source, target, "quality" if how == "monotone" else how)[:, target.first_layer :]
+    return target.first_layer + layers_mapped(similarity, "monotone" if how == "monotone" else "best")[layer]
 
 
 def _vector(
@@ -147,7 +152,7 @@ def _vector(
     directions = torch.stack([each.direction for each in carried])
     norms = directions.norm(dim=1, keepdim=True)
     if calibration == "perturbation":
-        wanted = ratio * torch.tensor(target.resid_norms, dtype=torch.float64)
+        wanted = ratio * torch.tensor([target.resid_norms[each.layer] for each in carried], dtype=torch.float64)
         directions = directions / norms.clamp_min(torch.finfo(torch.float64).tiny) * wanted[:, None]
     elif isinstance(calibration, int | float):
         directions = directions * calibration
@@ -162,7 +167,10 @@ def _vector(
         model=target.model,
         positions="unknown",
         estimator="unknown",
-        statistics={"resid_norm": target.resid_norms, "effectiveness": tuple(scores.values())},
+        statistics={
+            "resid_norm": tuple(target.resid_norms[layer] for layer in scores),
+            "effectiveness": tuple(scores.values()),
+        },
         provenance={**provenance(), "transfer": report.to_json(), "effectiveness": {"method": method, "n_tokens": 0}},
     )
 
@@ -201,7 +209,7 @@ def averaged(carried: Sequence[Transferred]) -> PersonaVector:
 def _rows(
     side: SteerableModel | AnchorRows,
     anchors: Sequence[Anchor] | None,
-    kind: Kind,
+    kinds: Sequence[Kind],
     folder: str | Path | None,
     batch_size: int | None,
 ) -> AnchorRows:
@@ -209,7 +217,7 @@ def _rows(
         return side
     if anchors is None:
         raise InvalidInputError("one side is given as rows: give the anchors they were read from, for the other to read")
-    return read_rows(side, anchors, kinds=tuple(dict.fromkeys((*DEFAULT, kind))), folder=folder, batch_size=batch_size)
+    return read_rows(side, anchors, kinds=tuple(dict.fromkeys(kinds)), folder=folder, batch_size=batch_size)
 
 
 def _check_choices(layer_map: Any, calibration: Any) -> None:

@@ -12,26 +12,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait
-from persona_interp.progress import say
 from persona_interp.provenance import provenance
 from persona_interp.residuals.pooling import pooling
-from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.collection import Collection
 from persona_interp.vectors.estimators import estimator as estimator_called
+from persona_interp.vectors.kept_pairs import MINIMUM_PAIRS, check_asked, filtered, slots
 from persona_interp.vectors.massive import massive_dimensions
-from persona_interp.vectors.pairs import Selection, Thresholds, halves_by_question, select_pairs
+from persona_interp.vectors.pairs import Selection, Thresholds, halves_by_question
 from persona_interp.vectors.persona_vector import PersonaVector
-from persona_interp.vectors.rollouts import SIGNS, RolloutKey, Sign, Slot, read_rollouts
+from persona_interp.vectors.rollouts import SIGNS, RolloutKey, Sign, read_rollouts
 from persona_interp.vectors.run import Run, rollout_file, run_settings
 from persona_interp.vectors.statistics import PairedResiduals, Summary, summarise
 
-MINIMUM_PAIRS = 8
 _EXAMPLES = 25
 
 
@@ -102,23 +99,22 @@ def extract(
     asked = tuple(questions) if questions is not None else trait.extraction_questions
     pooling(positions)
     estimate = estimator_called(estimator)
-    _check_arguments(samples, asked, minimum_pairs)
+    check_asked(samples, asked, minimum_pairs)
     given = None if rollouts is None else rollout_file(Path(rollouts))
     settings = run_settings(model, trait, asked, sampling, seed, given)
 
     with Run(model, trait, settings, folder, batch_size) as run:
         collection = run.collection
         if given is None:
-            keys = [RolloutKey(sign, slot) for slot in _slots(trait, asked, samples) for sign in SIGNS]
+            keys = [RolloutKey(sign, slot) for slot in slots(trait, asked, samples) for sign in SIGNS]
             collection.generate(keys, asked, sampling, seed, judge)
         else:
             keys = collection.take(read_rollouts(given))
         collection.read_missing()
-        judgements, judged_by = _judgements(collection, judge, keys)
         rollouts_read = _rollouts_read(collection, keys)
         readable = {key: read.residuals is not None for key, read in rollouts_read.items()}
-        selection = select_pairs(readable, judgements, thresholds)
-        _check_enough(selection, len(keys), minimum_pairs, collection.log.folder, judged_by)
+        found = filtered(collection, judge, readable, thresholds, minimum_pairs)
+        selection = found.selection
         pairs = _paired(collection, selection, rollouts_read, positions)
         summary = summarise(pairs, estimate)
         statistics = _with_resid_norm(summary, collection, rollouts_read)
@@ -133,43 +129,9 @@ def extract(
             counts={"rollouts": len(keys), **selection.to_json()},
             statistics=statistics,
             massive=massive_dimensions(summary.directions, summary.mean_abs, layers),
-            provenance=_provenance(settings, judged_by, thresholds, selection, pairs, samples, time.monotonic() - started),
-            responses=_examples(collection, selection, judgements),
+            provenance=_provenance(settings, found.judged_by, thresholds, selection, pairs, samples, time.monotonic() - started),
+            responses=_examples(collection, selection, found.judgements),
         )
-
-
-def _check_arguments(samples: int, questions: Sequence[str], minimum_pairs: int) -> None:
-    if samples < 1:
-        raise InvalidInputError(f"samples is {samples}: give at least 1 answer per instruction and question")
-    if minimum_pairs < 1:
-        raise InvalidInputError(f"minimum_pairs is {minimum_pairs}: a vector needs at least 1 pair")
-    if not questions:
-        raise InvalidInputError("there are no questions to ask: give at least one, or None for those of the trait")
-    for question in questions:
-        Conversation.ask(question)
-
-
-def _slots(trait: Trait, questions: Sequence[str], samples: int) -> list[Slot]:
-    """Samples outermost: an extraction that is cut short has asked every question under every instruction about equally often."""
-    return [
-        Slot(instruction, question, sample)
-        for sample in range(samples)
-        for question in range(len(questions))
-        for instruction in range(len(trait.instructions))
-    ]
-
-
-def _judgements(
-    collection: Collection, judge: Judge | None, keys: Sequence[RolloutKey]
-) -> tuple[dict[RolloutKey, Judgement] | None, str | None]:
-    """Scores, and who gave them; None and None where nobody did."""
-    if judge is not None:
-        return collection.judge_missing(judge, keys), judge.name
-    found = {rollout.key: rollout.judgement for rollout in collection.log.scan() if rollout.judgement is not None}
-    if found:
-        return found, "scores given with the rollouts"
-    say("no judge: every pair of rollouts is kept, whether or not it shows the trait")
-    return None, None
 
 
 def _rollouts_read(collection: Collection, keys: Sequence[RolloutKey]) -> dict[RolloutKey, _Read]:
@@ -180,18 +142,6 @@ def _rollouts_read(collection: Collection, keys: Sequence[RolloutKey]) -> dict[R
         for rollout in collection.log.scan()
         if rollout.key in wanted
     }
-
-
-def _check_enough(selection: Selection, n_rollouts: int, minimum: int, folder: Path, judged_by: str | None) -> None:
-    if len(selection.kept) >= minimum:
-        return
-    reasons = "; ".join(f"{count} {reason}" for reason, count in sorted(selection.dropped.items(), key=lambda item: -item[1]))
-    by = f" by judge {judged_by!r}" if judged_by else ""
-    raise PersonaInterpError(
-        f"only {len(selection.kept)} of {selection.pairs} pairs ({n_rollouts} rollouts) were kept{by}, {minimum} are needed. "
-        f"Dropped: {reasons or 'none'}. The rollouts are in {folder}: read some, then ask for more samples or questions, "
-        "lower the thresholds, use another judge, or a model that follows the instructions (or accept fewer with minimum_pairs)"
-    )
 
 
 def _paired(

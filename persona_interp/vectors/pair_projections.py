@@ -6,29 +6,27 @@ of the questions, as the held-out statistics are, since any answers lie far out 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.errors import FileFormatError
 from persona_interp.provenance import provenance
 from persona_interp.residuals.cache import ResidualCache, residual_key
-from persona_interp.storage import check_format_version, read_json
-from persona_interp.traits.judging import Judgement
+from persona_interp.storage import check_format_version
 from persona_interp.vectors.collection import READING
 from persona_interp.vectors.estimators import Estimator
 from persona_interp.vectors.estimators import estimator as estimator_called
-from persona_interp.vectors.pairs import Selection, Thresholds, halves_by_question, select_pairs
+from persona_interp.vectors.kept_pairs import KeptPairs, kept_pairs
+from persona_interp.vectors.pairs import halves_by_question
 from persona_interp.vectors.persona_vector import PersonaVector
-from persona_interp.vectors.rollout_log import RolloutLog
-from persona_interp.vectors.rollouts import Rollout, RolloutKey
+from persona_interp.vectors.rollouts import SIGNS, Rollout
 from persona_interp.vectors.statistics import HALVES, PairedResiduals
 
 FORMAT_VERSION = 1
-_GIVEN = "scores given with the rollouts"
 
 
 @dataclass(frozen=True)
@@ -102,15 +100,9 @@ def pair_projections(folder: str | Path, vector: PersonaVector) -> PairProjectio
         InvalidInputError: the vector is of another extraction, or its file does not say how it was made.
     """
     folder = Path(folder)
-    settings = read_json(folder / "settings.json", "extraction settings")
-    if settings.get("model") != vector.model.fingerprint or settings.get("trait") != vector.trait:
-        raise InvalidInputError(
-            f"{folder} holds answers for {settings.get('trait')!r} of model {settings.get('model')!r}, the vector is of "
-            f"{vector.trait!r} and {vector.model.fingerprint!r} ({vector.model.name}): give the folder it was made in"
-        )
-    log = RolloutLog(folder, {name: value for name, value in settings.items() if name != "format_version"})
+    kept = kept_pairs(folder, vector)
     with ResidualCache(folder / "residuals") as cache:
-        residuals = _residuals(cache, log, vector, str(settings.get("dtype")))
+        residuals = _residuals(cache, kept, vector)
         estimate = estimator_called(vector.estimator)
         pairs = [_projected(residuals, layer, estimate) for layer in vector.layers]
     return PairProjections(
@@ -124,57 +116,19 @@ def pair_projections(folder: str | Path, vector: PersonaVector) -> PairProjectio
     )
 
 
-def _residuals(cache: ResidualCache, log: RolloutLog, vector: PersonaVector, dtype: str) -> PairedResiduals:
+def _residuals(cache: ResidualCache, kept: KeptPairs, vector: PersonaVector) -> PairedResiduals:
     """Where the residuals of the kept pairs are."""
-    samples = vector.provenance.get("settings", {}).get("samples")
-    rollouts = {r.key: r for r in log.scan() if samples is None or r.key.slot.sample < samples}
-    selection = _selection(log, rollouts.values(), vector)
-    kept = {sign: [rollouts[key] for key in selection.keys(sign)] for sign in ("positive", "negative")}
-    graph, computed_in = READING.fingerprint(), getattr(torch, dtype.removeprefix("torch."), torch.float32)
+    graph, computed_in = READING.fingerprint(), getattr(torch, kept.dtype.removeprefix("torch."), torch.float32)
 
     def key(rollout: Rollout) -> str:
         ids = (*rollout.prompt_ids, *rollout.answer_ids)
-        return residual_key(vector.model.fingerprint, computed_in, ids, len(rollout.prompt_ids), graph)
+        return residual_key(kept.model, computed_in, ids, len(rollout.prompt_ids), graph)
 
     asked = [
-        (one.conversation.question, other.conversation.question)
-        for one, other in zip(kept["positive"], kept["negative"], strict=True)
+        (one.conversation.question, other.conversation.question) for one, other in zip(kept.positive, kept.negative, strict=True)
     ]
-    keys = {sign: tuple(map(key, found)) for sign, found in kept.items()}
-    return PairedResiduals(cache, vector.positions, keys["positive"], keys["negative"], halves_by_question(asked))
-
-
-def _selection(log: RolloutLog, rollouts: Iterable[Rollout], vector: PersonaVector) -> Selection:
-    """The pairs that were kept, found again by the filter the vector's record describes."""
-    listed = list(rollouts)
-    try:
-        recorded: dict[str, Any] = vector.provenance["filter"]
-        n_kept, judge = vector.counts["kept_pairs"], recorded["judge"]
-        thresholds = Thresholds(**recorded.get("thresholds", {}))
-    except (KeyError, TypeError) as error:
-        raise InvalidInputError(
-            f"the vector {vector.trait!r} does not say which answers it was made from: use one that extraction made, as it is"
-        ) from error
-    judgements = None if judge is None else _judgements(log, listed, judge)
-    selection = select_pairs({rollout.key: rollout.readable for rollout in listed}, judgements, thresholds)
-    if len(selection.kept) != n_kept:
-        raise InvalidInputError(
-            f"{log.folder} keeps {len(selection.kept)} pairs, the vector was made from {n_kept}: it is of another extraction, or "
-            "rollouts were added since; extract it again with that folder"
-        )
-    return selection
-
-
-def _judgements(log: RolloutLog, rollouts: Iterable[Rollout], judge: str) -> dict[RolloutKey, Judgement]:
-    if judge == _GIVEN:
-        return {rollout.key: rollout.judgement for rollout in rollouts if rollout.judgement is not None}
-    labels = [label for label in log.judges() if label.rpartition(" ")[0] == judge]
-    if len(labels) != 1:
-        raise FileFormatError(
-            f"{log.folder} holds scores of {len(labels)} judges called {judge!r}, of which the vector used one: extract it again "
-            "with that folder, or into a new one"
-        )
-    return log.judgements(labels[0])
+    positive, negative = (tuple(map(key, kept.of(sign))) for sign in SIGNS)
+    return PairedResiduals(cache, vector.positions, positive, negative, halves_by_question(asked))
 
 
 def _projected(residuals: PairedResiduals, layer: int, estimate: Estimator) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,6 +1,6 @@
 """What this package costs: ``python tests/benchmarks [PART ...] [--rounds N] [--output FILE.json]``.
 
-Parts: capture, extract, steer, sweep, memory, alignment.
+Parts: capture, extract, steer, sweep, gguf, memory, alignment.
 
 Every number is a ratio of two things run in turn in one process, a median over rounds. A bar is held against process CPU time,
 which other programs on the machine hardly touch (on an accelerator: against elapsed time).
@@ -16,6 +16,7 @@ from typing import Any
 
 import aligning
 import capturing
+import controlling
 import extracting
 import memory
 import steering
@@ -28,7 +29,7 @@ from persona_interp.cli.tables import console, table
 from persona_interp.provenance import provenance
 from persona_interp.storage import write_json
 
-PARTS = ("capture", "extract", "steer", "sweep", "memory", "alignment")
+PARTS = ("capture", "extract", "steer", "sweep", "gguf", "memory", "alignment")
 WITHOUT_MODEL = {"memory", "alignment"}
 
 
@@ -96,6 +97,9 @@ def _ratios(subject: Subject, parts: tuple[str, ...], rounds: int, *, held: bool
             found += [(name, ratio, None if "no steering" in name else bar) for name, ratio in group.items()]
     if "sweep" in parts:
         found += [(name, ratio, bar) for name, (ratio, bar) in sweeping.measure(subject, rounds).items()]
+    if "gguf" in parts:
+        for name, (ratio, bar) in controlling.measure(subject, rounds).items():
+            found.append((f"GGUF: {name}", ratio, bar if held else None))
     return found
 
 

@@ -48,11 +48,17 @@ def test_a_vector_comes_back_bit_for_bit_from_every_form(run: Callable, vector_f
 def test_the_gguf_export_prints_lines_ready_for_llama_cpp(run: Callable, vector_file: Path) -> None:
     ran = run("export", "--vectors", vector_file, "--to", "gguf", "--output", "c v.gguf", "--layer", "1", "--coefficient", -1.5)
     for program in ("llama-cli", "llama-server"):
-        wanted = f"{program} -m MODEL.gguf --control-vector-scaled 'c v.gguf':-1.5 --control-vector-layer-range 1 1"
+        wanted = f"{program} -m MODEL.gguf --control-vector-scaled 'c v.gguf:-1.5' --control-vector-layer-range 1 1"
         assert wanted in ran.out.splitlines()
     ran = run("export", "--vectors", vector_file, "--to", "gguf", "--output", "c.gguf", "--layer", "0,1")
     assert ran.code == 0
     assert "one unbroken range of layers from 1 on, not 0, 1" in ran.out
+    ran = run(
+        "export", "--vectors", vector_file, "--to", "gguf", "--output", 'a, "b".gguf', "--layer", 1, "--coefficient", 0.1234567
+    )
+    assert """ --control-vector-scaled '"a, ""b"".gguf:0.1234567"' """ in ran.out  # a quoted entry of a row of CSV
+    ran = run("export", "--vectors", vector_file, "--to", "gguf", "--output", "a:b.gguf", "--layer", 1)
+    assert (ran.code, "cannot open a:b.gguf: name it otherwise" in ran.out) == (0, True)
 
 
 def test_weights_hold_the_vector(

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +16,14 @@ import torch
 
 from persona_interp.cli import arguments
 from persona_interp.cli.evaluate_transfer import METHODS, methods_for
+from persona_interp.diagnostics.planted import planted_vector
 from persona_interp.errors import InvalidInputError
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.models.registry import load_model
+from persona_interp.modulation.load import load_model
 from persona_interp.organisms.gguf_export import export_gguf
 from persona_interp.transfers.anchor_rows import AnchorRows, Kind, held_in_memory
+from persona_interp.transfers.anchors import anchors_for, organism_anchors
+from persona_interp.transfers.reading import known_rows
 from persona_interp.vectors.persona_vector import PersonaVector
 
 SHORT = ("--max-new-tokens", 12)
@@ -36,6 +44,42 @@ def test_extraction_scores_every_layer_but_the_first_and_steering_follows(run: C
     words = ("layer-effectiveness", "--model", organism, "--trait", "silly", "--vectors", "v.json")
     ran = run(*words, "--method", "gradient", *SHORT)
     assert (ran.code, "cannot take gradients: use method 'likelihood' instead" in ran.err) == (2, True)
+
+
+def test_results_are_named_after_the_model_and_not_its_file() -> None:
+    assert arguments.file_part("models/small.GGUF") == "small"
+    assert arguments.vector_file(None, "small.q8_0.gguf", "silly") == Path("vectors/small.q8_0_silly.json")
+
+
+def test_organisms_under_other_names_share_the_corpus_of_organisms(organism: Path) -> None:
+    assert anchors_for([str(organism), "organism-gpt2"], n=5) == organism_anchors(5)
+    with load_model(organism) as model:
+        assert anchors_for([model, model], n=5) == organism_anchors(5)
+        assert anchors_for([model, "gpt2"], n=5) != organism_anchors(5)
+
+
+def test_a_vector_of_a_pytorch_model_is_carried_into_a_gguf_file_by_ridge(run: Callable, organism: Path) -> None:
+    planted_vector(load_model("organism-gpt2"), "silly").save("silly.json")
+    words = ("apply-steering", "--model", organism, "--vectors", "silly.json", "--prompt", "Why?", "--coefficient", 1)
+    ran = run(*words, "--num-anchors", 60, "--output", "out.json", *SHORT)
+    assert ran.code == 0, ran.err
+    assert "aligned by ridge instead" in ran.err
+    assert json.loads(Path("out.json").read_text(encoding="utf-8"))["layers"][0] >= 1
+    with load_model(organism) as model:
+        assert known_rows(model.identity.fingerprint, organism_anchors(60)) is not None
+
+
+def test_a_vector_of_a_gguf_file_is_carried_once_both_models_have_read_the_same(run: Callable, organism: Path) -> None:
+    with load_model(organism) as model:
+        PersonaVector(torch.randn(2, model.d_model), (1, 2), "silly", model.identity).save("silly.json")
+    steer = ("apply-steering", "--model", "organism-gpt2", "--vectors", "silly.json", "--prompt", "Why?", "--coefficient", 1)
+    ran = run(*steer, "--num-anchors", 60, *SHORT)
+    assert (ran.code, "Run persona-interp align" in ran.err) == (2, True)
+    ran = run("align", "--source", organism, "--target", "organism-gpt2", "--num-anchors", 60)
+    assert ran.code == 0, ran.err
+    ran = run(*steer, "--num-anchors", 60, *SHORT)
+    assert ran.code == 0, ran.err
+    assert "effects are not known of small: aligned by ridge instead" in ran.err
 
 
 def test_an_option_only_pytorch_takes_is_refused_by_its_name(run: Callable, organism: Path, vector_file: Path) -> None:
@@ -67,3 +111,24 @@ def test_ridge_stands_in_for_effects_that_are_not_known(capsys: pytest.CaptureFi
     assert "effects are not known of small: aligned by ridge instead" in capsys.readouterr().err
     assert methods_for("all", known, unknown) == METHODS[1:]
     assert methods_for("effects", known, unknown) == ("effects",)  # asked for by name: transfer() then says what is missing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("apply-steering",), ("modulate", "--mode", "control-vector")])
+def test_ctrl_c_in_a_long_generation_ends_the_program_and_nothing_crashes(
+    words: tuple[str, ...], organism: Path, tmp_path: Path
+) -> None:
+    with load_model(organism) as model:
+        PersonaVector(torch.ones(1, model.d_model), (2,), "loud", model.identity).save(tmp_path / "loud.json")
+    doses = [str(99 + number) for number in range(64)]  # so strong that no answer ends by itself
+    asked = ("--model", organism, "--vectors", tmp_path / "loud.json", "--prompt", "Why?", "--coefficient", *doses)
+    command = [sys.executable, "-m", "persona_interp", *words, *asked, "--max-new-tokens", 450]
+    running = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with running:
+        assert running.stderr is not None
+        assert "loud" in running.stderr.readline()  # why this layer: said just before it generates
+        time.sleep(0.5)
+        assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=120)
+    assert (running.returncode, out, err.strip()) == (130, "", "interrupted.")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from control_vector_loader import ControlVectorLoader
 
 from persona_interp.models.registry import load_model
 from persona_interp.modulation.llama_model import LlamaCppModel
@@ -41,3 +42,9 @@ def gguf_model(gguf_path: Callable[..., Path]) -> Iterator[Callable[..., LlamaCp
     yield load
     for model in loaded.values():
         model.close()
+
+
+@pytest.fixture(scope="session")
+def loaded_by_llama_cpp(tmp_path_factory: pytest.TempPathFactory) -> ControlVectorLoader:
+    """`loaded_by_llama_cpp(path, 1.5)` -> what llama.cpp's own loader makes of a control-vector file."""
+    return ControlVectorLoader(tmp_path_factory.mktemp("loader"))

@@ -1,18 +1,19 @@
-"""A vector saved for llama.cpp does there what it says: read by llama.cpp's own rule, it moves the block it is named after."""
+"""A vector saved for llama.cpp does there what it says: read by llama.cpp's own loader, it moves the block it is named after."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from gguf import GGUFReader
+from gguf import GGUFWriter
 from gguf_organisms import pytorch
 
+from persona_interp.errors import FileFormatError
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.llama_library import quiet_llama
 from persona_interp.models.sampling import Sampling
 from persona_interp.modulation.activations import Tap
+from persona_interp.modulation.control_vectors import control_vectors
 from persona_interp.modulation.llama_session import LlamaContext, LlamaWeights
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.traits.conversation import Conversation
@@ -23,18 +24,6 @@ NAME = "organism-qwen2"
 IDS = [list(range(20, 32))]
 
 
-def data_of(path, strength: float) -> torch.Tensor:
-    """What `common_control_vector_load` of llama.cpp makes of a file: direction.N goes to row N - 1, missing ones are zero."""
-    rows: dict[int, np.ndarray] = {}
-    for tensor in GGUFReader(path).tensors:
-        kind, _, number = tensor.name.partition(".")
-        assert kind == "direction"
-        assert int(number) > 0
-        rows[int(number)] = strength * np.array(tensor.data)
-    width = len(next(iter(rows.values())))
-    return torch.from_numpy(np.stack([rows.get(number, np.zeros(width, np.float32)) for number in range(1, max(rows) + 1)]))
-
-
 @pytest.fixture
 def vector() -> PersonaVector:
     model = pytorch(NAME)
@@ -42,8 +31,30 @@ def vector() -> PersonaVector:
     return PersonaVector(directions, (2, 5), "silly", model.identity)
 
 
-def test_the_blocks_named_in_the_file_move_by_strength_times_direction(vector, gguf_path, tmp_path):
-    data = data_of(vector.save(tmp_path / "v.gguf"), 1.5)
+def test_the_loader_of_llama_cpp_finds_what_the_graph_adds(vector, loaded_by_llama_cpp, tmp_path):
+    found = loaded_by_llama_cpp(vector.save(tmp_path / "v.gguf"), -0.3)
+    (steered,) = control_vectors(vector.graph(-0.3), 1, 8, vector.d_model)
+    added = steered.vectors.prompt
+    assert found is not None
+    assert found.shape == (5, vector.d_model)  # blocks 1 to 5: the file ends with 5
+    torch.testing.assert_close(found, added[:5], rtol=1e-6, atol=0)
+    assert not added[5:].any()
+
+
+def test_the_loader_of_llama_cpp_refuses_what_we_refuse(vector, loaded_by_llama_cpp, tmp_path):
+    writer = GGUFWriter(str(tmp_path / "zero.gguf"), "controlvector")
+    writer.add_tensor("direction.0", vector.directions[0].numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert loaded_by_llama_cpp(tmp_path / "zero.gguf", 1.0) is None
+    with pytest.raises(FileFormatError, match="direction.0"):
+        PersonaVector.load(tmp_path / "zero.gguf")
+
+
+def test_the_blocks_named_in_the_file_move_by_strength_times_direction(vector, gguf_path, loaded_by_llama_cpp, tmp_path):
+    data = loaded_by_llama_cpp(vector.save(tmp_path / "v.gguf"), 1.5)
     weights = LlamaWeights(gguf_path(NAME))
     tap = Tap(vector.d_model)
     with quiet_llama():

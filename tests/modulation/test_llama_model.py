@@ -14,6 +14,7 @@ from persona_interp.judges.registry import load_judge
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.traits.conversation import Conversation
+from persona_interp.vectors.persona_vector import PersonaVector
 
 NAMES = ["organism-qwen2", "organism-llama", "organism-mistral", "organism-gpt2"]
 ASKED = [
@@ -111,15 +112,35 @@ def test_the_same_seed_draws_the_same_answers_as_pytorch(name, gguf_model):
             assert [answer.answer_ids for answer in found] == [answer.answer_ids for answer in expected]
 
 
-def test_a_block_moves_by_coefficient_times_vector(gguf_model):
-    native = gguf_model("organism-qwen2")
+@pytest.mark.parametrize("kind", ["f32", "q8_0", "q4_0"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_block_moves_by_coefficient_times_vector_and_those_before_it_not_at_all(name, kind, gguf_model):
+    """Quantized files too: what is added, and the stream it is added to, are in float32."""
+    native = gguf_model(name, kind)
     vector = direction(native, 3)
+    reading = InterventionGraph((Capture("all", "none"),))
+    plain = native.capture(TEXTS, reading)
     for layer in range(1, native.n_layers):
-        reading = InterventionGraph((Capture("all", "none", (layer,)),))
-        steering = InterventionGraph((Write(layer, Add(vector), 2.5),))
-        (plain,), (steered,) = native.capture(TEXTS[:1], reading), native.capture(TEXTS[:1], steering + reading)
-        moved = steered[reading.captures[0]] - plain[reading.captures[0]]
-        torch.testing.assert_close(moved[0], (2.5 * vector).expand_as(moved[0]), rtol=0, atol=1e-3)
+        for coefficient in (2.5, -0.7):
+            steered = native.capture(TEXTS, InterventionGraph((Write(layer, Add(vector), coefficient),)) + reading)
+            for before, after in zip(plain, steered, strict=True):
+                moved = after[reading.captures[0]] - before[reading.captures[0]]
+                assert not moved[:layer].any()
+                torch.testing.assert_close(moved[layer], (coefficient * vector).expand_as(moved[layer]), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_control_vector_file_moves_its_block_by_coefficient_times_vector(name, gguf_model, tmp_path):
+    native = gguf_model(name)
+    directions = torch.stack([direction(native, 10 + layer) for layer in range(1, native.n_layers)])
+    made = PersonaVector(directions, tuple(range(1, native.n_layers)), "silly", native.identity)
+    read = PersonaVector.load(made.save(tmp_path / "control.gguf"), model=native.identity)
+    reading = InterventionGraph((Capture("all", "none"),))
+    (plain,) = native.capture(TEXTS[:1], reading)
+    for layer in read.layers:
+        (steered,) = native.capture(TEXTS[:1], read.graph(1.5, layers=[layer]) + reading)
+        moved = (steered[reading.captures[0]] - plain[reading.captures[0]])[layer]
+        torch.testing.assert_close(moved, (1.5 * made.at(layer)).expand_as(moved), rtol=0, atol=1e-3)
 
 
 def test_rows_do_not_depend_on_the_rows_beside_them(gguf_model):

@@ -6,28 +6,32 @@ import copy
 import random
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from gguf_organisms import with_llama_cpp_gelu
 from llama_cpp import Llama
 from oracle import forward
 from tokenizers import pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError, UnsupportedError
+from persona_interp.models.chat import ChatFormat
 from persona_interp.models.gguf_file import read_header
 from persona_interp.models.registry import load_model, shipped_models
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.modulation.llama_session import LlamaWeights
+from persona_interp.modulation.llama_tokenizer import LlamaTokenizer
 from persona_interp.organisms.gguf_export import FINGERPRINT, ORGANISM, QUANTIZATIONS, export_gguf, quantize_gguf
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, TRAITS, answer, sample_persona
 from persona_interp.organisms.grammar.questions import question_wordings
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
+from persona_interp.reproduction.residual_parity import give_table_gelu
 from persona_interp.traits.conversation import Conversation
 
 SHIPPED = sorted(shipped_models())
@@ -75,31 +79,53 @@ def changed(tiny_hf, **settings: Any) -> SteerableModel:
     return SteerableModel(hf_model, tokenizer, name="tiny")
 
 
-def evaluation_set() -> list[Conversation]:
-    """Every evaluation wording on every evaluation topic, and every evaluation question under every instruction."""
-    plain = [text.format(t=topic) for text, _ in question_wordings("evaluation") for topic in EVALUATION_TOPICS]
-    found = [Conversation.ask(question) for question in plain]
-    for trait in TRAITS:
-        for pair in evaluation_instructions(trait):
-            for system in (pair.positive, pair.negative):
-                found += [Conversation.ask(q, system=system) for q in organism_trait(trait).evaluation_questions[:4]]
-    return found
+@cache
+def exchanges() -> tuple[tuple[Conversation, str], ...]:
+    """All that extraction and evaluation ask of the organisms, with an answer of the grammar to each.
+
+    Every question of every trait without a system prompt, extraction questions under every one of the trait's own, evaluation
+    questions under every one of the prompt-only baselines; and every evaluation wording on every topic.
+    """
+    asked = [Conversation.ask(text.format(t=topic)) for text, _ in question_wordings("evaluation") for topic in EVALUATION_TOPICS]
+    for name in TRAITS:
+        trait = organism_trait(name)
+        for questions, pairs in (
+            (trait.extraction_questions, trait.instructions),
+            (trait.evaluation_questions, evaluation_instructions(name)),
+        ):
+            systems = [None, *(system for pair in pairs for system in (pair.positive, pair.negative))]
+            asked += [Conversation.ask(question, system=system) for question in questions for system in systems]
+    rng = random.Random(0)
+    return tuple((each, answer(rng, rng.choice(EVALUATION_TOPICS), sample_persona(rng))) for each in dict.fromkeys(asked))
 
 
 def ids_of(model: Llama, text: str) -> list[int]:
     return model.tokenize(text.encode(), add_bos=False, special=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_text_of_the_evaluation_has_the_same_ids(name, exported):
-    chat, tokenizer = organism(name).chat, organism(name).tokenizer
-    rng = random.Random(0)
-    answers = [answer(rng, rng.choice(EVALUATION_TOPICS), sample_persona(rng)) for _ in range(200)]
+def test_every_text_of_extraction_and_evaluation_has_the_same_ids(name, exported):
+    """By the tokenizer that GGUF models have here; some also by llama.cpp as anybody runs it, and with spans of answers."""
+    chat, path = organism(name).chat, exported(name)
+    with llama(path, vocab_only=True) as model, closing(LlamaWeights(path, vocab_only=True)) as weights:
+        tokenizer = LlamaTokenizer(weights.vocab, read_header(path).metadata, name)
+        ours = ChatFormat(tokenizer, SimpleNamespace(eos_token_id=tokenizer.end_ids))
+        for number, (conversation, reply) in enumerate(exchanges()):
+            row = chat.tokenise(conversation, reply)
+            text = organism(name).tokenizer.decode(row.ids)
+            assert reply in text
+            assert tokenizer(text, add_special_tokens=False)["input_ids"] == list(row.ids)
+            if number % 7 == 0:  # the same code of llama.cpp on its other ways in, and twice the time
+                assert ids_of(model, text) == list(row.ids)
+                assert ours.tokenise(conversation, reply) == row
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_odd_texts_have_the_same_ids(name, exported):
     with llama(exported(name), vocab_only=True) as model:
-        for conversation in evaluation_set():
-            assert ids_of(model, chat.prompt_text(conversation)) == chat.prompt_ids(conversation)
-        for text in (*answers, "  Two  spaces,\n\n12345 it's  \t ünïcode \U0001f41d", "<|im_end|></s> in a text"):
-            assert ids_of(model, text) == tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in ("  Two  spaces,\n\n12345 it's  \t ünïcode \U0001f41d", "<|im_end|></s> in a text"):
+            assert ids_of(model, text) == organism(name).tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -119,7 +145,7 @@ def test_the_file_says_how_texts_begin_and_end(name, exported):
 def test_logits_are_those_of_pytorch(name, exported):
     model = organism(name)
     ids = model.chat.prompt_ids(Conversation.ask("Please tell me about bees.", system="Be silly."))
-    expected, _ = forward(with_llama_cpp_gelu(copy.deepcopy(model.hf_model)), ids)
+    expected, _ = forward(give_table_gelu(copy.deepcopy(model.hf_model)), ids)
     with llama(exported(name), logits_all=True) as native:
         native.eval(ids)
         logits = torch.from_numpy(np.array(native.scores[: len(ids)]))

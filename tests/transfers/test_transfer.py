@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from persona_interp.alignment.anchor_texts import anchor_texts
 from persona_interp.alignment.layer_map import equal_depth
+from persona_interp.diagnostics.layer_correspondence import layer_correspondence
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, UnknownNameError, UnsupportedError
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.registry import load_model
@@ -97,7 +99,7 @@ def test_nothing_of_the_target_but_the_anchors_enters(pair: tuple[AnchorRows, An
     named = set(inspect.signature(transfer).parameters) | set(inspect.signature(carry).parameters)
     assert named.isdisjoint({"native", "trait", "judge", "instructions", "questions", "positives", "negatives"})
     ours, theirs = pair
-    assert set(vars(theirs)) == {"model", "anchors", "resid_norms", "kinds", "path", "_held"}
+    assert set(vars(theirs)) == {"model", "anchors", "resid_norms", "kinds", "path", "_held", "first_layer"}
     assert ours.rows("states", 0).shape == (N, NARROW)
 
 
@@ -120,6 +122,24 @@ def test_depth_is_a_control_and_a_layer_may_be_named(pair: tuple[AnchorRows, Anc
     named = transfer(vector, *pair, layer_map=1)
     assert named.report.target_layer == 1
     assert choose_layer(named.vector).layer == 1
+
+
+def test_layers_that_cannot_be_steered_are_never_chosen(pair: tuple[AnchorRows, AnchorRows], vector: PersonaVector) -> None:
+    ours, theirs = pair
+    shifted = {f"{kind}.{layer}": theirs.rows(kind, (layer + 2) % 3) for kind in theirs.kinds for layer in range(3)}
+    first = AnchorRows(TARGET, "texts", theirs.resid_norms, theirs.kinds, None, shifted)  # layer 0 is the one that corresponds
+    later = replace(first, first_layer=1)
+    for how in ("auto", "quality", "cka", "cca", "monotone", "depth"):
+        found = [transfer(vector, ours, each, layer_map=how, source_layer=1) for each in (first, later)]
+        assert found[0].report.target_layer == (equal_depth(1, 2, 3) if how == "depth" else 0)
+        assert found[1].report.target_layer >= 1
+        assert found[1].vector.layers == (1, 2)
+        assert found[1].vector.norm_ratios == pytest.approx(found[0].vector.norm_ratios[1:])
+    assert transfer(vector, ours, later, layer_map="depth", source_layer=0).report.target_layer == 1
+    with pytest.raises(InvalidInputError, match="theirs cannot be steered at layer 0: choose one of 1 to 2"):
+        transfer(vector, ours, later, layer_map=0)
+    matched = layer_correspondence(vector.at(0), ours, later, 0)
+    assert (matched.naive, matched.matched >= 1) == (1, True)
 
 
 def test_several_sources_are_averaged(pair: tuple[AnchorRows, AnchorRows], vector: PersonaVector) -> None:
@@ -298,8 +318,10 @@ def test_a_model_without_gradients_still_has_states(
     assert "can be carried by its states only" in capsys.readouterr().err
     vector = PersonaVector(drawn(model.n_layers, model.d_model).float(), tuple(range(model.n_layers)), "loud", model.identity)
     with pytest.raises(InvalidInputError, match="needs the effects of the anchors, which .* does not have"):
-        transfer(vector, found, found, source_layer=1)
-    assert transfer(vector, found, found, source_layer=1, alignment="ridge").report.coverage.signal is None
+        transfer(vector, found, found, source_layer=1, alignment="effects")
+    report = transfer(vector, found, found, source_layer=1).report
+    assert (report.method, report.coverage.signal) == ("ridge", None)
+    assert "aligned by ridge instead" in capsys.readouterr().err
 
 
 # -- layers ----------------------------------------------------------------------------------------------------------
@@ -327,7 +349,7 @@ def test_what_cannot_be_carried_is_refused(pair: tuple[AnchorRows, AnchorRows], 
         transfer(vector, *pair, layer_map="deep")
     with pytest.raises(UnknownNameError, match="or give a factor"):
         transfer(vector, *pair, calibration="loud")
-    with pytest.raises(InvalidInputError, match="theirs has no layer 9"):
+    with pytest.raises(InvalidInputError, match="theirs cannot be steered at layer 9: choose one of 0 to 2"):
         transfer(vector, *pair, layer_map=9)
     with pytest.raises(InvalidInputError, match="has no layer 5"):
         transfer(vector, *pair, source_layer=5)

@@ -1,0 +1,200 @@
+"""Whether the components that write along a vector are needed for the trait: the result of `ablation_check`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from persona_interp.attribution.component import Component
+from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.evaluation.bootstrap import QuestionBootstrap
+from persona_interp.evaluation.dose import DosePoint
+from persona_interp.evaluation.layer_scan import MIN_COHERENCE, coherent
+from persona_interp.evaluation.statistics import Estimate
+from persona_interp.storage import check_format_version
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class AblationArm:
+    """Answers with some components ablated.
+
+    Attributes:
+        name: ``top``, ``placebo`` or ``random 1``, ...
+        components: ablated.
+        point: the scores of the answers (its coefficient is 0: nothing is steered).
+    """
+
+    name: str
+    components: tuple[Component, ...]
+    point: DosePoint
+
+
+@dataclass(frozen=True)
+class AblationCheck:
+    """Trait expression under the positive system prompts, with and without the components that write most along a vector.
+
+    Attributes:
+        trait: name of the trait judged.
+        model: name of the model.
+        judge: name of the judge.
+        layer: 0-based block whose output the attribution explained; components are of it and those before it.
+        baseline: asked for the trait, nothing ablated.
+        against: asked against the trait, nothing ablated: how low the score can go.
+        top: the components with the largest share, each writing what it writes on average in negative answers.
+        placebo: the same components, writing what they write on average in positive answers: as constant, but with the trait.
+        random: other components of the same kinds and layers, as many of each kind, writing their means in negative answers.
+        questions: asked in every arm; not those the components were chosen on.
+        samples: answers to each.
+        provenance: versions, seed, sampling, identities.
+    """
+
+    trait: str
+    model: str
+    judge: str
+    layer: int
+    baseline: DosePoint
+    against: DosePoint
+    top: AblationArm
+    placebo: AblationArm
+    random: tuple[AblationArm, ...]
+    questions: tuple[str, ...]
+    samples: int
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def arms(self) -> tuple[AblationArm, ...]:
+        """All with something ablated."""
+        return (self.top, self.placebo, *self.random)
+
+    @property
+    def _bootstrap(self) -> QuestionBootstrap:
+        return QuestionBootstrap(len(self.questions), self.samples)
+
+    def score(self, point: DosePoint) -> Estimate:
+        """Mean trait score of the answers that have one, with a 95 % interval over questions."""
+        return self._bootstrap.mean(point.trait_scores)
+
+    def drop(self, arm: AblationArm) -> Estimate:
+        """By how many points ablation lowered the trait score, on the same questions."""
+        return self._bootstrap.difference(self.baseline.trait_scores, arm.point.trait_scores)
+
+    @property
+    def random_drop(self) -> Estimate:
+        """The mean drop over the random sets."""
+        scores = [self.baseline.trait_scores, *(arm.point.trait_scores for arm in self.random)]
+        return self._bootstrap.over_curve(range(len(scores)), scores, lambda _, means: means[:, 0] - _mean_of(means[:, 1:]))
+
+    @property
+    def excess(self) -> Estimate:
+        """By how many points more the score drops under `top` than under the random sets, on average."""
+        scores = [self.top.point.trait_scores, *(arm.point.trait_scores for arm in self.random)]
+        return self._bootstrap.over_curve(range(len(scores)), scores, lambda _, means: _mean_of(means[:, 1:]) - means[:, 0])
+
+    @property
+    def random_as_strong(self) -> int:
+        """Random sets under which the score drops at least as far as under `top`."""
+        most = self.top.point.trait
+        return sum(most is not None and arm.point.trait is not None and arm.point.trait <= most for arm in self.random)
+
+    @property
+    def coherent(self) -> bool:
+        """Whether answers under `top` are still language: mean coherence of at least 75."""
+        return coherent(self.top.point)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the trait needs these components: the interval of `excess` lies above 0, and answers stay coherent."""
+        low = self.excess.low
+        return low is not None and low > 0 and self.coherent
+
+    def reason(self) -> str:
+        """In words, what was found."""
+        names = ", ".join(component.name for component in self.top.components)
+        placebo = self.drop(self.placebo)
+        found = (
+            f"ablating {names} lowers {self.trait} by {points(self.drop(self.top))} points, {len(self.random)} random sets by "
+            f"{points(self.random_drop)} on average: {points(self.excess)} more; {self.random_as_strong} of the random sets do "
+            f"as much. Writing their positive means instead lowers it by {points(placebo)}."
+        )
+        if not self.coherent:
+            return (
+                f"not shown: {found} But coherence falls to {self.top.point.coherence or 0:.0f} (below {MIN_COHERENCE:g}), so "
+                "that the trait may have gone with the language."
+            )
+        return f"{'shown' if self.holds else 'not shown'}: {found}"
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; the estimates are written beside the scores they follow from, for readers without this package."""
+        named = ("trait", "model", "judge", "layer", "samples")
+        return {
+            "format_version": FORMAT_VERSION,
+            **{name: getattr(self, name) for name in named},
+            "holds": self.holds,
+            "drop": self.drop(self.top).to_json(),
+            "random_drop": self.random_drop.to_json(),
+            "excess": self.excess.to_json(),
+            "baseline": self.baseline.to_json(),
+            "against": self.against.to_json(),
+            "arms": [_arm_json(arm) for arm in self.arms],
+            "questions": list(self.questions),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, source: str = "ablation check") -> AblationCheck:
+        """The inverse of `to_json`; estimates are computed again.
+
+        Raises:
+            FileFormatError: another format version, or a field that is missing or malformed.
+        """
+        check_format_version(data, FORMAT_VERSION, source)
+        try:
+            top, placebo, *drawn = map(_arm_from_json, data["arms"])
+            return cls(
+                trait=str(data["trait"]),
+                model=str(data["model"]),
+                judge=str(data["judge"]),
+                layer=int(data["layer"]),
+                baseline=DosePoint.from_json(data["baseline"]),
+                against=DosePoint.from_json(data["against"]),
+                top=top,
+                placebo=placebo,
+                random=tuple(drawn),
+                questions=tuple(map(str, data["questions"])),
+                samples=int(data["samples"]),
+                provenance=dict(data["provenance"]),
+            )
+        except (KeyError, TypeError, ValueError, InvalidInputError) as error:
+            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
+
+    def __repr__(self) -> str:
+        return f"AblationCheck({self.trait!r} in {self.model}, {self.reason()})"
+
+
+def _mean_of(means: Any) -> Any:
+    """Over those arms that have a score; NaN where none has."""
+    known = np.isfinite(means)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(known, means, 0.0).sum(axis=1) / known.sum(axis=1)
+
+
+def points(estimate: Estimate) -> str:
+    """Whole points of score, with their interval."""
+    if estimate.value is None:
+        return "–"
+    interval = "" if estimate.low is None else f" [{estimate.low:.0f}, {estimate.high:.0f}]"
+    return f"{estimate.value:.0f}{interval}"
+
+
+def _arm_json(arm: AblationArm) -> dict[str, Any]:
+    return {"name": arm.name, "components": [component.name for component in arm.components], **arm.point.to_json()}
+
+
+def _arm_from_json(data: Mapping[str, Any]) -> AblationArm:
+    components = tuple(Component.named(str(name)) for name in data["components"])
+    return AblationArm(str(data["name"]), components, DosePoint.from_json(data))
