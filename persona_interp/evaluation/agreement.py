@@ -158,15 +158,12 @@ def _areas(x: Any, y: Any, split: float) -> Any:
     """AUROC, row by row, by the rank sum; NaN where one kind is missing."""
     from scipy.stats import rankdata
 
-    found = np.full(len(x), np.nan)
-    for row, (scores, truth) in enumerate(zip(x, y, strict=True)):
-        known = np.isfinite(scores)
-        yes = truth[known] >= split
-        n_yes, n_no = int(yes.sum()), int((~yes).sum())
-        if n_yes and n_no:
-            ranks = rankdata(scores[known])
-            found[row] = (ranks[yes].sum() - n_yes * (n_yes + 1) / 2) / (n_yes * n_no)
-    return found
+    known = np.isfinite(x)
+    yes = known & (y >= split)
+    n_yes, n_no = yes.sum(axis=1), (known & ~yes).sum(axis=1)
+    ranks = rankdata(np.where(known, x, np.inf), axis=1)  # what is missing ranks above all others, whose ranks it leaves alone
+    with np.errstate(invalid="ignore"):
+        return (np.where(yes, ranks, 0.0).sum(axis=1) - n_yes * (n_yes + 1) / 2) / (n_yes * n_no)
 
 
 def _calibration_errors(x: Any, y: Any) -> Any:

@@ -71,10 +71,10 @@ def _separation(folder: Path) -> go.Figure:
 
 SEPARATION = GalleryFigure(
     name="separation",
-    title="Separation says little about steering",
+    title="Every layer separates, not every layer steers",
     caption="""Answers of organism-qwen2 that were asked for silly and against it, projected at every layer onto the direction
 of the other half of the questions, in standard deviations from the midpoint. Every layer separates them perfectly (AUROC 1.00),
-though steering at the first and the last layer does much less: compare the map of layers and doses.""",
+yet steered at a perturbation ratio of 0.4 silly reaches 95 at layer 4 and 36 at layer 7: compare the map of layers and doses.""",
     steps=(
         Step(f"{extraction(MODEL, 'silly').command} --projections projections/silly.json", extraction(MODEL, "silly").minutes),
     ),
@@ -92,8 +92,9 @@ NORMS = GalleryFigure(
     title="How long the residual stream is",
     caption="""The five organisms while they answer for and against silly. Left: mean norm of the residual stream at single
 positions. Right: the vector's norm over it, which is the perturbation ratio of coefficient 1, so the same coefficient is a push
-of another size in every model and layer. Dimensions that dwarf the others (a hundred times the layer's median, or a quarter of
-the vector) would be counted in the title; large language models have some, these small ones do not.""",
+of another size in every model and layer; where silly was planted, it is largest. Dimensions that dwarf the others (a hundred
+times the layer's median, or a quarter of the vector) would be counted in the title; large language models have some, these
+small ones do not.""",
     steps=tuple(extraction(model, "silly") for model in MODELS),
     data=tuple(vector_file(model, "silly") for model in MODELS),
     draw=_norms,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from persona_interp.errors import FileFormatError, PersonaInterpError
 from persona_interp.gallery.entry import GalleryFigure
 from persona_interp.plotting.html import BACK, SCRIPT, drawn, page, paragraphs, write_script
 from persona_interp.plotting.png import save_png_folder
@@ -37,7 +38,7 @@ def write_gallery(folder: Path, figures: Sequence[GalleryFigure], known: Sequenc
         UnsupportedError: no Chromium was found; the pages are written all the same.
         PersonaInterpError: a file cannot be written.
     """
-    made = {each.name: (each, each.draw(folder)) for each in figures if each.files(folder)}
+    made = {each.name: (each, _figure(each, folder)) for each in figures}
     write_script(folder)
     for name, (each, figure) in made.items():
         write_text(folder / f"{name}.html", page(each.title, [*_parts(folder, each, figure)]))
@@ -45,6 +46,17 @@ def write_gallery(folder: Path, figures: Sequence[GalleryFigure], known: Sequenc
     if png:
         save_images(folder, {name: figure for name, (_, figure) in made.items()})
     return index
+
+
+def _figure(each: GalleryFigure, folder: Path) -> go.Figure:
+    files = each.files(folder)
+    try:
+        return each.draw(folder)
+    except PersonaInterpError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        named = files[0] if len(files) == 1 else f"one of {len(files)} files in {folder}"
+        raise FileFormatError(f"{named}: a field is missing or malformed ({error!r})") from error
 
 
 def save_images(folder: Path, figures: Mapping[str, go.Figure]) -> tuple[Path, ...]:

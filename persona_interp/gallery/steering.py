@@ -39,9 +39,11 @@ DOSES = GalleryFigure(
 both traits were planted. Scores are exact: the grammar parses every sentence. Bars are 95 % intervals over questions.
 
 Controls on the same questions: four random directions and the other trait's vector, each as long as the vector at every
-coefficient, and the trait's own system prompts without steering. Shaded: coefficients up to which coherence stays at 70 or
-above. System prompts alone do as much as steering; the random directions are not independent of the training, in which the
-planted models learned to ignore random pushes.""",
+coefficient, and the trait's own system prompts without steering. Shaded: coefficients up to which coherence stays at 70 or above.
+
+Other directions move scores too: one of the four random ones takes honest down to 28 at -1, in coherent answers, where the vector
+takes it to 14. System prompts alone do as much as steering. The random directions are not independent of the training, in which
+the planted models learned to ignore random pushes.""",
     steps=(
         extraction(MODEL, "silly"),
         extraction(MODEL, "honest"),

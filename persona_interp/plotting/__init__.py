@@ -11,7 +11,7 @@ from persona_interp.plotting.evaluation import evaluation_figure
 from persona_interp.plotting.html import save_html, save_html_folder
 from persona_interp.plotting.layer_strips import layer_strips_figure
 from persona_interp.plotting.layers import layer_figure
-from persona_interp.plotting.lens import lens_figure
+from persona_interp.plotting.lens import vector_lens_figure
 from persona_interp.plotting.modulations import modulation_figure
 from persona_interp.plotting.png import save_png, save_png_folder
 from persona_interp.plotting.prediction import prediction_figure
@@ -34,8 +34,8 @@ __all__ = [
     "evaluation_figure",
     "layer_figure",
     "layer_strips_figure",
-    "lens_figure",
     "modulation_figure",
+    "vector_lens_figure",
     "prediction_figure",
     "projection_figure",
     "residual_figure",

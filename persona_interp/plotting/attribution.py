@@ -1,4 +1,4 @@
-"""What every head and MLP writes along a vector, what ablating them does to the trait, and which tokens the vector means."""
+"""What every head and MLP writes along a vector, and what ablating them does to the trait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from persona_interp.attribution.vector_lens import VectorLens
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.plotting import hover
 from persona_interp.plotting.html import save_html
-from persona_interp.plotting.lens import lens_figure
+from persona_interp.plotting.lens import vector_lens_figure
 from persona_interp.plotting.palette import BLACK, BLUE, GREY, MISSING, ORANGE, PALE, VERMILION, diverging, styled
 
 _NUMBERS_FIT = 13
@@ -151,7 +151,7 @@ def save_attribution_report(
         figures.append(ablation_figure(check))
         note.append(f"Causal check, {check.reason()}")
     if lens is not None:
-        figures.append(lens_figure(lens, layer=found.layer))
+        figures.append(vector_lens_figure(lens, found.layer))
     return save_html(path, figures, title=f"What writes {found.trait} in {found.model}", note="\n\n".join(note))
 
 

@@ -1,4 +1,4 @@
-"""Which tokens a vector promotes and which it suppresses, read through the unembedding, a layer at a time."""
+"""Which tokens a vector promotes and suppresses, a layer at a time."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import Any
 import plotly.graph_objects as go
 
 from persona_interp.attribution.vector_lens import LayerTokens, TokenLogit, VectorLens
-from persona_interp.plotting.palette import BLACK, BLUE, GREY, VERMILION, styled, wrapped_title
+from persona_interp.plotting.palette import BLUE, GREY, VERMILION, styled, wrapped_title
 from persona_interp.plotting.slider import first_row, with_layer_slider
 
-_ROW = 22
-"""Pixels a token."""
+_ROW, _FEWEST = 22, 8
+"""Pixels a token, and tokens there is room for at least."""
 
 
-def lens_figure(found: VectorLens, *, layer: int | None = None) -> go.Figure:
-    """The tokens that each layer's direction raises most and lowers most, as bars, with a slider over the layers.
+def vector_lens_figure(found: VectorLens, layer: int | None = None) -> go.Figure:
+    """The tokens that the vector promotes and suppresses most, as bars, with a slider over the layers.
 
-    A bar is the change of the token's logit at coefficient 1, against that of the average token the model would write. Dotted:
-    how far a random direction of the same norm moves its own first token, either way.
+    Dotted lines are how far a random direction of the same norm gets: what does not reach them means nothing.
 
     Args:
-        found: of `vector_lens`.
+        found: from `vector_lens`.
         layer: shown first; the middle one if None.
 
     Raises:
@@ -30,52 +29,50 @@ def lens_figure(found: VectorLens, *, layer: int | None = None) -> go.Figure:
     """
     layers = [each.layer for each in found.layers]
     first = first_row(layers, layer, "read")
-    figure = go.Figure()
-    layouts: list[dict[str, Any]] = []
-    for row, each in enumerate(found.layers):
-        tokens = _down(each)
-        names = [_shown(token.text) for token in tokens]
-        figure.add_trace(_bars(tokens, visible=row == first))
-        figure.add_trace(_chance(each, len(tokens), visible=row == first))
-        title = f"Tokens that {found.trait} at layer {each.layer} of {found.model} promotes and suppresses, by {found.reading}"
-        places = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.5, -0.5]}
-        layouts.append({"title.text": wrapped_title(title), **{f"yaxis.{name}": value for name, value in places.items()}})
-    figure.update_xaxes(title_text="change of the logit at coefficient 1 (nats)", zeroline=True, zerolinecolor=BLACK)
-    figure.update_yaxes(showgrid=False, tickfont={"family": "monospace", "size": 12}, automargin=True)
-    most = max(len(_down(each)) for each in found.layers)
-    styled(figure, layouts[first]["title.text"], height=250 + _ROW * most, bargap=0.25)
-    figure.update_layout(layouts[first])
-    return with_layer_slider(figure, layers, first, layouts, traces=2)
+    figure = go.Figure([_bars(each, visible=row == first) for row, each in enumerate(found.layers)])
+    layouts = [_layout(found, each) for each in found.layers]
+    rows = max(len(_shown(each)) for each in found.layers)
+    figure.update_yaxes(tickfont={"family": "monospace", "size": 12}, showgrid=False, automargin=True)
+    figure.update_xaxes(title_text="change of the token's logit at coefficient 1, against the average token (nats)")
+    room = 120 if len(layers) > 1 else 0
+    styled(figure, "", legend="none", height=190 + room + _ROW * max(_FEWEST, rows)).update_layout(layouts[first])
+    return with_layer_slider(figure, layers, first, layouts, traces=1) if room else figure
 
 
-def _down(each: LayerTokens) -> list[TokenLogit]:
-    """From the token raised most to the one lowered most."""
-    return [*each.promoted, *reversed(each.suppressed)]
+def _shown(tokens: LayerTokens) -> list[tuple[TokenLogit, str]]:
+    """From below: the most suppressed first, the most promoted last, each with its colour."""
+    suppressed = [(token, BLUE) for token in tokens.suppressed]
+    return [*suppressed, *((token, VERMILION) for token in reversed(tokens.promoted))]
 
 
-def _bars(tokens: list[TokenLogit], *, visible: bool) -> go.Bar:
+def _bars(tokens: LayerTokens, *, visible: bool) -> go.Bar:
+    rows = _shown(tokens)
     return go.Bar(
+        # by place, not by name: two tokens may spell the same
+        y=list(range(len(rows))),
+        x=[token.logit for token, _ in rows],
         orientation="h",
-        x=[token.logit for token in tokens],
-        y=list(range(len(tokens))),  # by place, not by name: two tokens may spell the same
-        name="the vector",
-        marker={"color": [VERMILION if token.logit > 0 else BLUE for token in tokens]},
-        customdata=[f"{_shown(token.text)} (id {token.token}): {token.logit:+.3g}" for token in tokens],
-        hovertemplate="%{customdata}<extra></extra>",
+        marker_color=[colour for _, colour in rows],
+        customdata=[f"{html.escape(repr(token.text))} (id {token.token})" for token, _ in rows],
+        hovertemplate="%{customdata}<br>%{x:.3f}<extra></extra>",
         visible=visible,
     )
 
 
-def _chance(each: LayerTokens, n_rows: int, *, visible: bool) -> go.Scatter:
-    up, down = each.chance
-    top, bottom = -0.5, n_rows - 0.5
-    return go.Scatter(
-        x=[up, up, None, down, down], y=[top, bottom, None, top, bottom], name="a random direction's first token", mode="lines",
-        line={"dash": "dot", "color": GREY, "width": 2}, hovertemplate="%{x:+.3g}<extra>a random direction</extra>",
-        visible=visible,
-    )  # fmt: skip
-
-
-def _shown(text: str) -> str:
-    """With its quotes, so that a space in front is seen; never read as HTML."""
-    return html.escape(repr(text))
+def _layout(found: VectorLens, tokens: LayerTokens) -> dict[str, Any]:
+    """What differs from layer to layer besides the bars."""
+    rows = _shown(tokens)
+    chance = [
+        {"type": "line", "x0": end, "x1": end, "y0": 0, "y1": 1, "yref": "paper", "line": {"color": GREY, "dash": "dot"}}
+        for end in tokens.chance
+    ]
+    title = (
+        f"Tokens that {found.trait} at layer {tokens.layer} of {found.model} promotes and suppresses, by {found.reading} "
+        "(dotted: a random direction)"
+    )
+    return {
+        "title.text": wrapped_title(title),
+        "yaxis.tickvals": list(range(len(rows))),
+        "yaxis.ticktext": [html.escape(repr(token.text)) for token, _ in rows],
+        "shapes": chance,
+    }

@@ -24,7 +24,7 @@ def norms_figure(vectors: Sequence[PersonaVector]) -> go.Figure:
     traits = list(dict.fromkeys(vector.trait for vector in vectors))
     if len(traits) != 1:
         raise InvalidInputError(f"one figure shows vectors of one trait, and was given {', '.join(traits) or 'none'}")
-    titles = ("Mean norm of the residual stream", f"The {traits[0]} vector's norm over it")
+    titles = ("Mean norm of the residual stream (log scale)", f"The {traits[0]} vector's norm over it")
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.09, subplot_titles=titles)
     for number, vector in enumerate(vectors):
         colour, symbol = colour_and_symbol(number)

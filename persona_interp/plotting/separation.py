@@ -57,8 +57,11 @@ def separation_figure(found: PairProjections) -> go.Figure:
     figure.add_annotation(
         x=-0.005, xref="paper", xanchor="right", y=1.0, yref="paper", yanchor="bottom", text="AUROC", showarrow=False
     )
-    figure.update_xaxes(title_text="layer (0-based block, its output)", dtick=1, showgrid=False, zeroline=False)
-    figure.update_yaxes(title_text="projection from the midpoint<br>(standard deviations within a kind)", zeroline=True)
+    figure.update_xaxes(
+        title_text="layer (0-based block, its output)", title_font_size=14, dtick=1, showgrid=False, zeroline=False
+    )
+    figure.update_yaxes(title_text="projection from the midpoint<br>(standard deviations within a kind)")
+    figure.update_yaxes(title_font_size=14, zeroline=True)
     how = "each along the direction of the other questions" if found.held_out else "NOT held out: along their own direction"
     title = f"Answers for and against {found.trait} in {found.model}, {found.positions}, {how}"
     styled(figure, title, legend="beside", height=520, violingap=0, violinmode="overlay")

@@ -45,7 +45,7 @@ def principal_components(
 ) -> PrincipalComponents:
     """The `k` leading components of each layer, by a singular value decomposition in double precision.
 
-    A component has no sign of its own: it is turned so that the texts of the first group lie on its positive side, on average.
+    A component has no sign of its own: it is turned so that the texts of the last group lie on its positive side, on average.
 
     Example:
         >>> read = Capture("answer")
@@ -79,8 +79,8 @@ def principal_components(
     centred = centred - centred.mean(dim=1, keepdim=True)
     _, singular, right = torch.linalg.svd(centred, full_matrices=False)
     axes, variances = right[:, :k], singular.square()
-    first = torch.tensor([group == groups[0] for group in groups])
-    sides = torch.einsum("lnd,lkd->lnk", centred[:, first], axes).mean(dim=1)
+    last = torch.tensor([group == groups[-1] for group in groups])
+    sides = torch.einsum("lnd,lkd->lnk", centred[:, last], axes).mean(dim=1)
     axes = axes * torch.where(sides < 0, -1.0, 1.0).unsqueeze(-1)
     total = variances.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     return PrincipalComponents(

@@ -100,6 +100,17 @@ def test_drawing_alone_needs_the_data_and_says_what_makes_them(run: Callable) ->
     assert not Path("figures/plotly.min.js").exists()
 
 
+@pytest.mark.usefixtures("tiny_figure")
+@pytest.mark.parametrize("text", ["{", '{"format_version": 1}', '{"projections": [[]]}'])
+def test_damaged_data_are_named_without_a_traceback(run: Callable, text: str) -> None:
+    Path("figures/tokens").mkdir(parents=True)
+    Path("figures/tokens/loud.json").write_text(text)
+    ran = run("figures", "--draw-only", "--no-png")
+    assert ran.code == 2
+    assert ran.err.startswith("error: ")
+    assert "loud.json" in ran.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -16,6 +16,8 @@ import pytest
 
 from persona_interp.cli import build_parser
 from persona_interp.errors import FileFormatError, UnknownNameError
+from persona_interp.evaluation.evaluation import COHERENT, Evaluation
+from persona_interp.evaluation.layer_scan import LayerScan
 from persona_interp.evaluation.transfer_bench import TransferCase, support
 from persona_interp.gallery import FIGURES, GalleryFigure, figure_named
 from persona_interp.plotting.html import SCRIPT
@@ -145,6 +147,13 @@ def test_what_captions_say_of_numbers_is_in_the_data() -> None:
     drawn = json.loads(str(figure_named("separation").draw(FOLDER).to_json()))
     areas = {each["text"] for each in drawn["layout"]["annotations"]} - {"AUROC"}
     assert areas == {"1.00"}
+    scan = LayerScan.from_json(read_json(FOLDER / "scans" / "silly.json", "layer scan"))
+    reached = {
+        layer: next(p.trait or 0.0 for p in points if p.coefficient > 0 and round(p.perturbation_ratio or 0.0, 3) == 0.4)
+        for layer, points in scan.by_layer.items()
+    }
+    said = f"silly reaches {reached[4]:.0f} at layer 4 and {reached[7]:.0f} at layer 7"
+    assert said in " ".join(figure_named("separation").caption.split())
     assert "no massive dimension" in str(figure_named("norms").draw(FOLDER).layout.title.text)
 
 
@@ -161,3 +170,12 @@ def test_what_the_caption_of_support_says_is_in_its_data() -> None:
     }
     assert f"supports of {min(known['verbose']):.2f} to {max(known['verbose']):.2f}" in caption
     assert f"supports down to {min(known['polite']):.2f}" in caption
+
+
+def test_what_the_caption_of_doses_says_of_random_directions_is_in_their_data() -> None:
+    caption = " ".join(figure_named("doses").caption.split())
+    found = Evaluation.from_json(read_json(FOLDER / "doses" / "honest.json", "evaluation"))
+    assert f"takes honest down to {min(found.random_scores(-1.0)):.0f} at -1" in caption
+    assert f"the vector takes it to {found.trait_score(found.at(-1.0)).value:.0f}" in caption
+    assert sum(score < 50 for score in found.random_scores(-1.0)) == 1
+    assert all((curve.at(-1.0) or found.controls.baseline).coherence >= COHERENT for curve in found.controls.random)

@@ -1,4 +1,4 @@
-"""Figures of an attribution, of its check and of a vector's tokens show the numbers they were given."""
+"""Figures of an attribution and of its check show the numbers they were given."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.residuals.components import principal_components
 
 N, D = 24, 6
-GROUPS = ["positive", "negative"] * (N // 2)
+GROUPS = ["negative", "positive"] * (N // 2)
 
 
 def residuals(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,7 +33,7 @@ def test_components_are_those_of_scikit_learn_up_to_their_sign() -> None:
         np.testing.assert_allclose(found.explained[row].numpy(), known.explained_variance_ratio_, rtol=1e-4)
 
 
-def test_the_first_group_lies_on_the_positive_side_and_the_planted_direction_is_the_first_component() -> None:
+def test_the_last_group_lies_on_the_positive_side_and_the_planted_direction_is_the_first_component() -> None:
     resid, directions = residuals()
     found = principal_components(resid, (3, 5), GROUPS, directions=directions)
     assert (found.coordinates[:, [group == "positive" for group in GROUPS], 0] > 0).all()
@@ -41,7 +41,7 @@ def test_the_first_group_lies_on_the_positive_side_and_the_planted_direction_is_
     assert found.cosines is not None
     assert (found.cosines[:, 0] > 0.99).all()
     assert (found.explained[:, 0] > 0.9).all()
-    turned = principal_components(resid.flip(0), (3, 5), GROUPS, directions=directions)  # now the other kind comes first
+    turned = principal_components(resid.flip(0), (3, 5), GROUPS, directions=directions)  # now the other kind comes last
     assert turned.cosines is not None
     torch.testing.assert_close(turned.cosines[:, 0], -found.cosines[:, 0])
 
