@@ -161,13 +161,16 @@ def attribution_summary(found: Sequence[AttributionCase]) -> str:
         if case.planted
     ]
     first = [case.mlp for case in found if case.mlp is not None and case.mlp.top.components[0].layer == 0]
-    coherence = [check.top.point.coherence or 0.0 for check in first]
-    words = [f"ablating the top heads lowers the trait more than random heads do in {held} of {len(found)} cases"]
+    coherence = [arm.point.coherence or 0.0 for check in first for arm in (check.top, check.placebo)]
+    words = [
+        f"Ablating the top heads lowers the trait more than random heads and the placebo do, and leaves language, in {held} of "
+        f"{len(found)} cases"
+    ]
     if own:
         words.append(f"the planted block itself writes {min(own):.2f} to {max(own):.2f} of the difference")
     if first:
         words.append(
-            f"where the MLP of block 0 is the MLP that writes most ({len(first)} cases), coherence without it is "
-            f"{min(coherence):.0f} to {max(coherence):.0f}"
+            f"where the MLP of block 0 is the MLP that writes most ({len(first)} cases), coherence is at most {max(coherence):.0f} "
+            "when it writes a mean, of negative or of positive answers"
         )
     return "; ".join(words) + "."

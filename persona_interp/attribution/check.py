@@ -96,6 +96,11 @@ class AblationCheck:
         return self._bootstrap.over_curve(range(len(scores)), scores, lambda _, means: _mean_of(means[:, 1:]) - means[:, 0])
 
     @property
+    def over_placebo(self) -> Estimate:
+        """By how many points more the score drops under `top` than under the placebo."""
+        return self._bootstrap.difference(self.placebo.point.trait_scores, self.top.point.trait_scores)
+
+    @property
     def random_as_strong(self) -> int:
         """Random sets under which the score drops at least as far as under `top`."""
         most = self.top.point.trait
@@ -108,24 +113,27 @@ class AblationCheck:
 
     @property
     def holds(self) -> bool:
-        """Whether the trait needs these components: the interval of `excess` lies above 0, and answers stay coherent."""
-        low = self.excess.low
-        return low is not None and low > 0 and self.coherent
+        """Whether the trait needs what these components say.
+
+        The intervals of `excess` and of `over_placebo` lie above 0, and answers stay coherent.
+        """
+        return _above(self.excess) and _above(self.over_placebo) and self.coherent
 
     def reason(self) -> str:
         """In words, what was found."""
         names = ", ".join(component.name for component in self.top.components)
-        placebo = self.drop(self.placebo)
         found = (
             f"ablating {names} lowers {self.trait} by {points(self.drop(self.top))} points, {len(self.random)} random sets by "
             f"{points(self.random_drop)} on average: {points(self.excess)} more; {self.random_as_strong} of the random sets do "
-            f"as much. Writing their positive means instead lowers it by {points(placebo)}."
+            f"as much. Writing their positive means instead lowers it by {points(self.drop(self.placebo))}."
         )
         if not self.coherent:
             return (
                 f"not shown: {found} But coherence falls to {self.top.point.coherence or 0:.0f} (below {MIN_COHERENCE:g}), so "
                 "that the trait may have gone with the language."
             )
+        if _above(self.excess) and not self.holds:
+            return f"not shown: {found} So it is the constant that lowers it, whatever it says."
         return f"{'shown' if self.holds else 'not shown'}: {found}"
 
     def to_json(self) -> dict[str, Any]:
@@ -138,6 +146,7 @@ class AblationCheck:
             "drop": self.drop(self.top).to_json(),
             "random_drop": self.random_drop.to_json(),
             "excess": self.excess.to_json(),
+            "over_placebo": self.over_placebo.to_json(),
             "baseline": self.baseline.to_json(),
             "against": self.against.to_json(),
             "arms": [_arm_json(arm) for arm in self.arms],
@@ -181,6 +190,11 @@ def _mean_of(means: Any) -> Any:
     known = np.isfinite(means)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known, means, 0.0).sum(axis=1) / known.sum(axis=1)
+
+
+def _above(estimate: Estimate) -> bool:
+    """Whether the whole interval lies above 0."""
+    return estimate.low is not None and estimate.low > 0
 
 
 def points(estimate: Estimate) -> str:

@@ -12,6 +12,7 @@ from persona_interp.errors import InvalidInputError, UnsupportedError
 if TYPE_CHECKING:
     from persona_interp.attribution.attribution import Attribution
     from persona_interp.attribution.check import AblationCheck
+    from persona_interp.attribution.component import Kind
     from persona_interp.attribution.vector_lens import LayerTokens, VectorLens
     from persona_interp.models.sampling import Sampling
     from persona_interp.models.steerable import SteerableModel
@@ -229,7 +230,7 @@ def show(found: Attribution, lens: LayerTokens, most: int, check: AblationCheck 
         show_check(check)
 
 
-_KINDS = (("heads", "head"), ("MLPs", "mlp"), ("embedding", "embedding"), ("biases", "bias"))
+_KINDS: tuple[tuple[str, Kind], ...] = (("heads", "head"), ("MLPs", "mlp"), ("embedding", "embedding"), ("biases", "bias"))
 _TOKENS = (("promoted", "left"), ("logit", "right"), ("suppressed", "left"), ("logit", "right"))
 
 

@@ -250,6 +250,9 @@ def test_it_holds_where_the_top_lowers_the_score_further_than_random_sets_and_la
     weak = made(88.0, [90.0, 80.0, 94.0])
     assert (weak.holds, weak.random_as_strong) == (False, 1)
     assert weak.reason().startswith("not shown: ablating")
+    constant = made(20.0, [90.0, 80.0, 94.0], placebo=20.0)
+    assert (constant.holds, constant.excess.low is not None and constant.excess.low > 0) == (False, True)
+    assert "it is the constant that lowers it" in constant.reason()
     broken = made(20.0, [90.0, 80.0], coherence=30.0)
     assert not broken.holds
     assert "coherence falls to 30 (below 75)" in broken.reason()
