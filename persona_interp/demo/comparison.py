@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,11 +90,13 @@ class Answer:
 
     def grown(self, text: str, values: tuple[float, ...]) -> Answer:
         """With one token more, known by what it adds to the text."""
+        kept = "".join(self.tokens[:-1])
         if text.startswith(self.text):
             tokens = (*self.tokens, text[len(self.text) :])
-        else:  # a token completed a character that was a replacement sign before
-            kept = len(_common(text, self.text))
-            tokens = (*self.tokens[:-1], self.tokens[-1][: kept - len(self.text)], text[kept:]) if self.tokens else (text,)
+        elif text.startswith(kept):  # this token completed a character of which the last one was a part
+            tokens = (*self.tokens[:-1], "", text[len(kept) :])
+        else:
+            tokens = (text,)
         return replace(self, text=text, tokens=tokens, values=values)
 
 
@@ -130,10 +132,9 @@ def compare(
     *,
     trait: Trait | None = None,
     judge: Judge | None = None,
+    show: Callable[[Comparison], None],
 ) -> Comparison:
     """Answer both conversations in one batch with the same random stream, the second one steered, and score the answers.
-
-    The job shows a `Comparison` after every token.
 
     Args:
         job: whose thread this runs in.
@@ -144,6 +145,7 @@ def compare(
         seed: of both answers.
         trait: what the answers are scored for; None: they are not.
         judge: who scores them.
+        show: told after every token, and once more with the scores. What it raises ends the generation.
 
     Raises:
         Stopped: an end was asked for.
@@ -157,7 +159,7 @@ def compare(
 
     def follow(row: int, text: str) -> None:
         shown[row] = shown[row].grown(text, shown[row].values)
-        job.show(Comparison(*shown))
+        show(Comparison(*shown))
 
     def followed(row: int, captured: Mapping[Capture, Tensor]) -> None:
         shown[row] = replace(shown[row], values=reader.values(row, captured))
@@ -168,9 +170,9 @@ def compare(
     )
     answers = [_answer(model, generation, reader.values(row, generation.captured)) for row, generation in enumerate(generations)]
     found = Comparison(*answers)
-    job.show(found)
+    show(found)
     found = _scored(job, found, conversations, trait, judge)
-    job.show(found)
+    show(found)
     return found
 
 
@@ -224,8 +226,3 @@ def _scored(
 def _asked(conversation: Conversation) -> str:
     """All the user said: a later question may speak of what an earlier one named."""
     return "\n".join(message.content for message in conversation.messages if message.role == "user")
-
-
-def _common(one: str, other: str) -> str:
-    length = next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return one[:length]

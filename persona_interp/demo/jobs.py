@@ -13,7 +13,7 @@ from persona_interp.progress import Track, watched
 Shown = TypeVar("Shown")
 
 
-class Stopped(PersonaInterpError):
+class Stopped(PersonaInterpError):  # noqa: N818  (no fault, but what was asked for)
     """The person waiting asked for an end."""
 
 
@@ -122,13 +122,15 @@ class Job(Generic[Shown]):
         """Whether the work goes on."""
         return self._thread.is_alive()
 
-    def updates(self, patience: float = 0.5) -> Iterator[Shown | None]:
+    def updates(self, patience: float = 0.5, pause: float = 0.0) -> Iterator[Shown | None]:
         """What the work has shown last, each time there is news, until it ends.
 
-        Leaving the loop early stops the work. An end that was asked for is told at once, though a step under way may take its time.
+        Leaving the loop early stops the work. An end that was asked for is told at once, though the step
+        under way may take its time.
 
         Args:
             patience: seconds after which the same is given again, so that who waits can look for other news.
+            pause: seconds between two looks; what is shown in between is skipped, but for the last.
 
         Raises:
             Stopped: an end was asked for.
@@ -147,6 +149,8 @@ class Job(Generic[Shown]):
                 yield shown
                 if ended:
                     return
+                if pause:
+                    self._stop.wait(pause)
         finally:
             self.stop()
 
@@ -156,10 +160,7 @@ class Job(Generic[Shown]):
 
     def result(self) -> Shown | None:
         """Wait for the end; what was shown last. Raises as `updates`."""
-        shown: Shown | None = None
-        for shown in self.updates():
-            pass
-        return shown
+        return list(self.updates())[-1]
 
     def _run(self) -> None:
         error: BaseException | None = None

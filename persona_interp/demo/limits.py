@@ -51,7 +51,7 @@ def checked_whole(value: object, what: str, low: int, high: int) -> int:
     Raises:
         InvalidInputError: it is not one.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value not in range(low, high + 1):  # noqa: PLR0124
+    if isinstance(value, bool) or not isinstance(value, int | float) or value not in range(low, high + 1):
         raise InvalidInputError(f"the {what} is {value!r}: give a whole number from {low} to {high}")
     return int(value)
 

@@ -27,11 +27,11 @@ SAMPLES = 1
 TOKENS = 96
 
 
-def traits_of(model: SteerableModel) -> list[str]:
-    """Names of the traits offered for a model: on an organism those of its grammar, else the library's; then the user's own."""
+def traits_offered(*, organism: bool) -> list[str]:
+    """Names of the traits offered: on an organism those of its grammar, else the library's; then the user's own."""
     names = trait_names()
     own = [name for name, origin in names.items() if origin == "user"]
-    if is_organism(model):
+    if organism:
         return [*TRAITS, *(name for name in own if name not in TRAITS)]
     return [*(name for name, origin in names.items() if origin == "library"), *own]
 
@@ -81,14 +81,16 @@ def trait_called(model: SteerableModel, name: str) -> Trait:
     Raises:
         UnknownNameError: it is not offered for this model.
     """
-    if name not in traits_of(model):
-        raise UnknownNameError(f"{model.name} has no trait {name!r} here. There are {', '.join(traits_of(model))}")
+    offered = traits_offered(organism=is_organism(model))
+    if name not in offered:
+        raise UnknownNameError(f"{model.name} has no trait {name!r} here. There are {', '.join(offered)}")
     return resolve_trait(model, name)
 
 
 def known_trait(model: SteerableModel, vector: PersonaVector) -> Trait | None:
     """The trait a vector is of, for scoring answers; None where it goes by a name that is no trait's here."""
-    return resolve_trait(model, vector.trait) if vector.trait in traits_of(model) else None
+    offered = traits_offered(organism=is_organism(model))
+    return resolve_trait(model, vector.trait) if vector.trait in offered else None
 
 
 def _settings(model: SteerableModel, trait: Trait, samples: int) -> dict[str, Any]:

@@ -220,9 +220,7 @@ def read_pairs(reply: str) -> list[InstructionPair]:
 def read_questions(reply: str) -> list[str]:
     """The questions in a reply: the texts of a JSON list, or of the items of a list with numbers or bullets."""
     text = _THOUGHT.sub("", reply)
-    found = [
-        item.strip() for value in _json_values(text) for item in _flattened(value) if isinstance(item, str) and item.strip()
-    ]
+    found = [item.strip() for value in _json_values(text) for item in _flattened(value) if isinstance(item, str) and item.strip()]
     if found:
         return found
     listed = (_LISTED.match(line) for line in text.splitlines())
