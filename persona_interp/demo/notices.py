@@ -11,20 +11,16 @@ def working(progress: Progress) -> str:
     """How far a job is, with a bar where that is known."""
     share = progress.share
     percent = "" if share is None else f"{100 * share:.0f} %"
-    bar = (
-        f'<progress max="1" value="{share:.3f}" aria-label="progress"></progress>'
-        if share is not None
-        else "<progress></progress>"
-    )
+    value = "" if share is None else f' value="{share:.3f}"'
+    bar = f'<progress max="1" aria-label="progress"{value}></progress>'
     said = f'<span class="pi-doing">{escape(progress.doing or "starting")} … {percent}</span>'
     return f'<div class="pi-notice pi-working" role="status">{said}{bar}{_notes(progress.notes)}</div>'
 
 
 def done(message: str, notes: tuple[str, ...] = ()) -> str:
     """A good end."""
-    return (
-        f'<div class="pi-notice pi-done" role="status"><span aria-hidden="true">✓</span> {escape(message)}{_notes(notes)}</div>'
-    )
+    said = f'<span aria-hidden="true">✓</span> {escape(message)}'
+    return f'<div class="pi-notice pi-done" role="status">{said}{_notes(notes)}</div>'
 
 
 def told(message: str) -> str:

@@ -71,8 +71,8 @@ def strips(found: Comparison, *, trait: str, layer: int) -> str:
         for name, answer in zip(("Baseline", "Steered"), found.both, strict=True)
     )
     caption = (
-        f"Each token of the answers over its projection onto the {escape(trait)} direction at layer {layer}, in activation units, "
-        "before anything is added there. Vermilion lies above the median of both answers, blue below."
+        f"Each token of the answers over its projection onto the {escape(trait)} direction at layer {layer}, in activation "
+        "units, before anything is added there. Vermilion lies above the median of both answers, blue below."
     )
     return f'<div class="pi-strips"><p class="pi-caption">{caption}</p>{rows}</div>'
 

@@ -79,7 +79,7 @@ def kept_file(
     sampling: Sampling | None = None,
     seed: int = 0,
 ) -> Path:
-    """Where `scored_vector` keeps its vector, be it there yet or not; rollouts lie in a folder of that name ending in ``.run``."""
+    """Where `scored_vector` keeps its vector, there or not; rollouts lie in a folder of that name ending in ``.run``."""
     key = content_key(
         model.identity.fingerprint, trait.to_json(), None if judge is None else judge.name, samples,
         (Sampling() if sampling is None else sampling).to_json(), seed,

@@ -26,7 +26,7 @@ from persona_interp.models.nnsight_engine import NnsightEngine
 from persona_interp.models.results import AnswerLikelihood, Generation
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.sampling import Sampling, row_seeds
-from persona_interp.models.streaming import AnswerStream, OnText
+from persona_interp.models.streaming import AnswerStream, OnCaptured, OnText
 from persona_interp.progress import track
 from persona_interp.traits.conversation import Conversation
 
@@ -115,6 +115,7 @@ class SteerableModel(Closing):
         batch_size: int | None = None,
         on_generation: Callable[[int, Generation], None] | None = None,
         on_text: OnText | None = None,
+        on_captured: OnCaptured | None = None,
     ) -> list[Generation]:
         """Answer each conversation, steered by the writes of `graph`, while its captures read the steered stream.
 
@@ -127,6 +128,7 @@ class SteerableModel(Closing):
             on_generation: called with index and answer as soon as its batch is done, batches of long prompts first.
             on_text: called with index and the answer so far after each of its tokens (not from a remote model). An error it
                 raises ends the generation and reaches the caller; nothing stays attached.
+            on_captured: likewise with what the captures of `graph` have read so far.
 
         Raises:
             InvalidInputError: a prompt that does not fit into the context together with the new tokens; also as
@@ -142,10 +144,10 @@ class SteerableModel(Closing):
 
             def run(rows: list[int]) -> None:
                 done = bar.done
-                stream = AnswerStream(rows, self.chat, bar.advance, on_text)
+                readouts = Readouts(graph.captures, self.n_layers)
+                stream = AnswerStream(rows, self.chat, bar.advance, on_text, on_captured, readouts)
                 sampler = RowSampler(sampling, [seeds[row] for row in rows], on_step=stream.step)
                 batch = self._pad([prompts[row] for row in rows])
-                readouts = Readouts(graph.captures, self.n_layers)
                 part = graph.for_rows(rows)
                 ids = self._engine.generate(
                     batch, part, readouts, sampler=sampler, max_new_tokens=sampling.max_new_tokens, end_ids=self.chat.end_ids

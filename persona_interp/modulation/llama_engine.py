@@ -92,6 +92,7 @@ class LlamaEngine:
         """
         groups = self._groups(batch, graph)
         captured = CapturedRows(graph.captures, self._n_layers, len(batch.ids), self._d_model)
+        readouts.follow(captured.values)
         answers = torch.full((len(batch.ids), max_new_tokens), min(end_ids, default=0))
         for group, rows in groups:
             own = sampler if len(groups) == 1 else sampler.for_rows(group.rows)

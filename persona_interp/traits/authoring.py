@@ -1,8 +1,8 @@
 """A new trait from its description: written by a language model, or as a template for a person to fill in.
 
-The method asks for contrastive system prompts, questions in which the trait can show, and a rubric (Chen et al., arXiv 2507.21509,
-section 2). Prompts and questions are asked of the model in turns small enough for a small model; the rubric is the same for every
-trait but for its name and description.
+The method asks for contrastive system prompts, questions in which the trait can show, and a rubric (Chen et al., arXiv
+2507.21509, section 2). Prompts and questions are asked of the model in turns small enough for a small model; the rubric is the
+same for every trait but for its name and description.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _TEMPLATE_QUESTIONS = "humorous"
 _PAIRS_REQUEST = """I study how the character of an assistant changes its answers. The trait is called "{name}": {description}
 
 Write {n} pairs of system prompts for an assistant. In each pair "pos" makes the assistant show this trait strongly, and "neg" \
-makes it show the opposite. Each prompt has one to three sentences and speaks to the assistant as "you". The two prompts of a pair \
-are alike in form and length; the pairs differ from each other.
+makes it show the opposite. Each prompt has one to three sentences and speaks to the assistant as "you". The two prompts of a \
+pair are alike in form and length; the pairs differ from each other.
 
 Reply with JSON alone, in exactly this form:
 [{{"pos": "...", "neg": "..."}}, ...]"""

@@ -31,8 +31,8 @@ from persona_interp.traits.conversation import Conversation
 PLACE = "steer"
 QUESTION = "What do you know about the bicycle?"
 _INTRO = (
-    "Ask a question and see two answers side by side: the model's own, and the one it gives while a **persona vector** is added to "
-    "its residual stream. Press **Steer** to see a first pair."
+    "Ask a question and see two answers side by side: the model's own, and the one it gives while a **persona vector** is added "
+    "to its residual stream. Press **Steer** to see a first pair."
 )
 
 
