@@ -86,7 +86,11 @@ def quiet_gradio() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="persona-interp-demo-files-") as folder:
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder, HF_HUB_DISABLE_TELEMETRY="1")
         try:
+            # nnsight gives every object an attribute `save`, at which these classes of anyio take offence when they are made after it
             import gradio as _  # noqa: F401
+            from anyio.abc import SocketAttribute as _  # noqa: F401
+            from anyio.streams.file import FileStreamAttribute as _  # noqa: F401
+            from anyio.streams.tls import TLSAttribute as _  # noqa: F401
         except ImportError as error:
             raise missing_extra("the web demo", "demo") from error
         try:
@@ -145,12 +149,11 @@ def serve(names: Sequence[str], host: str, port: int, *, ready: Callable[[str], 
         UnknownNameError: there is no such model.
         MissingExtraError: the extra ``demo`` is not installed.
     """
-    from persona_interp.demo.site import site
-
     listener = bound(host, port)
     try:
         with quiet_gradio():
             from persona_interp.demo.page import page
+            from persona_interp.demo.site import site
 
             behind = site(names)
             try:
