@@ -87,9 +87,9 @@ def quiet_gradio() -> Iterator[None]:
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder, HF_HUB_DISABLE_TELEMETRY="1")
         try:
             # nnsight gives every object an attribute `save`, at which these classes of anyio take offence when they are made after it
-            import gradio as _  # noqa: F401
-            from anyio.abc import SocketAttribute as _  # noqa: F401
-            from anyio.streams.file import FileStreamAttribute as _  # noqa: F401
+            import gradio as _
+            from anyio.abc import SocketAttribute as _
+            from anyio.streams.file import FileStreamAttribute as _
             from anyio.streams.tls import TLSAttribute as _  # noqa: F401
         except ImportError as error:
             raise missing_extra("the web demo", "demo") from error

@@ -7,19 +7,30 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_SESSIONS, MAX_VECTORS
+from persona_interp.demo.talk import Talk
 from persona_interp.errors import UnknownNameError
-from persona_interp.models.identity import ModelIdentity
-from persona_interp.vectors.basis import same_basis
 from persona_interp.vectors.persona_vector import PersonaVector
+
+
+@dataclass(frozen=True)
+class Held:
+    """A vector, and the model of the page it is for."""
+
+    vector: PersonaVector
+    model: str
 
 
 class Session:
     """One visitor's things.
+
+    Attributes:
+        talk: the conversation of the chat.
 
     Args:
         folder: for files to download; removed with the session.
@@ -27,43 +38,43 @@ class Session:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._vectors: OrderedDict[str, PersonaVector] = OrderedDict()
+        self.talk = Talk()
+        self._vectors: OrderedDict[str, Held] = OrderedDict()
         self._jobs: dict[str, Job[Any]] = {}
         self._lock = threading.Lock()
 
     # -- vectors ---------------------------------------------------------------------------------------------------
 
-    def keep(self, label: str, vector: PersonaVector, *, replace: bool = False) -> str:
-        """Hold `vector` under `label`, or under that with a number where it is taken and not to be replaced; the label used.
+    def keep(self, label: str, vector: PersonaVector, model: str) -> str:
+        """Hold a vector for a model of the page under `label`, or under that with a number where it is taken; the label used.
 
         The oldest goes where there are too many.
         """
         with self._lock:
             chosen, number = label, 2
-            while not replace and chosen in self._vectors:
+            while chosen in self._vectors:
                 chosen, number = f"{label} ({number})", number + 1
-            self._vectors[chosen] = vector
-            self._vectors.move_to_end(chosen)
+            self._vectors[chosen] = Held(vector, model)
             while len(self._vectors) > MAX_VECTORS:
                 self._vectors.popitem(last=False)
             return chosen
 
-    def vector(self, label: str) -> PersonaVector:
-        """The vector under `label`.
+    def vector(self, label: str, model: str) -> PersonaVector:
+        """The vector under `label`, for a model of the page.
 
         Raises:
             UnknownNameError: there is none.
         """
         with self._lock:
-            if label not in self._vectors:
-                raise UnknownNameError(f"there is no vector {label!r} in this session: choose one from the list")
-            return self._vectors[label]
+            held = self._vectors.get(label)
+        if held is None or held.model != model:
+            raise UnknownNameError(f"there is no vector {label!r} for {model} in this session: choose one from the list")
+        return held.vector
 
-    def labels(self, model: ModelIdentity | None = None) -> list[str]:
-        """Labels of all vectors, or of those in the basis of `model`, the newest first."""
+    def labels(self, model: str) -> list[str]:
+        """Labels of the vectors for a model of the page, the newest first."""
         with self._lock:
-            held = reversed(self._vectors.items())
-            return [label for label, vector in held if model is None or same_basis(vector.model, model)]
+            return [label for label, held in reversed(self._vectors.items()) if held.model == model]
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 

@@ -40,19 +40,17 @@ class Site:
         self.sessions = Sessions()
 
     def choices(self, session: Session | None, model: str) -> list[tuple[str, str]]:
-        """What can be chosen for a model: (words, value). The session's own vectors come first, where the model is loaded."""
+        """What can be chosen for a model: (words, value). The session's own vectors come first; the model need not be loaded."""
         organism = names_organism(self.shelf.source(model))
         traits = [(name, f"{TRAIT}{name}") for name in traits_offered(organism=organism)]
-        if session is None or not self.shelf.is_loaded(model):
-            return traits
-        own = session.labels(self.shelf.model(model).identity)
+        own = [] if session is None else session.labels(model)
         return [*((label, f"{VECTOR}{label}") for label in own), *traits]
 
     def known_vector(self, session: Session, model: SteerableModel, choice: object) -> PersonaVector | None:
         """The vector of a choice, if it is there already."""
         kind, name = _parsed(choice)
         if kind == VECTOR:
-            return session.vector(name)
+            return session.vector(name, model.name)
         return kept_vector(model, trait_called(model, name))
 
     def vector(self, job: Job[Any], session: Session, model: SteerableModel, choice: object) -> Chosen:
@@ -65,7 +63,7 @@ class Site:
         """
         kind, name = _parsed(choice)
         if kind == VECTOR:
-            held = session.vector(name)
+            held = session.vector(name, model.name)
             held.check_fits(model.identity)
             return Chosen(held, known_trait(model, held))
         trait = trait_called(model, name)
