@@ -86,11 +86,7 @@ def quiet_gradio() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="persona-interp-demo-files-") as folder:
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder, HF_HUB_DISABLE_TELEMETRY="1")
         try:
-            # nnsight gives every object an attribute `save`, at which these classes of anyio take offence when they are made after it
-            import gradio as _
-            from anyio.abc import SocketAttribute as _
-            from anyio.streams.file import FileStreamAttribute as _
-            from anyio.streams.tls import TLSAttribute as _  # noqa: F401
+            _import_libraries()
         except ImportError as error:
             raise missing_extra("the web demo", "demo") from error
         try:
@@ -99,6 +95,19 @@ def quiet_gradio() -> Iterator[None]:
             for name in set(os.environ) - set(before):
                 del os.environ[name]
             os.environ.update(before)
+
+
+def _import_libraries() -> None:
+    """Load what serves the page, before nnsight gives every object an attribute `save`.
+
+    Some classes of anyio refuse to be made with it, and these are only made when they are first asked for.
+    """
+    import gradio
+    from anyio.abc import SocketAttribute
+    from anyio.streams.file import FileStreamAttribute
+    from anyio.streams.tls import TLSAttribute
+
+    _ = gradio, SocketAttribute, FileStreamAttribute, TLSAttribute
 
 
 def application(blocks: Any, *, own_names_only: bool) -> Any:

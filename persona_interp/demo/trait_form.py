@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,12 +66,10 @@ class TraitForm:
         if any(not isinstance(text, str) for text in texts) or sum(len(str(text)) for text in texts) > MAX_TRAIT_TEXT:
             raise InvalidInputError(f"a trait's texts may have {MAX_TRAIT_TEXT} characters together here: shorten them")
         name, description = checked_head(self.name, self.description)
-        sides = [*zip(("shows", "opposite") * len(self.positives), _alternating(self.positives, self.negatives), strict=False)]
-        for number, (side, text) in enumerate(sides):
-            if not text.strip():
-                raise InvalidInputError(
-                    f"system prompt {number // 2 + 1} ({side} the trait) is empty: write it, or fill in a template"
-                )
+        for number, pair in enumerate(zip(self.positives, self.negatives, strict=True), start=1):
+            for side, text in zip(("for the trait", "for its opposite"), pair, strict=True):
+                if not text.strip():
+                    raise InvalidInputError(f"system prompt {number} {side} is empty: write it, or fill in a template")
         return Trait(
             name,
             description,
@@ -105,9 +102,7 @@ def template(model: SteerableModel, name: object, description: object) -> tuple[
             f"Filled in from the grammar's own trait {base!r}, because {model.name} understands no other instructions. Edit what "
             "you like; words the grammar does not have, it has never seen."
         )
-    return template_trait(
-        called, said
-    ), "Filled in with a template around the description. Make the pairs your own where you can."
+    return template_trait(called, said), "Filled in with a template around the description. Make the pairs your own."
 
 
 def written(job: Job[Any], model: SteerableModel, name: object, description: object, seed: int = 0) -> tuple[Trait, str]:
@@ -132,10 +127,6 @@ def written(job: Job[Any], model: SteerableModel, name: object, description: obj
 
     trait = write_trait(called, said, ask, n_questions=QUESTIONS, on_part=say)
     return trait, f"Written by {model.name}. Read it before you use it: nothing here can tell whether it brings the trait out."
-
-
-def _alternating(positives: Sequence[str], negatives: Sequence[str]) -> list[str]:
-    return [text for pair in zip(positives, negatives, strict=True) for text in pair]
 
 
 def _lines(text: str) -> tuple[str, ...]:

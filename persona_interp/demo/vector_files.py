@@ -126,9 +126,9 @@ def _check_whose(vector: PersonaVector, model: SteerableModel, shown: str) -> st
     whose = vector.model
     if whose.d_model != model.d_model or vector.layers[-1] >= model.n_layers:
         raise IncompatibleError(
-            f"{shown} holds directions of width {whose.d_model} up to layer {vector.layers[-1]}, of {whose.name}; {model.name} has "
-            f"width {model.d_model} and layers 0 to {model.n_layers - 1}. Choose the model it was made in, then carry it over under "
-            "Transfer"
+            f"{shown} holds directions of width {whose.d_model} up to layer {vector.layers[-1]}, of {whose.name}; {model.name} "
+            f"has width {model.d_model} and layers 0 to {model.n_layers - 1}. Choose the model it was made in, then carry "
+            "it over under Transfer"
         )
     if is_of_another_model(vector, model):
         raise IncompatibleError(

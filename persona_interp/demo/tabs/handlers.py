@@ -20,6 +20,8 @@ from persona_interp.errors import PersonaInterpError
 Updates = dict[Any, Any]
 """Component -> what it is to show now; the others stay."""
 
+OPTIONS: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+"""Of every event: the page shows progress itself, and a model's own queue sets the order."""
 _PAUSE = 0.06
 """Seconds between two pictures of a stream: more often than the eye sees would only cost."""
 
@@ -61,11 +63,11 @@ def followed(job: Job[Any], status: gr.HTML, draw: Callable[[Any], Updates]) -> 
         yield {status: notices.working(job.progress), **updates}
 
 
-def stopper(site: Site, place: str, status: gr.HTML) -> Callable[..., Updates]:
-    """A handler that stops the session's job in `place`."""
+def stop_button(site: Site, place: str, button: gr.Button, status: gr.HTML) -> None:
+    """Let a button stop the session's job in `place`, past every queue."""
 
     def stop(request: gr.Request) -> Updates:
         running = session_of(site, request).stop(place)
         return {status: notices.told("Stopping …" if running else "There is nothing to stop.")}
 
-    return stop
+    button.click(stop, None, [status], queue=False, show_progress="hidden", api_visibility="private")

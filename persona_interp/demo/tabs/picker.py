@@ -14,7 +14,7 @@ from persona_interp.demo.layer_heat import SCRIPT, LayerHeat, best_layer
 from persona_interp.demo.limits import checked_whole
 from persona_interp.demo.sessions import Session
 from persona_interp.demo.site import Chosen, Site
-from persona_interp.demo.tabs.handlers import Updates, in_words, session_of
+from persona_interp.demo.tabs.handlers import OPTIONS, Updates, in_words, session_of
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.validation import finite_number
@@ -96,12 +96,11 @@ def wire(site: Site, place: Picker, status: gr.HTML, page: gr.Blocks, tab: gr.Ta
 
     outputs = [place.choice, place.heat, place.layer, place.coefficient, status]
     seen = [place.model, place.choice]
-    options: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-    place.model.input(model_chosen, seen, outputs, **options)
-    place.choice.input(choice_made, seen, outputs, **options)
-    place.heat.choose(layer_pressed, seen, outputs, **options)
-    page.load(model_chosen, seen, outputs, **options)
-    tab.select(model_chosen, seen, outputs, **options)  # other tabs may have brought vectors and traits
+    place.model.input(model_chosen, seen, outputs, **OPTIONS)
+    place.choice.input(choice_made, seen, outputs, **OPTIONS)
+    place.heat.choose(layer_pressed, seen, outputs, **OPTIONS)
+    page.load(model_chosen, seen, outputs, **OPTIONS)
+    tab.select(model_chosen, seen, outputs, **OPTIONS)  # other tabs may have brought vectors and traits
 
 
 def drawn(place: Picker, model: SteerableModel, vector: PersonaVector | None, layer: int | None) -> Updates:
@@ -112,6 +111,11 @@ def drawn(place: Picker, model: SteerableModel, vector: PersonaVector | None, la
         limit = coefficient_limit(vector, heat.chosen)
         updates[place.coefficient] = gr.update(minimum=-limit, maximum=limit)
     return updates
+
+
+def layer_outputs(place: Picker) -> list[Any]:
+    """What `drawn` changes."""
+    return [place.heat, place.layer, place.coefficient]
 
 
 def coefficient_limit(vector: PersonaVector, layer: int) -> float:
