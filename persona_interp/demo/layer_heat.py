@@ -80,6 +80,7 @@ class LayerHeat:
         best = max(known, default=None)
         buttons = "".join(self._button(layer, scores.get(layer), low, high, best) for layer in range(self.n_layers))
         group = f'<div class="pi-layers" role="radiogroup" aria-label="Layer to steer at">{buttons}</div>'
+        group = f'<div class="pi-label">Layer to steer at</div>{group}'
         return f'{group}<p class="pi-caption">{escape(self._caption())}</p>'
 
     def _scores(self) -> dict[int, float | None]:
@@ -96,7 +97,7 @@ class LayerHeat:
         chosen = layer == self.chosen
         focus = 0 if chosen or (self.chosen is None and layer == self.first) else -1
         star = "★" if score is not None and score == best else ""
-        number = "–" if score is None else f"{score:.2f}"
+        number = "–" if score is None else f"{score:.3g}"
         spoken = f"layer {layer}, " + ("no score" if score is None else f"score {score:.3g}") + (", best" if star else "")
         return (
             f'<button type="button" role="radio" aria-checked="{str(chosen).lower()}" aria-label="{spoken}" tabindex="{focus}" '

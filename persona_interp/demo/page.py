@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import gradio as gr
 
 from persona_interp.demo.site import Site
+from persona_interp.demo.tabs.chat import chat_tab
 from persona_interp.demo.tabs.steer import steer_tab
+from persona_interp.demo.tabs.vectors import vectors_tab
 
 TITLE = "persona_interp"
 _HEADING = """# persona_interp
 Find a trait's direction in a language model, add it, and watch what the model says. Everything runs on the machine this page \
 comes from."""
 
+TABS: dict[str, Callable[[Site, gr.Blocks, gr.Tab], None]] = {
+    "Steer": steer_tab,
+    "Chat": chat_tab,
+    "Vectors": vectors_tab,
+}
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
@@ -59,8 +68,10 @@ def page(site: Site) -> gr.Blocks:
     """The page, not served yet."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         gr.Markdown(_HEADING)
-        with gr.Tabs(), gr.Tab("Steer") as tab:
-            steer_tab(site, blocks, tab)
+        with gr.Tabs():
+            for title, place in TABS.items():
+                with gr.Tab(title) as tab:
+                    place(site, blocks, tab)
 
         def gone(request: gr.Request) -> None:
             site.sessions.drop(request.session_hash)

@@ -13,7 +13,7 @@ from persona_interp.demo.jobs import Job
 from persona_interp.demo.layer_heat import SCRIPT, LayerHeat, best_layer
 from persona_interp.demo.limits import checked_whole
 from persona_interp.demo.sessions import Session
-from persona_interp.demo.site import Chosen, Site
+from persona_interp.demo.site import TRAIT, Chosen, Site
 from persona_interp.demo.tabs.handlers import OPTIONS, Updates, in_words, session_of
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -26,19 +26,23 @@ _LARGEST_RATIO = 1.5
 
 
 @dataclass(frozen=True)
-class Picker:
-    """The controls.
+class Choice:
+    """Which model, and which trait or vector of it."""
+
+    model: gr.Dropdown
+    choice: gr.Dropdown
+
+
+@dataclass(frozen=True)
+class Picker(Choice):
+    """That, and how it is steered with.
 
     Attributes:
-        model: name of a model of the page.
-        choice: of a trait or vector.
         heat: the layers.
         layer: the layer pressed; None: the best one.
         coefficient: multiplies the vector.
     """
 
-    model: gr.Dropdown
-    choice: gr.Dropdown
     heat: gr.HTML
     layer: gr.State
     coefficient: gr.Slider
@@ -49,58 +53,93 @@ class Picker:
         return [self.model, self.choice, self.layer, self.coefficient]
 
 
-def picker(site: Site) -> Picker:
-    """Place the controls."""
+def choice_controls(site: Site, *, model: str = "Model", first: int = 0) -> Choice:
+    """Place the controls for model and vector.
+
+    Args:
+        site: says what there is.
+        model: label of the first.
+        first: which model is chosen at first.
+    """
     names = site.shelf.names
-    traits = site.choices(None, names[0])
-    model = gr.Dropdown(names, value=names[0], label="Model", interactive=True, filterable=False)
-    choice = gr.Dropdown(
-        traits, value=traits[0][1], label="Trait or vector", interactive=True, filterable=False,
-        info="A trait's vector is extracted the first time it is used.",
+    name = names[min(first, len(names) - 1)]
+    traits = site.choices(None, name)
+    return Choice(
+        gr.Dropdown(names, value=name, label=model, interactive=True, filterable=False),
+        gr.Dropdown(
+            traits, value=traits[0][1], label="Trait or vector", interactive=True, filterable=False,
+            info="A trait's vector is extracted the first time it is used.",
+        ),
     )  # fmt: skip
+
+
+def picker(site: Site) -> Picker:
+    """Place all the controls."""
+    chosen = choice_controls(site)
     layer = gr.State(None)
     with gr.Group(elem_classes="pi-heat"):
-        gr.HTML('<span class="pi-label">Layer to steer at</span>', padding=True)
         heat = gr.HTML("", js_on_load=SCRIPT, padding=True, elem_classes="pi-heat-body")
     coefficient = gr.Slider(
         -_LIMIT, _LIMIT, value=_DEFAULT, step=0.05, label="Coefficient",
         info="Multiplies the vector. Positive strengthens the trait, negative turns it round, 0 does nothing.",
     )  # fmt: skip
-    return Picker(model, choice, heat, layer, coefficient)
+    return Picker(chosen.model, chosen.choice, heat, layer, coefficient)
+
+
+def wire_choice(site: Site, place: Choice, status: gr.HTML, page: gr.Blocks, tab: gr.Tab) -> None:
+    """Let the traits and vectors follow the model."""
+
+    @in_words(status)
+    def model_chosen(name: str, choice: str, request: gr.Request) -> Updates:
+        options, kept = _options(site, session_of(site, request), name, choice)
+        return {place.choice: gr.update(choices=options, value=kept)}
+
+    for event in (place.model.input, page.load, tab.select):  # other tabs may have brought vectors and traits
+        event(model_chosen, [place.model, place.choice], [place.choice, status], **OPTIONS)
 
 
 def wire(site: Site, place: Picker, status: gr.HTML, page: gr.Blocks, tab: gr.Tab) -> None:
     """Let the controls follow each other: a model has traits, a vector has layers, a pressed layer is chosen."""
     told = in_words(status)
 
+    def layers(name: str, choice: str, request: gr.Request, layer: int | None = None) -> Updates:
+        model = site.shelf.model(name)
+        return drawn(place, model, site.known_vector(session_of(site, request), model, choice), layer)
+
     @told
     def model_chosen(name: str, choice: str, request: gr.Request) -> Updates:
-        session = session_of(site, request)
-        model = site.shelf.model(name)
-        options = site.choices(session, name)
-        values = [value for _, value in options]
-        kept = choice if choice in values else values[0]
-        vector = site.known_vector(session, model, kept)
-        return {place.choice: gr.update(choices=options, value=kept), **drawn(place, model, vector, None)}
+        options, kept = _options(site, session_of(site, request), name, choice)
+        return {place.choice: gr.update(choices=options, value=kept), **layers(name, kept, request)}
 
     @told
     def choice_made(name: str, choice: str, request: gr.Request) -> Updates:
-        model = site.shelf.model(name)
-        return drawn(place, model, site.known_vector(session_of(site, request), model, choice), None)
+        return layers(name, choice, request)
+
+    @told
+    def tab_opened(name: str, choice: str, layer: int | None, request: gr.Request) -> Updates:
+        options, kept = _options(site, session_of(site, request), name, choice)
+        return {place.choice: gr.update(choices=options, value=kept), **layers(name, kept, request, layer)}
 
     @told
     def layer_pressed(name: str, choice: str, event: gr.EventData, request: gr.Request) -> Updates:
         model = site.shelf.model(name)
         layer = checked_whole(event._data.get("layer"), "layer", model.first_steerable_layer, model.n_layers - 1)
-        return drawn(place, model, site.known_vector(session_of(site, request), model, choice), layer)
+        return layers(name, choice, request, layer)
 
-    outputs = [place.choice, place.heat, place.layer, place.coefficient, status]
+    outputs = [place.choice, *layer_outputs(place), status]
     seen = [place.model, place.choice]
     place.model.input(model_chosen, seen, outputs, **OPTIONS)
     place.choice.input(choice_made, seen, outputs, **OPTIONS)
     place.heat.choose(layer_pressed, seen, outputs, **OPTIONS)
-    page.load(model_chosen, seen, outputs, **OPTIONS)
-    tab.select(model_chosen, seen, outputs, **OPTIONS)  # other tabs may have brought vectors and traits
+    for event in (page.load, tab.select):  # other tabs may have brought vectors and traits
+        event(tab_opened, [*seen, place.layer], outputs, **OPTIONS)
+
+
+def _options(site: Site, session: Session, name: str, choice: str) -> tuple[list[tuple[str, str]], str]:
+    """What a model offers, and the choice made before if that is among it."""
+    options = site.choices(session, name)
+    values = [value for _, value in options]
+    return options, choice if choice in values else next(value for value in values if value.startswith(TRAIT))
 
 
 def drawn(place: Picker, model: SteerableModel, vector: PersonaVector | None, layer: int | None) -> Updates:
