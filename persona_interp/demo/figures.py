@@ -13,7 +13,7 @@ def compact(figure: go.Figure, height: int = 360) -> go.Figure:
         autosize=True,
         width=None,
         margin={"l": 62, "r": 14, "t": 34, "b": 46},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.18, "xanchor": "left", "x": 0, "font": {"size": 12}},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.26, "xanchor": "left", "x": 0, "font": {"size": 12}},
         font={"size": 12},
     )
     return figure.update_annotations(font_size=12)

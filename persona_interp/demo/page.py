@@ -8,7 +8,9 @@ import gradio as gr
 
 from persona_interp.demo.site import Site
 from persona_interp.demo.tabs.chat import chat_tab
+from persona_interp.demo.tabs.custom import custom_tab
 from persona_interp.demo.tabs.steer import steer_tab
+from persona_interp.demo.tabs.transfer import transfer_tab
 from persona_interp.demo.tabs.vectors import vectors_tab
 
 TITLE = "persona_interp"
@@ -19,7 +21,9 @@ comes from."""
 TABS: dict[str, Callable[[Site, gr.Blocks, gr.Tab], None]] = {
     "Steer": steer_tab,
     "Chat": chat_tab,
+    "Transfer": transfer_tab,
     "Vectors": vectors_tab,
+    "Custom trait": custom_tab,
 }
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -37,10 +41,25 @@ CSS = """
 .pi-layer[aria-checked="true"] { border-color: var(--body-text-color) !important; box-shadow: 0 0 0 2px var(--body-text-color);
   text-decoration: underline; }
 .pi-layer[disabled] { opacity: .45; cursor: not-allowed; }
+.pi-scroll { overflow-x: auto; }
+.pi-table table { border-collapse: collapse; font-size: 13px; width: max-content; }
+.pi-table :is(th, td) { border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important; padding: 4px 10px !important;
+  text-align: right; white-space: nowrap; }
+.pi-table p { margin: 4px 0; }
+.pi-warning { border: 2px solid #E69F00; border-radius: 8px; padding: 6px 12px; margin: 8px 0; }
+.pi-warning ul { margin: 2px 0; padding-left: 18px; }
+.pi-talk { list-style: none; margin: 0; padding: 0; display: flex; flex-direction: column; gap: 14px; }
+.pi-said { background: var(--background-fill-secondary); border-radius: 10px; padding: 8px 12px; margin-left: 10%;
+  overflow-wrap: anywhere; }
+.pi-reply { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 8px 12px; margin: 6px 10% 0 0; }
+.pi-talk details { margin: 4px 10% 0 0; font-size: 14px; }
 .pi-caption { font-size: 13px; color: var(--body-text-color-subdued); margin: 6px 0 0; }
 .pi-notice { padding: 8px 12px; border-radius: 8px; border: 1px solid var(--border-color-primary); font-size: 14px;
   overflow-wrap: anywhere; }
-.pi-working progress { width: 100%; height: 8px; display: block; margin-top: 6px; accent-color: #0072B2; }
+.pi-working progress { width: 100%; height: 8px; display: block; margin-top: 6px; appearance: none; border: 0; border-radius: 4px;
+  overflow: hidden; background: var(--border-color-primary); color: #0072B2; }
+.pi-working progress::-webkit-progress-bar { background: var(--border-color-primary); }
+.pi-working progress::-webkit-progress-value, .pi-working progress::-moz-progress-bar { background: #0072B2; }
 .pi-failed { border: 2px solid #D55E00; }
 .pi-done { border-left: 5px solid #009E73; }
 .pi-aside { font-size: 13px; color: var(--body-text-color-subdued); margin-top: 4px; overflow-wrap: anywhere; }

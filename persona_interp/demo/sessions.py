@@ -15,15 +15,17 @@ from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_SESSIONS, MAX_VECTORS
 from persona_interp.demo.talk import Talk
 from persona_interp.errors import UnknownNameError
+from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
 @dataclass(frozen=True)
 class Held:
-    """A vector, and the model of the page it is for."""
+    """A vector, the model of the page it is for, and its trait where that is known."""
 
     vector: PersonaVector
     model: str
+    trait: Trait | None
 
 
 class Session:
@@ -45,22 +47,25 @@ class Session:
 
     # -- vectors ---------------------------------------------------------------------------------------------------
 
-    def keep(self, label: str, vector: PersonaVector, model: str) -> str:
+    def keep(self, label: str, vector: PersonaVector, model: str, *, trait: Trait | None = None, replace: bool = False) -> str:
         """Hold a vector for a model of the page under `label`, or under that with a number where it is taken; the label used.
+
+        What one model has under a label takes the place of what it had there before if `replace` is set.
 
         The oldest goes where there are too many.
         """
         with self._lock:
             chosen, number = label, 2
-            while chosen in self._vectors:
+            while chosen in self._vectors and not (replace and self._vectors[chosen].model == model):
                 chosen, number = f"{label} ({number})", number + 1
-            self._vectors[chosen] = Held(vector, model)
+            self._vectors[chosen] = Held(vector, model, trait)
+            self._vectors.move_to_end(chosen)
             while len(self._vectors) > MAX_VECTORS:
                 self._vectors.popitem(last=False)
             return chosen
 
-    def vector(self, label: str, model: str) -> PersonaVector:
-        """The vector under `label`, for a model of the page.
+    def held(self, label: str, model: str) -> Held:
+        """What is under `label`, for a model of the page.
 
         Raises:
             UnknownNameError: there is none.
@@ -69,7 +74,7 @@ class Session:
             held = self._vectors.get(label)
         if held is None or held.model != model:
             raise UnknownNameError(f"there is no vector {label!r} for {model} in this session: choose one from the list")
-        return held.vector
+        return held
 
     def labels(self, model: str) -> list[str]:
         """Labels of the vectors for a model of the page, the newest first."""

@@ -50,7 +50,7 @@ class Site:
         """The vector of a choice, if it is there already."""
         kind, name = _parsed(choice)
         if kind == VECTOR:
-            return session.vector(name, model.name)
+            return session.held(name, model.name).vector
         return kept_vector(model, trait_called(model, name))
 
     def vector(self, job: Job[Any], session: Session, model: SteerableModel, choice: object) -> Chosen:
@@ -63,9 +63,9 @@ class Site:
         """
         kind, name = _parsed(choice)
         if kind == VECTOR:
-            held = session.vector(name, model.name)
-            held.check_fits(model.identity)
-            return Chosen(held, known_trait(model, held))
+            held = session.held(name, model.name)
+            held.vector.check_fits(model.identity)
+            return Chosen(held.vector, held.trait or known_trait(model, held.vector))
         trait = trait_called(model, name)
         return Chosen(trait_vector(job, model, trait), trait)
 

@@ -46,7 +46,9 @@ def chat_tab(site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
     gr.Markdown(_INTRO)
     with gr.Row(elem_classes="pi-columns"):
         with gr.Column(scale=2, min_width=300):
-            message = gr.Textbox(MESSAGE, label="Your message", lines=2, max_length=MAX_PROMPT, elem_id="pi-chat-message")
+            message = gr.Textbox(
+                MESSAGE, label="Your message", lines=1, max_lines=6, max_length=MAX_PROMPT, elem_id="pi-chat-message"
+            )
             with gr.Row():
                 go_on = gr.Button("Send", variant="primary", elem_id="pi-chat")
                 stop = gr.Button("Stop", elem_id="pi-chat-stop")

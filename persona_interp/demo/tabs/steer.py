@@ -29,7 +29,9 @@ def steer_tab(site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
     gr.Markdown(_INTRO)
     with gr.Row(elem_classes="pi-columns"):
         with gr.Column(scale=2, min_width=300):
-            question = gr.Textbox(QUESTION, label="Question", lines=2, max_length=MAX_PROMPT, elem_id="pi-steer-question")
+            question = gr.Textbox(
+                QUESTION, label="Question", lines=1, max_lines=6, max_length=MAX_PROMPT, elem_id="pi-steer-question"
+            )
             with gr.Row():
                 go = gr.Button("Steer", variant="primary", elem_id="pi-steer")
                 stop = gr.Button("Stop", elem_id="pi-steer-stop")

@@ -93,7 +93,7 @@ def vectors_tab(site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
 
         yield from followed(job, status, follow)
         if found is not None:
-            notes = (*job.progress.notes, *found.refused)
+            notes = (*(note.replace(f"{session_of(site, request).folder}/", "") for note in job.progress.notes), *found.refused)
             yield {**opened(found), status: notices.done(f"{found.vector.trait} of {found.vector.model.name}.", notes)}
 
     @in_words(status)
