@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -18,6 +18,7 @@ _DRAWN: list[Track] = []
 """The bar on screen, if any: an inner job does not draw a second one."""
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Is told how far the jobs are that run inside `watched`; what it raises ends them."""
 

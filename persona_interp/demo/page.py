@@ -43,8 +43,8 @@ CSS = """
 .pi-layer[disabled] { opacity: .45; cursor: not-allowed; }
 .pi-scroll { overflow-x: auto; }
 .pi-table table { border-collapse: collapse; font-size: 13px; width: max-content; }
-.pi-table :is(th, td) { border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important; padding: 4px 10px !important;
-  text-align: right; white-space: nowrap; }
+.pi-table :is(th, td) { border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important;
+  padding: 4px 10px !important; text-align: right; white-space: nowrap; }
 .pi-table p { margin: 4px 0; }
 .pi-warning { border: 2px solid #E69F00; border-radius: 8px; padding: 6px 12px; margin: 8px 0; }
 .pi-warning ul { margin: 2px 0; padding-left: 18px; }

@@ -18,11 +18,15 @@ _FEWEST = 4
 _SHADES = 101
 
 
-def scale(values: Sequence[float]) -> tuple[float, float] | None:
-    """The value that is white and how far from it colours reach: the median, and the 98th percentile of distances from it."""
+def scale(answers: Sequence[Answer]) -> tuple[float, float] | None:
+    """The value that is white and how far from it colours reach, for several answers together.
+
+    Halfway between their medians, so that a long answer does not outweigh a short one, and the 98th percentile of distances.
+    """
+    values = [value for answer in answers for value in answer.values]
     if len(values) < _FEWEST:
         return None
-    centre = float(np.median(values))
+    centre = float(np.mean([np.median(answer.values) for answer in answers if answer.values]))
     return centre, float(np.percentile(np.abs(np.array(values) - centre), 98)) or 1.0
 
 
@@ -65,14 +69,14 @@ def strips(found: Comparison, *, trait: str, layer: int) -> str:
     """Both answers token by token, in one scale; empty before there is anything."""
     if not any(answer.tokens for answer in found.both):
         return ""
-    scaled = scale([value for answer in found.both for value in answer.values])
+    scaled = scale(found.both)
     rows = "".join(
         f'<div class="pi-strip"><h4>{name}</h4><div class="pi-tokens" role="list">{_tokens(answer, scaled)}</div></div>'
         for name, answer in zip(("Baseline", "Steered"), found.both, strict=True)
     )
     caption = (
         f"Each token of the answers over its projection onto the {escape(trait)} direction at layer {layer}, in activation "
-        "units, before anything is added there. Vermilion lies above the median of both answers, blue below."
+        "units, before anything is added there. Vermilion lies above the middle between the two answers, blue below."
     )
     return f'<div class="pi-strips"><p class="pi-caption">{caption}</p>{rows}</div>'
 

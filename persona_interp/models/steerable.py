@@ -36,8 +36,8 @@ _NOTHING = InterventionGraph()
 class SteerableModel(Closing):
     """A causal language model whose residual stream can be read and written.
 
-    The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads wait for
-    each other. Rows are batched by length; results come back in the order given and, up to the rounding of the model's dtype, do
+    The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads take
+    turns. Rows are batched by length; results come back in the order given and, up to the rounding of the model's dtype, do
     not depend on which rows ran together.
 
     Example:

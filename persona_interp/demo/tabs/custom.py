@@ -19,64 +19,60 @@ from persona_interp.traits.catalogue import add_trait
 from persona_interp.traits.trait import N_PAIRS, Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
-PLACE = "custom"
+PLACE, DRAFT = "custom", "custom draft"
 _INTRO = (
-    "Make a vector of **your own trait**: describe it, let the model write contrastive prompts and questions or fill in a template, "
-    "edit them, save, extract. Then choose it under Steer."
+    "Make a vector of **your own trait**: describe it, let the model write contrastive prompts and questions or fill in a "
+    "template, edit them, save, extract. Then choose it under Steer."
 )
 
 
 def custom_tab(site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
     """Place and wire the tab."""
     gr.Markdown(_INTRO)
-    with gr.Row(elem_classes="pi-columns"):
-        with gr.Column(scale=2, min_width=300):
-            gr.Markdown("### 1. Describe")
-            model = gr.Dropdown(site.shelf.names, value=site.shelf.names[0], label="Model", filterable=False)
-            name = gr.Textbox(
-                "",
-                label="Name",
-                max_length=100,
-                placeholder="clownish",
-                info="Letters, digits, '-' and '_'.",
-                elem_id="pi-trait-name",
+    gr.Markdown("### 1. Describe")
+    with gr.Row():
+        model = gr.Dropdown(site.shelf.names, value=site.shelf.names[0], label="Model", filterable=False, min_width=200)
+        name = gr.Textbox("", label="Name", max_length=100, placeholder="clownish", elem_id="pi-trait-name", min_width=200)
+    description = gr.Textbox(
+        "", label="Description, in a sentence or two", lines=2, max_length=MAX_DESCRIPTION, elem_id="pi-trait-description",
+        placeholder="Goofy and playful: says things in a clownish way rather than a serious one.",
+    )  # fmt: skip
+    with gr.Row():
+        write = gr.Button("Write with the model", variant="primary", elem_id="pi-write", min_width=150)
+        fill = gr.Button("Fill in a template", elem_id="pi-fill", min_width=150)
+        halt = gr.Button("Stop", elem_id="pi-write-stop", min_width=80)
+    drafting = gr.HTML(notices.told("Begin with a name and a description."), elem_id="pi-draft-status")
+    gr.Markdown("### 2. Prompts and questions")
+    positives: list[gr.Textbox] = []
+    negatives: list[gr.Textbox] = []
+    for number in range(1, N_PAIRS + 1):
+        with gr.Row():
+            positives.append(gr.Textbox("", label=f"System prompt {number} for the trait", lines=1, max_lines=6, min_width=240))
+            negatives.append(
+                gr.Textbox("", label=f"System prompt {number} for its opposite", lines=1, max_lines=6, min_width=240)
             )
-            description = gr.Textbox(
-                "", label="Description, in a sentence or two", lines=3, max_length=MAX_DESCRIPTION,
-                placeholder="Goofy and playful: says things in a clownish way rather than a serious one.",
-            )  # fmt: skip
-            with gr.Row():
-                write = gr.Button("Write with the model", elem_id="pi-write")
-                fill = gr.Button("Fill in a template", elem_id="pi-fill")
-            gr.Markdown("### 3. Save and extract")
-            replace = gr.Checkbox(False, label="Replace a trait of mine with the same name")
-            with gr.Row():
-                check = gr.Button("Check", elem_id="pi-check")
-                save = gr.Button("Save", elem_id="pi-save")
-            samples = gr.Slider(
-                1, MAX_SAMPLES, value=1, step=1, label="Answers per prompt and question",
-                info="1 is enough to try; the paper takes 10.",
-            )  # fmt: skip
-            with gr.Row():
-                extract = gr.Button("Extract the vector", variant="primary", elem_id="pi-extract")
-                stop = gr.Button("Cancel", elem_id="pi-custom-stop")
-        with gr.Column(scale=3, min_width=300):
-            status = gr.HTML(notices.told("Begin with a name and a description."), elem_id="pi-custom-status")
-            table = gr.HTML("", elem_classes="pi-table")
-            gr.Markdown("### 2. Prompts and questions")
-            positives: list[gr.Textbox] = []
-            negatives: list[gr.Textbox] = []
-            for number in range(1, N_PAIRS + 1):
-                with gr.Row():
-                    positives.append(gr.Textbox("", label=f"System prompt {number} for the trait", lines=2, min_width=220))
-                    negatives.append(gr.Textbox("", label=f"System prompt {number} for its opposite", lines=2, min_width=220))
-            extraction = gr.Textbox("", label="Questions for extraction, one a line", lines=5, max_lines=12)
-            evaluation = gr.Textbox("", label="Questions for evaluation, one a line (optional)", lines=3, max_lines=12)
-            with gr.Accordion("Rubric for a judge (optional)", open=False):
-                rubric = gr.Textbox(
-                    "", label="Rubric", lines=6, max_lines=16,
-                    info="With {question} and {answer} in it. Empty: one is made from the description.",
-                )  # fmt: skip
+    with gr.Row():
+        extraction = gr.Textbox("", label="Questions for extraction, one a line", lines=4, max_lines=8, min_width=240)
+        evaluation = gr.Textbox("", label="Questions for evaluation, one a line (optional)", lines=4, max_lines=8, min_width=240)
+    with gr.Accordion("Rubric for a judge (optional)", open=False):
+        rubric = gr.Textbox(
+            "", label="Rubric", lines=6, max_lines=16,
+            info="With {question} and {answer} in it. Empty: one is made from the description.",
+        )  # fmt: skip
+    gr.Markdown("### 3. Save and extract")
+    with gr.Row():
+        replace = gr.Checkbox(False, label="Replace a trait of mine with the same name", min_width=240)
+        samples = gr.Slider(
+            1, MAX_SAMPLES, value=1, step=1, label="Answers per prompt and question", min_width=240,
+            info="1 is enough to try; the paper takes 10.",
+        )  # fmt: skip
+    with gr.Row():
+        check = gr.Button("Check", elem_id="pi-check", min_width=100)
+        save = gr.Button("Save", elem_id="pi-save", min_width=100)
+        extract = gr.Button("Extract the vector", variant="primary", elem_id="pi-extract", min_width=160)
+        stop = gr.Button("Cancel", elem_id="pi-custom-stop", min_width=100)
+    status = gr.HTML(notices.told("Nothing is saved or extracted yet."), elem_id="pi-custom-status")
+    table = gr.HTML("", elem_classes="pi-table")
 
     fields = [name, description, *positives, *negatives, extraction, evaluation, rubric]
 
@@ -88,23 +84,23 @@ def custom_tab(site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
             rubric: form.rubric,
         }  # fmt: skip
 
-    @in_words(status)
+    @in_words(drafting)
     def fill_in(chosen: str, called: str, said: str) -> Updates:
         trait, note = template(site.shelf.model(chosen), called, said)
-        return {**filled(trait), status: notices.done("The form is filled in: edit it, then save.", (note,))}
+        return {**filled(trait), drafting: notices.done("The form is filled in: edit it, then save.", (note,))}
 
-    @in_words(status)
+    @in_words(drafting)
     def have_written(chosen: str, called: str, said: str, request: gr.Request) -> Iterator[Updates]:
         def work(job: Job[tuple[Trait, str]]) -> None:
             job.doing(f"loading {chosen}")
             job.show(written(job, site.shelf.model(chosen), called, said))
 
-        job = session_of(site, request).start(PLACE, work)
+        job = session_of(site, request).start(DRAFT, work)
         found: list[tuple[Trait, str]] = []
-        yield from followed(job, status, lambda shown: found.append(shown) or {})
+        yield from followed(job, drafting, lambda shown: found.append(shown) or {})
         if found:
             trait, note = found[-1]
-            yield {**filled(trait), status: notices.done("The form is filled in: read it, edit it, then save.", (note,))}
+            yield {**filled(trait), drafting: notices.done("The form is filled in: read it, edit it, then save.", (note,))}
 
     @in_words(status)
     def check_it(*values: str) -> Updates:
@@ -116,9 +112,7 @@ def custom_tab(site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
     def save_it(again: bool, *values: str) -> Updates:
         trait = form_of(values).trait()
         add_trait(trait, overwrite=bool(again))
-        return {
-            status: notices.done(f"{trait.name} is saved among your traits: it can be chosen under Steer and in every command.")
-        }
+        return {status: notices.done(f"{trait.name} is saved among your traits: choose it under Steer or in any command.")}
 
     @in_words(status)
     def extract_it(request: gr.Request, chosen: str, number: float, *values: Any) -> Iterator[Updates]:
@@ -152,9 +146,10 @@ def custom_tab(site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
         return TraitForm(called, said, tuple(prompts[:N_PAIRS]), tuple(prompts[N_PAIRS:]), asked, kept, judged)
 
     head = [model, name, description]
-    fill.click(fill_in, head, [*fields, status], **OPTIONS)
-    write.click(have_written, head, [*fields, status], **OPTIONS)
+    fill.click(fill_in, head, [*fields, drafting], **OPTIONS)
+    write.click(have_written, head, [*fields, drafting], **OPTIONS)
     check.click(check_it, fields, [status], **OPTIONS)
     save.click(save_it, [replace, *fields], [status], **OPTIONS)
     extract.click(extract_it, [model, samples, *fields], [status, table], **OPTIONS)
     stop_button(site, PLACE, stop, status)
+    stop_button(site, DRAFT, halt, drafting)
