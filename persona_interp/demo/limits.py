@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.models.sampling import Sampling
-from persona_interp.vectors.validation import finite_number
 
 MIB = 2**20
 MAX_UPLOAD = 64 * MIB
@@ -17,6 +16,7 @@ MAX_TRAIT_TEXT = 60_000
 """Characters of all the texts of a trait together."""
 MAX_NEW_TOKENS = 512
 MAX_TEMPERATURE = 5.0
+MAX_COEFFICIENT = 1e6
 MAX_SEED = 2**31 - 1
 MAX_SAMPLES = 10
 MAX_TURNS = 40
@@ -62,10 +62,9 @@ def checked_number(value: object, what: str, low: float, high: float) -> float:
     Raises:
         InvalidInputError: it is not one.
     """
-    number = finite_number(value, f"the {what}")  # type: ignore[arg-type]  (it refuses whatever is no number)
-    if not low <= number <= high:
-        raise InvalidInputError(f"the {what} is {number:g}: give a number from {low:g} to {high:g}")
-    return number
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:  # NaN is in no range
+        raise InvalidInputError(f"the {what} is {value!r}: give a number from {low:g} to {high:g}")
+    return float(value)
 
 
 def checked_sampling(max_new_tokens: object, temperature: object) -> Sampling:

@@ -47,7 +47,7 @@ def custom_tab(site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
     negatives: list[gr.Textbox] = []
     for number in range(1, N_PAIRS + 1):
         with gr.Row():
-            positives.append(gr.Textbox("", label=f"System prompt {number} for the trait", lines=1, max_lines=6, min_width=240))
+            positives.append(gr.Textbox("", label=f"System prompt {number} for the trait", max_lines=6, min_width=240))
             negatives.append(
                 gr.Textbox("", label=f"System prompt {number} for its opposite", lines=1, max_lines=6, min_width=240)
             )

@@ -11,13 +11,12 @@ import gradio as gr
 from persona_interp.demo.comparison import Push
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.layer_heat import SCRIPT, LayerHeat, best_layer
-from persona_interp.demo.limits import checked_whole
+from persona_interp.demo.limits import MAX_COEFFICIENT, checked_number, checked_whole
 from persona_interp.demo.sessions import Session
 from persona_interp.demo.site import TRAIT, Chosen, Site
 from persona_interp.demo.tabs.handlers import OPTIONS, Updates, in_words, session_of
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.vectors.persona_vector import PersonaVector
-from persona_interp.vectors.validation import finite_number
 
 _DEFAULT = 0.5
 _LIMIT = 2.0
@@ -172,7 +171,7 @@ def picked(
         InvalidInputError: a value that cannot be used.
         PersonaInterpError: as `Site.vector`.
     """
-    number = finite_number(coefficient, "the coefficient")  # type: ignore[arg-type]
+    number = checked_number(coefficient, "coefficient", -MAX_COEFFICIENT, MAX_COEFFICIENT)
     wanted = None if layer is None else checked_whole(layer, "layer", 0, model.n_layers - 1)
     chosen = site.vector(job, session, model, choice)
     at = best_layer(model, chosen.vector) if wanted is None else wanted

@@ -12,7 +12,7 @@ from persona_interp.demo import notices
 from persona_interp.demo.carrying import FEWEST, MOST, carry
 from persona_interp.demo.comparison import Push
 from persona_interp.demo.jobs import Job
-from persona_interp.demo.limits import MAX_PROMPT, checked_text
+from persona_interp.demo.limits import MAX_COEFFICIENT, MAX_PROMPT, checked_number, checked_text
 from persona_interp.demo.site import Chosen, Site
 from persona_interp.demo.tabs.answers import Steered, answers, steering
 from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, stop_button
@@ -25,7 +25,6 @@ from persona_interp.traits.conversation import Conversation
 from persona_interp.transfers.carry import METHODS
 from persona_interp.transfers.report import TransferReport
 from persona_interp.vectors.persona_vector import PersonaVector
-from persona_interp.vectors.validation import finite_number
 
 PLACE = "transfer"
 _ANCHORS = 600
@@ -88,7 +87,7 @@ def transfer_tab(site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
         session = session_of(site, request)
         system, sampling, seed = checked(told, length, temperature, drawn_from)
         conversation = Conversation.ask(checked_text(asked, "question", MAX_PROMPT), system)
-        by = finite_number(strength, "the coefficient")
+        by = checked_number(strength, "coefficient", -MAX_COEFFICIENT, MAX_COEFFICIENT)
         arrived: list[Arrived] = []
 
         def work(job: Job[Steered]) -> None:
