@@ -67,12 +67,14 @@ class Track:
     Attributes:
         total: units of the whole job.
         done: units done.
+        part: units that a job within this one counts for, while it is under way.
         description: what is being done.
     """
 
     def __init__(self, total: int, description: str, watch: _Watch | None = None) -> None:
         self.total = total
         self.done = 0
+        self.part = 1
         self.description = description
         self._watch = watch
         self._started = time.monotonic()

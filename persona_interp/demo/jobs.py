@@ -56,6 +56,8 @@ class Job(Generic[Shown]):
         self._error: BaseException | None = None
         self._ended = False
         self._stop = threading.Event()
+        self._outermost: Track | None = None
+        self._furthest = 0.0
         self._thread = threading.Thread(target=self._run, name="persona-interp-demo-job", daemon=True)
 
     def start(self) -> Job[Shown]:
@@ -86,15 +88,18 @@ class Job(Generic[Shown]):
             raise Stopped("stopped")
 
     def moved(self, jobs: Sequence[Track]) -> None:
-        """See `progress.Watcher`: the outermost job counts, its parts only within one of its units."""
+        """See `progress.Watcher`: the outermost job counts, what is within it only as the part it is of that."""
         self.check()
-        share = 0.0
-        width = 1.0
+        if not jobs:
+            return
+        share, width = 0.0, 1.0
         for track in jobs:
             if track.total:
                 share += width * track.done / track.total
-                width /= track.total
-        self.doing(jobs[0].description if jobs else self.progress.doing, min(1.0, share))
+                width *= track.part / track.total
+        before = self._furthest if jobs[0] is self._outermost else 0.0  # a second job within the same part begins anew
+        self._outermost, self._furthest = jobs[0], max(before, min(1.0, share))
+        self.doing(jobs[0].description, self._furthest)
 
     def said(self, message: str) -> None:
         """See `progress.Watcher`."""

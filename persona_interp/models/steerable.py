@@ -36,9 +36,8 @@ _NOTHING = InterventionGraph()
 class SteerableModel(Closing):
     """A causal language model whose residual stream can be read and written.
 
-    The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads take
-    turns. Rows are batched by length; results come back in the order given and, up to the rounding of the model's dtype, do
-    not depend on which rows ran together.
+    The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads take turns.
+    Rows are batched by length; results come back in order and, up to the rounding of the dtype, do not depend on each other.
 
     Example:
         >>> model = load_model("organism-qwen2")
@@ -238,7 +237,7 @@ class SteerableModel(Closing):
                 bar.advance(len(rows) * len(graphs))
 
             most = scoring_rows(text_config(self.config), [len(row.answer_ids) for row in tokenised])
-        run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
+            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
         return [[likelihood for likelihood in found if likelihood is not None] for found in results]
 
     def likelihood_gradient(

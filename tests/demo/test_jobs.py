@@ -32,11 +32,18 @@ def test_progress_of_a_job_within_a_job_is_a_share_of_the_whole() -> None:
             with track(2, "inner") as inner:
                 inner.advance()
                 seen.append((job.progress.doing, job.progress.share))
+            outer.part = 3
+            with track(2, "inner") as inner:
+                inner.advance(2)
+                seen.append((job.progress.doing, job.progress.share))
+            with track(2, "judging the same") as inner:
+                inner.advance()
+                seen.append((job.progress.doing, job.progress.share))
         job.show(1)
 
     job: Job[int] = Job(work)
     job.start().result()
-    assert seen == [("outer", 0.25 + 0.125)]
+    assert seen == [("outer", 0.25 + 0.125), ("outer", 1.0), ("outer", 1.0)]
     assert job.progress.notes == ("a note",)
 
 
