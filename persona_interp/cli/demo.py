@@ -51,4 +51,4 @@ def run(args: argparse.Namespace) -> None:
         print(f"The page is at {address} (Ctrl-C ends it)", flush=True)
 
     serve(args.model, args.host, args.port, ready=ready)
-    say("ended; models are closed")
+    say("ended: models are closed, and what visitors uploaded is removed")

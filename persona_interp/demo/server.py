@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from persona_interp.errors import InvalidInputError, missing_extra
@@ -50,6 +51,7 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # until it does, another program may take the port too
     except OSError as error:
         listener.close()
         raise InvalidInputError(
@@ -87,9 +89,6 @@ def quiet_gradio() -> Iterator[None]:
         os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_TEMP_DIR=folder, HF_HUB_DISABLE_TELEMETRY="1")
         try:
             _import_libraries()
-        except ImportError as error:
-            raise missing_extra("the web demo", "demo") from error
-        try:
             yield
         finally:
             for name in set(os.environ) - set(before):
@@ -101,11 +100,17 @@ def _import_libraries() -> None:
     """Load what serves the page, before nnsight gives every object an attribute `save`.
 
     Some classes of anyio refuse to be made with it, and these are only made when they are first asked for.
+
+    Raises:
+        MissingExtraError: one is not installed.
     """
-    import gradio
-    from anyio.abc import SocketAttribute
-    from anyio.streams.file import FileStreamAttribute
-    from anyio.streams.tls import TLSAttribute
+    try:
+        import gradio
+        from anyio.abc import SocketAttribute
+        from anyio.streams.file import FileStreamAttribute
+        from anyio.streams.tls import TLSAttribute
+    except ImportError as error:
+        raise missing_extra("the web demo", "demo") from error
 
     _ = gradio, SocketAttribute, FileStreamAttribute, TLSAttribute
 
@@ -182,5 +187,9 @@ def _run(app: Any, listener: socket.socket, started: Callable[[], None]) -> None
             await super().startup(sockets)
             if self.started:
                 started()
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            super().handle_exit(sig, frame)
+            self._captured_signals.clear()  # else it raises the signal again, before models are closed and files removed
 
     Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)).run(sockets=[listener])
