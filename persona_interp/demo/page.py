@@ -7,23 +7,23 @@ from collections.abc import Callable
 import gradio as gr
 
 from persona_interp.demo.site import Site
-from persona_interp.demo.tabs.chat import chat_tab
-from persona_interp.demo.tabs.custom import custom_tab
-from persona_interp.demo.tabs.steer import steer_tab
-from persona_interp.demo.tabs.transfer import transfer_tab
-from persona_interp.demo.tabs.vectors import vectors_tab
+from persona_interp.demo.tabs.chat import ChatTab
+from persona_interp.demo.tabs.custom import CustomTab
+from persona_interp.demo.tabs.steer import SteerTab
+from persona_interp.demo.tabs.transfer import TransferTab
+from persona_interp.demo.tabs.vectors import VectorsTab
 
 TITLE = "persona_interp"
 _HEADING = """# persona_interp
 Find a trait's direction in a language model, add it, and watch what the model says. Everything runs on the machine this page \
 comes from."""
 
-TABS: dict[str, Callable[[Site, gr.Blocks, gr.Tab], None]] = {
-    "Steer": steer_tab,
-    "Chat": chat_tab,
-    "Transfer": transfer_tab,
-    "Vectors": vectors_tab,
-    "Custom trait": custom_tab,
+TABS: dict[str, Callable[[Site, gr.Blocks, gr.Tab], object]] = {
+    "Steer": SteerTab,
+    "Chat": ChatTab,
+    "Transfer": TransferTab,
+    "Vectors": VectorsTab,
+    "Custom trait": CustomTab,
 }
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")

@@ -76,6 +76,15 @@ def _steered(found: Comparison) -> Answer:
     return found.steered
 
 
+def begun(talk: Talk, model: str, system: str | None, note: Callable[[str], None]) -> Talk:
+    """`talk` if it was held with that model under that system prompt, else a new one, which is noted."""
+    if (talk.model, talk.system) == (model, system):
+        return talk
+    if talk.turns:
+        note("a new conversation: the model or the system prompt is another one")
+    return Talk(model, system)
+
+
 def answer(
     job: Job[Any],
     model: SteerableModel,

@@ -6,8 +6,8 @@ import functools
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -17,6 +17,7 @@ from persona_interp.demo.sessions import Session
 from persona_interp.demo.site import Site
 from persona_interp.errors import PersonaInterpError
 
+Shown = TypeVar("Shown")
 Updates = dict[Any, Any]
 """Component -> what it is to show now; the others stay."""
 
@@ -56,11 +57,29 @@ def session_of(site: Site, request: gr.Request) -> Session:
     return site.sessions.of(request.session_hash)
 
 
-def followed(job: Job[Any], status: gr.HTML, draw: Callable[[Any], Updates]) -> Iterator[Updates]:
-    """A job as it goes on: its progress in `status`, and what it shows as `draw` has it."""
+def followed(
+    job: Job[Shown],
+    status: gr.HTML,
+    draw: Callable[[Shown], Updates] = lambda _shown: {},
+    *,
+    once: Callable[[Shown], Updates] = lambda _shown: {},
+) -> Generator[Updates, None, Shown | None]:
+    """A job as it goes on; what it showed last is the value of ``yield from``.
+
+    Args:
+        job: running.
+        status: gets its progress.
+        draw: what is to be seen of what it shows.
+        once: more of that, for the first time only.
+    """
+    last: Shown | None = None
     for shown in job.updates(pause=_PAUSE):
-        updates = {} if shown is None else draw(shown)
+        updates: Updates = {}
+        if shown is not None:
+            updates = {**draw(shown), **(once(shown) if last is None else {})}
+            last = shown
         yield {status: notices.working(job.progress), **updates}
+    return last
 
 
 def stop_button(site: Site, place: str, button: gr.Button, status: gr.HTML) -> None:

@@ -24,54 +24,51 @@ _INTRO = (
 )
 
 
-def steer_tab(site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
-    """Place and wire the tab."""
-    gr.Markdown(_INTRO)
-    with gr.Row(elem_classes="pi-columns"):
-        with gr.Column(scale=2, min_width=300):
-            question = gr.Textbox(
-                QUESTION, label="Question", lines=1, max_lines=6, max_length=MAX_PROMPT, elem_id="pi-steer-question"
-            )
-            with gr.Row():
-                go = gr.Button("Steer", variant="primary", elem_id="pi-steer")
-                stop = gr.Button("Stop", elem_id="pi-steer-stop")
-            place = picker(site)
-            more = settings()
-        with gr.Column(scale=3, min_width=300):
-            status = gr.HTML(notices.told("Ready."), elem_id="pi-steer-status")
-            shown = answers()
-    wire(site, place, status, page, tab)
+class SteerTab:
+    """The tab, placed and wired when it is made."""
 
-    @in_words(status)
+    def __init__(self, site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
+        self.site = site
+        gr.Markdown(_INTRO)
+        with gr.Row(elem_classes="pi-columns"):
+            with gr.Column(scale=2, min_width=300):
+                question = gr.Textbox(QUESTION, label="Question", max_lines=6, max_length=MAX_PROMPT, elem_id="pi-question")
+                with gr.Row():
+                    go = gr.Button("Steer", variant="primary", elem_id="pi-steer")
+                    stop = gr.Button("Stop", elem_id="pi-steer-stop")
+                self.place = picker(site)
+                more = settings()
+            with gr.Column(scale=3, min_width=300):
+                self.status = gr.HTML(notices.told("Ready."), elem_id="pi-steer-status")
+                self.answers = answers()
+        wire(site, self.place, self.status, page, tab)
+        inputs = [*self.place.inputs, question, *more.inputs]
+        outputs = [self.status, *self.answers.outputs, *layer_outputs(self.place)]
+        gr.on([go.click, question.submit], in_words(self.status)(self.steer), inputs, outputs, **OPTIONS)
+        stop_button(site, PLACE, stop, self.status)
+
     def steer(
-        name: str, choice: str, layer: int | None, coefficient: float, asked: str,
+        self, name: str, choice: str, layer: int | None, coefficient: float, asked: str,
         told: str, length: float, temperature: float, number: float, request: gr.Request,
     ) -> Iterator[Updates]:  # fmt: skip
-        session = session_of(site, request)
+        """Answer a question twice."""
+        session = session_of(self.site, request)
         system, sampling, seed = checked(told, length, temperature, number)
         conversation = Conversation.ask(checked_text(asked, "question", MAX_PROMPT), system)
 
         def work(job: Job[Steered]) -> None:
             job.doing(f"loading {name}")
-            model = site.shelf.model(name)
-            chosen, push = picked(site, session, job, model, choice, layer, coefficient)
+            model = self.site.shelf.model(name)
+            chosen, push = picked(self.site, session, job, model, choice, layer, coefficient)
             steering(job, model, chosen, push, conversation, sampling, seed)
 
         job = session.start(PLACE, work)
-        found: Steered | None = None
-
-        def follow(state: Steered) -> Updates:
-            nonlocal found
-            first = found is None
-            found = state
-            layers = drawn(place, state.model, state.chosen.vector, layer) if first else {}
-            return {**shown.updates(state, running=True), **layers}
-
-        yield from followed(job, status, follow)
+        found = yield from followed(
+            job,
+            self.status,
+            lambda state: self.answers.updates(state, running=True),
+            once=lambda state: drawn(self.place, state.model, state.chosen.vector, layer),
+        )
         if found is not None:
-            yield {**shown.updates(found, running=False), status: notices.done(found.ending(), job.progress.notes)}
-
-    outputs = [status, *shown.outputs, *layer_outputs(place)]
-    inputs = [*place.inputs, question, *more.inputs]
-    gr.on([go.click, question.submit], steer, inputs, outputs, **OPTIONS)
-    stop_button(site, PLACE, stop, status)
+            ending = notices.done(found.ending(), job.progress.notes)
+            yield {**self.answers.updates(found, running=False), self.status: ending}

@@ -20,11 +20,9 @@ from persona_interp.demo.tabs.picker import choice_controls, wire_choice
 from persona_interp.demo.tabs.settings import checked, settings
 from persona_interp.demo.tabs.steer import QUESTION
 from persona_interp.demo.trait_vectors import known_trait
-from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
 from persona_interp.transfers.carry import METHODS
 from persona_interp.transfers.report import TransferReport
-from persona_interp.vectors.persona_vector import PersonaVector
 
 PLACE = "transfer"
 _ANCHORS = 600
@@ -36,97 +34,91 @@ _INTRO = (
 
 @dataclass(frozen=True)
 class Arrived:
-    """A carried vector in the target.
+    """How a vector came into the target, and what the session holds it under."""
 
-    Attributes:
-        target: model of the page.
-        vector: in its basis.
-        report: how it came there.
-        label: what the session holds it under.
-    """
-
-    target: SteerableModel
-    vector: PersonaVector
     report: TransferReport
     label: str
 
 
-def transfer_tab(site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
-    """Place and wire the tab."""
-    names = site.shelf.names
-    gr.Markdown(_INTRO)
-    with gr.Row(elem_classes="pi-columns"):
-        with gr.Column(scale=2, min_width=300):
-            place = choice_controls(site, model="From model")
-            target = gr.Dropdown(names, value=names[-1 if len(names) < 3 else 2], label="Into model", filterable=False)
-            number = gr.Slider(FEWEST, MOST, value=_ANCHORS, step=50, label="Texts both models read")
-            method = gr.Dropdown(
-                list(METHODS), value=METHODS[0], label="Alignment", filterable=False,
-                info="effects: by what directions do to the likelihood of the texts. The others map the states of the texts.",
-            )  # fmt: skip
-            question = gr.Textbox(QUESTION, label="Question for the target", lines=1, max_lines=4, max_length=MAX_PROMPT)
-            coefficient = gr.Slider(
-                -2, 2, value=0.5, step=0.05, label="Coefficient",
-                info="The carried vector is as long against the target's residuals as it was against the source's.",
-            )  # fmt: skip
-            with gr.Row():
-                go = gr.Button("Carry and steer", variant="primary", elem_id="pi-transfer")
-                stop = gr.Button("Stop", elem_id="pi-transfer-stop")
-            more = settings()
-        with gr.Column(scale=3, min_width=300):
-            status = gr.HTML(notices.told("Choose two models."), elem_id="pi-transfer-status")
-            report = gr.HTML("", elem_id="pi-report")
-            shown = answers()
-    wire_choice(site, place, status, page, tab)
+class TransferTab:
+    """The tab, placed and wired when it is made."""
 
-    @in_words(status)
+    def __init__(self, site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
+        self.site = site
+        gr.Markdown(_INTRO)
+        with gr.Row(elem_classes="pi-columns"):
+            with gr.Column(scale=2, min_width=300):
+                inputs = self.controls()
+                with gr.Row():
+                    go = gr.Button("Carry and steer", variant="primary", elem_id="pi-transfer")
+                    stop = gr.Button("Stop", elem_id="pi-transfer-stop")
+                inputs += settings().inputs
+            with gr.Column(scale=3, min_width=300):
+                self.status = gr.HTML(notices.told("Choose two models."), elem_id="pi-transfer-status")
+                self.report = gr.HTML("", elem_id="pi-report")
+                self.answers = answers()
+        wire_choice(site, self.place, self.status, page, tab)
+        run = in_words(self.status)(self.carry_and_steer)
+        outputs = [self.status, self.report, *self.answers.outputs]
+        gr.on([go.click, self.question.submit], run, inputs, outputs, **OPTIONS)
+        stop_button(site, PLACE, stop, self.status)
+
+    def controls(self) -> list[gr.components.Component]:
+        """Place what says from where to where and how; in the order `carry_and_steer` takes their values."""
+        names = self.site.shelf.names
+        self.place = choice_controls(self.site, model="From model")
+        target = gr.Dropdown(names, value=names[min(1, len(names) - 1)], label="Into model", filterable=False)
+        number = gr.Slider(FEWEST, MOST, value=_ANCHORS, step=50, label="Texts both models read")
+        method = gr.Dropdown(
+            list(METHODS), value=METHODS[0], label="Alignment", filterable=False,
+            info="effects: by what directions do to the likelihood of the texts. The others map the states of the texts.",
+        )  # fmt: skip
+        self.question = gr.Textbox(QUESTION, label="Question for the target", max_lines=6, max_length=MAX_PROMPT)
+        coefficient = gr.Slider(
+            -2, 2, value=0.5, step=0.05, label="Coefficient",
+            info="The carried vector is as long against the target's residuals as it was against the source's.",
+        )  # fmt: skip
+        return [self.place.model, self.place.choice, target, number, method, self.question, coefficient]
+
     def carry_and_steer(
-        name: str, choice: str, into: str, texts: float, alignment: str, asked: str, strength: float,
-        told: str, length: float, temperature: float, drawn_from: float, request: gr.Request,
+        self, name: str, choice: str, into: str, texts: float, method: str, asked: str, strength: float,
+        told: str, length: float, temperature: float, number: float, request: gr.Request,
     ) -> Iterator[Updates]:  # fmt: skip
-        session = session_of(site, request)
-        system, sampling, seed = checked(told, length, temperature, drawn_from)
+        """Carry the vector, say what that rests on, and answer a question with it."""
+        site, session = self.site, session_of(self.site, request)
+        system, sampling, seed = checked(told, length, temperature, number)
         conversation = Conversation.ask(checked_text(asked, "question", MAX_PROMPT), system)
         by = checked_number(strength, "coefficient", -MAX_COEFFICIENT, MAX_COEFFICIENT)
         arrived: list[Arrived] = []
 
         def work(job: Job[Steered]) -> None:
             job.doing(f"loading {name} and {into}")
-            source, other = site.shelf.model(name), site.shelf.model(into)
+            source, target = site.shelf.model(name), site.shelf.model(into)
             chosen = site.vector(job, session, source, choice)
-            vector = chosen.vector
             origins = (site.shelf.source(name), site.shelf.source(into))
-            found = carry(job, vector, source, other, names=origins, n_anchors=texts, method=alignment)
-            trait = known_trait(other, found.vector) or chosen.trait
-            label = session.keep(f"{vector.trait[:60]} carried from {name}", found.vector, into, trait=trait, replace=True)
-            arrived.append(Arrived(other, found.vector, found.report, label))
+            found = carry(job, chosen.vector, source, target, names=origins, n_anchors=texts, method=method)
+            trait = known_trait(target, found.vector) or chosen.trait
+            called = f"{chosen.vector.trait[:60]} carried from {name}"
+            arrived.append(Arrived(found.report, session.keep(called, found.vector, into, trait=trait, replace=True)))
             push = Push(found.vector, found.report.target_layer, by)
-            push.check(other)
-            steering(job, other, Chosen(found.vector, trait), push, conversation, sampling, seed)
+            push.check(target)
+            steering(job, target, Chosen(found.vector, trait), push, conversation, sampling, seed)
 
+        yield {self.report: ""}
         job = session.start(PLACE, work)
-        state: Steered | None = None
-
-        def follow(steered: Steered) -> Updates:
-            nonlocal state
-            first = state is None
-            state = steered
-            said = {report: report_html(arrived[0].report)} if first and arrived else {}
-            return {**shown.updates(steered, running=True), **said}
-
-        yield {report: ""}
-        yield from followed(job, status, follow)
-        if state is not None:
-            kept = f"{state.ending()} The vector is kept as {arrived[0].label!r}: choose it for {into} under Steer or Chat."
-            yield {**shown.updates(state, running=False), status: notices.done(kept, job.progress.notes)}
-
-    inputs = [place.model, place.choice, target, number, method, question, coefficient, *more.inputs]
-    gr.on([go.click, question.submit], carry_and_steer, inputs, [status, report, *shown.outputs], **OPTIONS)
-    stop_button(site, PLACE, stop, status)
+        found = yield from followed(
+            job,
+            self.status,
+            lambda state: self.answers.updates(state, running=True),
+            once=lambda _state: {self.report: report_html(arrived[0].report)},
+        )
+        if found is not None:
+            kept = f"{found.ending()} The vector is kept as {arrived[0].label!r}: choose it for {into} under Steer or Chat."
+            yield {**self.answers.updates(found, running=False), self.status: notices.done(kept, job.progress.notes)}
 
 
 def report_html(report: TransferReport) -> str:
-    """What a transfer rests on, with what speaks against it first."""
+    """What a transfer rests on, and what speaks against it."""
     support = report.support
     said = "not known" if support is None else f"{support:.2f} of 1"
     warnings = "".join(f"<li>{escape(warning)}</li>" for warning in report.warnings)
