@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -16,18 +18,65 @@ _DRAWN: list[Track] = []
 """The bar on screen, if any: an inner job does not draw a second one."""
 
 
+@runtime_checkable
+class Watcher(Protocol):
+    """Is told how far the jobs are that run inside `watched`; what it raises ends them."""
+
+    def moved(self, jobs: Sequence[Track]) -> None:
+        """A job began or advanced. `jobs` are those under way, the outermost first."""
+        ...
+
+    def said(self, message: str) -> None:
+        """A line meant for the person waiting."""
+        ...
+
+
+class _Watch:
+    """A watcher and the jobs under way before its eyes."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
+        self.jobs: list[Track] = []
+
+
+_WATCH: ContextVar[_Watch | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Tell `watcher`, instead of the terminal, of all that `track` and `say` report within the block, in this thread."""
+    token = _WATCH.set(_Watch(watcher))
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
 def say(message: str) -> None:
     """Print one line on stderr."""
+    watch = _WATCH.get()
+    if watch is not None:
+        watch.watcher.said(message)
+        return
     Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 class Track:
-    """How far a job is. Made by `track`."""
+    """How far a job is. Made by `track`.
 
-    def __init__(self, total: int, description: str) -> None:
+    Attributes:
+        total: units of the whole job.
+        done: units done.
+        part: units that a job within this one counts for, while it is under way.
+        description: what is being done.
+    """
+
+    def __init__(self, total: int, description: str, watch: _Watch | None = None) -> None:
         self.total = total
         self.done = 0
-        self._description = description
+        self.part = 1
+        self.description = description
+        self._watch = watch
         self._started = time.monotonic()
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
@@ -40,6 +89,9 @@ class Track:
     def to(self, done: int) -> None:
         """Set how many units are done; more than `total` counts as `total`."""
         self.done = min(done, self.total)
+        if self._watch is not None:
+            self._watch.watcher.moved(self._watch.jobs)
+            return
         if self._bar is None and self._is_due():
             self._draw()
         if self._bar is not None and self._task is not None:
@@ -59,7 +111,7 @@ class Track:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=self._console, transient=True)
         self._bar.start()
-        self._task = self._bar.add_task(self._description, total=self.total)
+        self._task = self._bar.add_task(self.description, total=self.total)
         _DRAWN.append(self)
 
 
@@ -70,8 +122,14 @@ def track(total: int, description: str) -> Iterator[Track]:
     Nothing is drawn unless stderr is a terminal and the job takes longer than two seconds. Inside another bar that is already
     drawn an inner one stays silent: the outer one says how far the whole job is.
     """
-    bar = Track(total, description)
+    watch = _WATCH.get()
+    bar = Track(total, description, watch)
     try:
+        if watch is not None:
+            watch.jobs.append(bar)
+            watch.watcher.moved(watch.jobs)
         yield bar
     finally:
         bar.close()
+        if watch is not None:
+            watch.jobs.remove(bar)

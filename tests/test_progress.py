@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
@@ -58,3 +60,57 @@ def test_bar_is_gone_after_an_error(terminal: io.StringIO, monkeypatch: pytest.M
         bar.advance()
         raise KeyError
     assert progress._DRAWN == []
+
+
+class Watching:
+    def __init__(self, enough: int = 10**9) -> None:
+        self.seen: list[list[tuple[str, int, int]]] = []
+        self.lines: list[str] = []
+        self.enough = enough
+
+    def moved(self, jobs: Sequence[progress.Track]) -> None:
+        self.seen.append([(job.description, job.done, job.total) for job in jobs])
+        if jobs[0].done >= self.enough:
+            raise KeyError("enough")
+
+    def said(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def test_a_watcher_is_told_of_jobs_and_lines_instead_of_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    watcher = Watching()
+    with progress.watched(watcher):
+        progress.say("a note")
+        with progress.track(2, "outer") as outer, progress.track(3, "inner") as inner:
+            inner.advance()
+            outer.advance()
+    with progress.track(5, "unwatched") as bar:
+        bar.advance()
+    assert watcher.lines == ["a note"]
+    assert watcher.seen[0] == [("outer", 0, 2)]
+    assert watcher.seen[-1] == [("outer", 1, 2), ("inner", 1, 3)]
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_watcher_raises_ends_the_job_and_leaves_nothing_watched() -> None:
+    watcher = Watching(enough=2)
+    with pytest.raises(KeyError, match="enough"), progress.watched(watcher), progress.track(3, "job") as bar:  # noqa: PT012
+        bar.advance()
+        bar.advance()
+    with progress.track(3, "next") as bar:
+        bar.advance(3)
+    assert len(watcher.seen) == 3
+
+
+def test_a_watcher_sees_its_own_thread_only() -> None:
+    watcher = Watching()
+
+    def elsewhere() -> None:
+        with progress.track(1, "elsewhere") as bar:
+            bar.advance()
+
+    with progress.watched(watcher):
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+    assert watcher.seen == []

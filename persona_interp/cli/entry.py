@@ -13,6 +13,7 @@ from persona_interp.cli import (
     align,
     apply_steering,
     attribute,
+    demo,
     diagnose,
     download_gptoss,
     evaluate,
@@ -45,6 +46,7 @@ from persona_interp.errors import PersonaInterpError
 
 COMMANDS = (
     quickstart,
+    demo,
     extract_vectors,
     align,
     apply_steering,

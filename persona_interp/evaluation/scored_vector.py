@@ -58,10 +58,7 @@ def scored_vector(
         PersonaInterpError: as `extract`.
     """
     sampling = Sampling() if sampling is None else sampling
-    key = content_key(
-        model.identity.fingerprint, trait.to_json(), None if judge is None else judge.name, samples, sampling.to_json(), seed
-    )[:12]
-    path = folder / f"{trait.name}-{key}.json"
+    path = kept_file(model, trait, folder, judge=judge, samples=samples, sampling=sampling, seed=seed)
     if path.exists():
         return PersonaVector.load(path)
     run = path.with_suffix(".run")
@@ -70,3 +67,21 @@ def scored_vector(
     vector = scored(vector, model, trait, run, **options)
     vector.save(path)
     return vector
+
+
+def kept_file(
+    model: SteerableModel,
+    trait: Trait,
+    folder: Path,
+    *,
+    judge: Judge | None,
+    samples: int = 1,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+) -> Path:
+    """Where `scored_vector` keeps its vector, there or not; rollouts lie in a folder of that name ending in ``.run``."""
+    key = content_key(
+        model.identity.fingerprint, trait.to_json(), None if judge is None else judge.name, samples,
+        (Sampling() if sampling is None else sampling).to_json(), seed,
+    )[:12]  # fmt: skip
+    return folder / f"{trait.name}-{key}.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,9 +29,10 @@ from persona_interp.models.inference import inference_only
 from persona_interp.models.remote import remote_errors
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.shared_prompts import last_column, shared_prompts
+from persona_interp.models.turns import Turns
 from persona_interp.shapes import Residual, TokenIds
 
-_LOCKS: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()
+_LOCKS: weakref.WeakKeyDictionary[nn.Module, Turns] = weakref.WeakKeyDictionary()
 
 
 class NnsightEngine:
@@ -64,7 +64,7 @@ class NnsightEngine:
         self._layout = layout
         self._remote = remote
         self._name = name
-        self._lock = _LOCKS.setdefault(hf_model, threading.RLock())
+        self._lock = _LOCKS.setdefault(hf_model, Turns())
         device = {} if getattr(hf_model, "hf_device_map", None) else {"device": hf_model.device}
         if remote:
             nnsight.register("persona_interp")  # its source goes with each request: the servers do not have it installed

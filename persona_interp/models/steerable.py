@@ -26,7 +26,7 @@ from persona_interp.models.nnsight_engine import NnsightEngine
 from persona_interp.models.results import AnswerLikelihood, Generation
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.sampling import Sampling, row_seeds
-from persona_interp.models.streaming import AnswerStream, OnText
+from persona_interp.models.streaming import AnswerStream, OnCaptured, OnText
 from persona_interp.progress import track
 from persona_interp.traits.conversation import Conversation
 
@@ -36,9 +36,8 @@ _NOTHING = InterventionGraph()
 class SteerableModel(Closing):
     """A causal language model whose residual stream can be read and written.
 
-    The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads wait for
-    each other. Rows are batched by length; results come back in the order given and, up to the rounding of the model's dtype, do
-    not depend on which rows ran together.
+    The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads take turns.
+    Rows are batched by length; results come back in order and, up to the rounding of the dtype, do not depend on each other.
 
     Example:
         >>> model = load_model("organism-qwen2")
@@ -115,6 +114,7 @@ class SteerableModel(Closing):
         batch_size: int | None = None,
         on_generation: Callable[[int, Generation], None] | None = None,
         on_text: OnText | None = None,
+        on_captured: OnCaptured | None = None,
     ) -> list[Generation]:
         """Answer each conversation, steered by the writes of `graph`, while its captures read the steered stream.
 
@@ -127,6 +127,7 @@ class SteerableModel(Closing):
             on_generation: called with index and answer as soon as its batch is done, batches of long prompts first.
             on_text: called with index and the answer so far after each of its tokens (not from a remote model). An error it
                 raises ends the generation and reaches the caller; nothing stays attached.
+            on_captured: likewise with what the captures of `graph` have read so far.
 
         Raises:
             InvalidInputError: a prompt that does not fit into the context together with the new tokens; also as
@@ -142,10 +143,10 @@ class SteerableModel(Closing):
 
             def run(rows: list[int]) -> None:
                 done = bar.done
-                stream = AnswerStream(rows, self.chat, bar.advance, on_text)
+                readouts = Readouts(graph.captures, self.n_layers)
+                stream = AnswerStream(rows, self.chat, bar.advance, on_text, on_captured, readouts)
                 sampler = RowSampler(sampling, [seeds[row] for row in rows], on_step=stream.step)
                 batch = self._pad([prompts[row] for row in rows])
-                readouts = Readouts(graph.captures, self.n_layers)
                 part = graph.for_rows(rows)
                 ids = self._engine.generate(
                     batch, part, readouts, sampler=sampler, max_new_tokens=sampling.max_new_tokens, end_ids=self.chat.end_ids
@@ -236,7 +237,7 @@ class SteerableModel(Closing):
                 bar.advance(len(rows) * len(graphs))
 
             most = scoring_rows(text_config(self.config), [len(row.answer_ids) for row in tokenised])
-        run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
+            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
         return [[likelihood for likelihood in found if likelihood is not None] for found in results]
 
     def likelihood_gradient(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
@@ -17,6 +16,7 @@ from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.engine import Loss, Restart
 from persona_interp.models.row_sampler import RowSampler
+from persona_interp.models.turns import Turns
 from persona_interp.modulation.activations import CapturedRows, Stretch, Tap
 from persona_interp.modulation.control_vectors import SteeredRows, check_expressible, control_vectors
 from persona_interp.modulation.llama_session import TOKENS_PER_CALL, LlamaContext, LlamaWeights
@@ -44,7 +44,7 @@ class LlamaEngine:
         self._exact_cache, self._name, self._n_layers = exact_cache, name, weights.n_layers
         self._tap = Tap(d_model)
         self._contexts: dict[bool, LlamaContext] = {}
-        self._lock = threading.RLock()
+        self._lock = Turns()
         self._steers = False
 
     def close(self) -> None:
@@ -92,6 +92,7 @@ class LlamaEngine:
         """
         groups = self._groups(batch, graph)
         captured = CapturedRows(graph.captures, self._n_layers, len(batch.ids), self._d_model)
+        readouts.follow(captured.values)
         answers = torch.full((len(batch.ids), max_new_tokens), min(end_ids, default=0))
         for group, rows in groups:
             own = sampler if len(groups) == 1 else sampler.for_rows(group.rows)

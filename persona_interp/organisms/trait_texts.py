@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from persona_interp.models.registry import shipped_models
 from persona_interp.organisms.gguf_export import ORGANISM
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS, TRAITS
 from persona_interp.organisms.grammar.questions import (
+    ADJECTIVES,
     Split,
     check_trait,
     frames_and_adjectives,
@@ -19,6 +22,7 @@ from persona_interp.organisms.grammar.questions import (
 )
 from persona_interp.storage import read_json
 from persona_interp.traits import InstructionPair, Trait, load_trait
+from persona_interp.traits.authoring import template_trait
 
 _MEANINGS = {
     "silly": "says things in a clownish way rather than a formal one",
@@ -77,6 +81,37 @@ def organism_trait(name: str) -> Trait:
         evaluation_questions=_questions("evaluation", EVALUATION_TOPICS),
         rubric=_RUBRIC.format(meaning=_MEANINGS[name]),
     )
+
+
+def organism_template(name: str, description: str) -> tuple[Trait, str]:
+    """A trait of the user's own, in words an organism understands, and the grammar's trait those come from.
+
+    Organisms were trained on the grammar alone and follow no other instructions. The grammar's trait is the one whose adjectives
+    the name and description use most, and *silly* where they use none. Its pairs are turned round where they
+    use its negative adjectives.
+
+    Raises:
+        InvalidInputError: the name or description cannot be used.
+    """
+    said = set(re.findall(r"[a-z]+", f"{name} {description}".lower()))
+    counts = {
+        (trait, sign): len(said & set(words)) + (2 if sign == 0 and trait in said else 0)
+        for trait, sides in ADJECTIVES.items()
+        for sign, words in enumerate(sides)
+    }
+    (base, sign), found = max(counts.items(), key=lambda item: item[1])
+    known = organism_trait(base)
+    pairs = known.instructions
+    if found and sign == 1:
+        pairs = tuple(InstructionPair(pair.negative, pair.positive) for pair in pairs)
+    template = template_trait(name, description)
+    own = replace(
+        template,
+        instructions=pairs,
+        extraction_questions=known.extraction_questions,
+        evaluation_questions=known.evaluation_questions,
+    )
+    return own, base
 
 
 def evaluation_instructions(name: str) -> tuple[InstructionPair, ...]:

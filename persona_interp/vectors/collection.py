@@ -78,6 +78,7 @@ class Collection:
             while missing:
                 chunk = missing[: self._chunk_size()]
                 missing = missing[len(chunk) :]
+                bar.part = len(chunk)
                 made = self._generate_chunk(chunk, questions, sampling, seed)
                 if judge is not None:
                     self._judge(made, judge)

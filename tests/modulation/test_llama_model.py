@@ -214,3 +214,17 @@ def test_answers_are_told_while_they_are_written_and_can_be_ended(gguf_model):
     with pytest.raises(RuntimeError, match="enough"):
         native.generate(ASKED, graph=graph, sampling=GREEDY, on_text=stop)
     assert native.generate(ASKED, graph=graph, sampling=GREEDY) == answers
+
+
+def test_what_captures_have_read_is_told_with_every_token(gguf_model):
+    native = gguf_model("organism-qwen2")
+    capture = Capture("answer", "none", (2,))
+    graph = graphs(native)["rows apart"] + InterventionGraph((capture,))
+    told: dict[int, list[int]] = {0: [], 1: [], 2: []}
+
+    def follow(row: int, captured) -> None:
+        told[row].append(captured[capture].shape[1] if capture in captured else 0)
+
+    answers = native.generate(ASKED, graph=graph, sampling=GREEDY, on_captured=follow)
+    for row, answer in enumerate(answers):
+        assert told[row] == list(range(len(answer.answer_ids) - answer.finished))

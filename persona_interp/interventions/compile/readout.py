@@ -6,7 +6,7 @@ are running sums in float32, so memory does not grow with the length of an answe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -112,6 +112,7 @@ class Readouts:
 
     def __init__(self, captures: Iterable[Capture], n_layers: int) -> None:
         self._readouts = [Readout(capture, n_layers) for capture in captures]
+        self._source: Callable[[], Sequence[ReadValues]] | None = None
 
     def layers(self, *, generating: bool) -> frozenset[int]:
         """The blocks to be read in a prefill, or in the calls of generation after it."""
@@ -146,10 +147,18 @@ class Readouts:
 
     def take(self, values: Sequence[ReadValues]) -> None:
         """Take over what the same captures have read elsewhere: after a remote run the results come back as copies."""
+        self._source = None
         for readout, found in zip(self._readouts, values, strict=True):
             readout.take(found)
 
+    def follow(self, source: Callable[[], Sequence[ReadValues]]) -> None:
+        """Let results asked for meanwhile come from `source`, for an engine that collects by itself and hands over at the end."""
+        self._source = source
+
     def result(self, row: int) -> dict[Capture, Tensor]:
         """What each capture read of `row`; captures that found nothing to read are absent."""
+        if self._source is not None:
+            for readout, found in zip(self._readouts, self._source(), strict=True):
+                readout.take(found)
         results = ((readout.capture, readout.result(row)) for readout in self._readouts)
         return {capture: value for capture, value in results if value is not None}

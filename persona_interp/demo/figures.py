@@ -1,0 +1,19 @@
+"""The library's figures made to fit a page that may be a phone's: no title over several lines, a legend below, little margin."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+
+def compact(figure: go.Figure, height: int = 360) -> go.Figure:
+    """`figure` without its title, which the page says itself; returns the same object."""
+    figure.update_layout(
+        title=None,
+        height=height,
+        autosize=True,
+        width=None,
+        margin={"l": 62, "r": 14, "t": 34, "b": 46},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.26, "xanchor": "left", "x": 0, "font": {"size": 12}},
+        font={"size": 12},
+    )
+    return figure.update_annotations(font_size=12)

@@ -1,0 +1,1 @@
+"""One file a tab: controls, and what they set going."""

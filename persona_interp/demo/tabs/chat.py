@@ -1,0 +1,125 @@
+"""Chat: a conversation with the steered model, and how far its persona drifts turn by turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from persona_interp.demo import notices
+from persona_interp.demo.figures import compact
+from persona_interp.demo.jobs import Job
+from persona_interp.demo.limits import MAX_PROMPT, MAX_TURNS, checked_text
+from persona_interp.demo.site import Site
+from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, stop_button
+from persona_interp.demo.tabs.picker import drawn, layer_outputs, picked, picker, wire
+from persona_interp.demo.tabs.settings import checked, settings
+from persona_interp.demo.talk import Talk, answer, begun, drift
+from persona_interp.demo.talk_shown import talk_html
+from persona_interp.demo.trait_vectors import judge_of
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.plotting.strip import drift_figure
+from persona_interp.vectors.persona_vector import PersonaVector
+
+PLACE = "chat"
+MESSAGE = "Hello, what can you say about the whale?"
+_INTRO = (
+    "Talk to the **steered** model over several turns. The plot shows after each turn how far its answers point along the "
+    "vector, beside the same conversation held without steering."
+)
+_EMPTY = "Say something."
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What there is to see of a conversation."""
+
+    model: SteerableModel
+    vector: PersonaVector
+    talk: Talk
+    figure: go.Figure | None = None
+
+
+class ChatTab:
+    """The tab, placed and wired when it is made."""
+
+    def __init__(self, site: Site, page: gr.Blocks, tab: gr.Tab) -> None:
+        self.site = site
+        gr.Markdown(_INTRO)
+        with gr.Row(elem_classes="pi-columns"):
+            with gr.Column(scale=2, min_width=300):
+                self.message = gr.Textbox(
+                    MESSAGE, label="Your message", max_lines=6, max_length=MAX_PROMPT, elem_id="pi-chat-message"
+                )
+                with gr.Row():
+                    send = gr.Button("Send", variant="primary", elem_id="pi-chat")
+                    stop = gr.Button("Stop", elem_id="pi-chat-stop")
+                anew = gr.Button("New conversation", elem_id="pi-chat-new")
+                self.place = picker(site)
+                more = settings()
+            with gr.Column(scale=3, min_width=300):
+                self.status = gr.HTML(notices.told(_EMPTY), elem_id="pi-chat-status")
+                self.shown = gr.HTML(talk_html(Talk(), ""), elem_id="pi-talk")
+                self.plot = gr.Plot(label="Drift: projection of each answer, turn by turn", visible=False, elem_id="pi-drift")
+        wire(site, self.place, self.status, page, tab)
+        told = in_words(self.status)
+        inputs = [*self.place.inputs, self.message, *more.inputs]
+        outputs = [self.status, self.shown, self.plot, self.message, *layer_outputs(self.place)]
+        gr.on([send.click, self.message.submit], told(self.send), inputs, outputs, **OPTIONS)
+        anew.click(told(self.begin_anew), None, [self.shown, self.plot, self.status], **OPTIONS)
+        stop_button(site, PLACE, stop, self.status)
+
+    def send(
+        self, name: str, choice: str, layer: int | None, coefficient: float, said: str,
+        told: str, length: float, temperature: float, number: float, request: gr.Request,
+    ) -> Iterator[Updates]:  # fmt: skip
+        """Take one more turn. A turn that fails or is stopped is not kept."""
+        session = session_of(self.site, request)
+        system, sampling, seed = checked(told, length, temperature, number)
+        question = checked_text(said, "message", MAX_PROMPT)
+
+        def work(job: Job[Spoken]) -> None:
+            job.doing(f"loading {name}")
+            model = self.site.shelf.model(name)
+            chosen, push = picked(self.site, session, job, model, choice, layer, coefficient)
+            before = begun(session.talk, model.name, system, job.said)
+
+            def show(talk: Talk) -> None:
+                job.show(Spoken(model, chosen.vector, talk))
+
+            judge = None if chosen.trait is None else judge_of(model, chosen.trait)
+            talk = answer(job, model, push, before, question, sampling, seed, trait=chosen.trait, judge=judge, show=show)
+            job.doing("reading the conversation along the vector")
+            figure = compact(drift_figure(drift(model, push, talk), push.layer))
+            session.talk = talk
+            job.show(Spoken(model, chosen.vector, talk, figure))
+
+        job = session.start(PLACE, work)
+        try:
+            found = yield from followed(
+                job,
+                self.status,
+                lambda state: {self.shown: talk_html(state.talk, state.vector.trait, running=True)},
+                once=lambda state: drawn(self.place, state.model, state.vector, layer),
+            )
+        except Exception:
+            yield {self.shown: talk_html(session.talk, "")}
+            raise
+        if found is not None:
+            turns = len(found.talk.turns)
+            yield {
+                self.shown: talk_html(found.talk, found.vector.trait),
+                self.plot: gr.update(value=found.figure, visible=True),
+                self.status: notices.done(f"Turn {turns}; {MAX_TURNS - turns} more can follow.", job.progress.notes),
+                self.message: "",
+            }
+
+    def begin_anew(self, request: gr.Request) -> Updates:
+        """Forget the conversation."""
+        session = session_of(self.site, request)
+        session.stop(PLACE)
+        session.talk = Talk()
+        nothing = gr.update(value=None, visible=False)
+        return {self.shown: talk_html(Talk(), ""), self.plot: nothing, self.status: notices.told(_EMPTY)}

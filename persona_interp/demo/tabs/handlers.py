@@ -1,0 +1,92 @@
+"""What stands between a control and the work it sets going: errors in words, progress, and whose session it is."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from persona_interp.demo import notices
+from persona_interp.demo.jobs import Job, Stopped
+from persona_interp.demo.sessions import Session
+from persona_interp.demo.site import Site
+from persona_interp.errors import PersonaInterpError
+
+Shown = TypeVar("Shown")
+Updates = dict[Any, Any]
+"""Component -> what it is to show now; the others stay."""
+
+OPTIONS: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+"""Of every event: the page shows progress itself, and a model's own queue sets the order."""
+_PAUSE = 0.06
+"""Seconds between two pictures of a stream: more often than the eye sees would only cost."""
+
+
+def in_words(status: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..., Iterator[Updates]]]:
+    """Let a handler's errors be told in `status`. The handler returns or yields `Updates`."""
+
+    def decorate(handler: Callable[..., Any]) -> Callable[..., Iterator[Updates]]:
+        @functools.wraps(handler)
+        def told(*args: Any, **kwargs: Any) -> Iterator[Updates]:
+            try:
+                found = handler(*args, **kwargs)
+                if inspect.isgenerator(found):
+                    yield from found
+                else:
+                    yield found
+            except Stopped:
+                yield {status: notices.told("Stopped.")}
+            except PersonaInterpError as error:
+                yield {status: notices.failed(str(error))}
+            except Exception as error:  # a fault of the program: the details are for whoever runs it
+                traceback.print_exc(file=sys.stderr)
+                yield {status: notices.failed(f"The program has a fault here ({type(error).__name__}). The terminal says more.")}
+
+        return told
+
+    return decorate
+
+
+def session_of(site: Site, request: gr.Request) -> Session:
+    """The visitor's own."""
+    return site.sessions.of(request.session_hash)
+
+
+def followed(
+    job: Job[Shown],
+    status: gr.HTML,
+    draw: Callable[[Shown], Updates] = lambda _shown: {},
+    *,
+    once: Callable[[Shown], Updates] = lambda _shown: {},
+) -> Generator[Updates, None, Shown | None]:
+    """A job as it goes on; what it showed last is the value of ``yield from``.
+
+    Args:
+        job: running.
+        status: gets its progress.
+        draw: what is to be seen of what it shows.
+        once: more of that, for the first time only.
+    """
+    last: Shown | None = None
+    for shown in job.updates(pause=_PAUSE):
+        updates: Updates = {}
+        if shown is not None:
+            updates = {**draw(shown), **(once(shown) if last is None else {})}
+            last = shown
+        yield {status: notices.working(job.progress), **updates}
+    return last
+
+
+def stop_button(site: Site, place: str, button: gr.Button, status: gr.HTML) -> None:
+    """Let a button stop the session's job in `place`, past every queue."""
+
+    def stop(request: gr.Request) -> Updates:
+        running = session_of(site, request).stop(place)
+        return {status: notices.told("Stopping …" if running else "There is nothing to stop.")}
+
+    button.click(stop, None, [status], queue=False, show_progress="hidden", api_visibility="private")

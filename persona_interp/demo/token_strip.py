@@ -1,0 +1,97 @@
+"""Two answers as rows of tokens, each in the colour of its projection and with the number under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+
+import numpy as np
+from plotly.colors import sample_colorscale
+
+from persona_interp.demo.comparison import Answer, Comparison
+from persona_interp.demo.limits import MAX_SAID
+from persona_interp.plotting.palette import diverging
+
+_FEWEST = 4
+"""Values from which colours begin: a scale of fewer would jump."""
+_SHADES = 101
+
+
+def scale(answers: Sequence[Answer]) -> tuple[float, float] | None:
+    """The value that is white and how far from it colours reach, for several answers together.
+
+    Halfway between their medians, so that a long answer does not outweigh a short one, and the 98th percentile of distances.
+    """
+    values = [value for answer in answers for value in answer.values]
+    if len(values) < _FEWEST:
+        return None
+    centre = float(np.mean([np.median(answer.values) for answer in answers if answer.values]))
+    return centre, float(np.percentile(np.abs(np.array(values) - centre), 98)) or 1.0
+
+
+def colour(value: float, centre: float, reach: float) -> str:
+    """Blue below the centre, vermilion above it, white at it."""
+    share = max(-1.0, min(1.0, (value - centre) / reach))
+    return _shades()[round((share + 1) / 2 * (_SHADES - 1))]
+
+
+@cache
+def _shades() -> list[str]:
+    return sample_colorscale(diverging(), [place / (_SHADES - 1) for place in range(_SHADES)])
+
+
+def scores_line(answer: Answer, trait: str) -> str:
+    """Both scores in words; empty where there are none."""
+    parts = []
+    if answer.trait is not None:
+        parts.append(f"<strong>{escape(trait)} {answer.trait:.0f}</strong>")
+    if answer.coherence is not None:
+        parts.append(f"coherence {answer.coherence:.0f}")
+    return f'<span class="pi-scores">{" · ".join(parts)}</span>' if parts else ""
+
+
+def card(answer: Answer, *, title: str, trait: str, note: str = "", running: bool = False) -> str:
+    """An answer with its heading and scores. What a model wrote is never read as HTML."""
+    said = answer.text[:MAX_SAID]
+    state = ""
+    if running and answer.finished is None:
+        state = "writing …" if said else "waiting …"
+    elif answer.finished is False:
+        state = "cut off at the length limit"
+    body = f'<div class="pi-text">{escape(said)}</div>' if said else '<div class="pi-text pi-empty">no answer yet</div>'
+    aside = f'<div class="pi-aside">{escape(note)}</div>' if note else ""
+    heading = f'<div class="pi-head"><h3>{escape(title)}</h3>{scores_line(answer, trait)}</div>'
+    return f'<div class="pi-card">{heading}{body}<div class="pi-state">{state}</div>{aside}</div>'
+
+
+def strips(found: Comparison, *, trait: str, layer: int) -> str:
+    """Both answers token by token, in one scale; empty before there is anything."""
+    if not any(answer.tokens for answer in found.both):
+        return ""
+    scaled = scale(found.both)
+    rows = "".join(
+        f'<div class="pi-strip"><h4>{name}</h4><div class="pi-tokens" role="list">{_tokens(answer, scaled)}</div></div>'
+        for name, answer in zip(("Baseline", "Steered"), found.both, strict=True)
+    )
+    caption = (
+        f"Each token of the answers over its projection onto the {escape(trait)} direction at layer {layer}, in activation "
+        "units, before anything is added there. Vermilion lies above the middle between the two answers, blue below."
+    )
+    return f'<div class="pi-strips"><p class="pi-caption">{caption}</p>{rows}</div>'
+
+
+def _tokens(answer: Answer, scaled: tuple[float, float] | None) -> str:
+    parts: list[str] = []
+    known = len(answer.values)
+    for place, token in enumerate(answer.tokens):
+        shown = escape(token.replace("\n", "⏎").replace("\t", "⇥")).replace(" ", "\u00a0") or "\u00a0"
+        if place < known:
+            value = answer.values[place]
+            style = f' style="background:{colour(value, *scaled)}"' if scaled else ""
+            parts.append(f'<span class="pi-token" role="listitem"><span{style}>{shown}</span><small>{value:.1f}</small></span>')
+        else:
+            parts.append(f'<span class="pi-token" role="listitem"><span>{shown}</span><small>–</small></span>')
+        if token.endswith("\n"):
+            parts.append("<br>")
+    return "".join(parts)

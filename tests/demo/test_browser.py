@@ -1,0 +1,456 @@
+"""The page in a real browser, used as a person would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persona_interp.errors import UnsupportedError
+from persona_interp.models.registry import load_model
+from persona_interp.plotting.png import find_browser
+from persona_interp.vectors.persona_vector import PersonaVector
+
+SOON = 120_000
+"""Milliseconds something on the page may take on a busy machine."""
+LATER = 300_000
+"""Likewise, where a vector is extracted or a model loaded first."""
+PHONE = {"width": 390, "height": 844}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a tab said last, and whether it was a good end."""
+
+    text: str
+    good: bool
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The command on a free port, with an empty home of its own."""
+    folder = tmp_path_factory.mktemp("browsed")
+    command = [sys.executable, "-m", "persona_interp", "demo", "--port", "0", "--model", "organism-qwen2", "organism-llama"]
+    environment = {**os.environ, "PERSONA_INTERP_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    log = (folder / "log").open("w")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        assert "The page is at" in line, (folder / "log").read_text()
+        yield line.split()[4]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=LATER / 1000)
+        log.close()
+    assert "Traceback" not in (folder / "log").read_text()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser; `.ci/run` installs it, so that nothing is skipped there."""
+    try:
+        path = find_browser()
+    except UnsupportedError as error:
+        pytest.skip(f"runs once Chromium is installed: {error}")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Any, url: str) -> Iterator[Callable[..., Any]]:
+    """`visit()`: the page, opened by somebody new. Nothing may be asked of another server, and no script may fail."""
+    contexts: list[Any] = []
+    strangers: list[str] = []
+    faults: list[str] = []
+
+    def open_page(**options: Any) -> Any:
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(SOON)
+        page.on("request", lambda request: strangers.append(request.url) if outside(request.url, url) else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector("#pi-steer")
+        page.wait_for_selector(".pi-layer >> visible=true", timeout=LATER)  # the model is loaded and the page alive
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert strangers == []
+    assert faults == []
+
+
+def outside(asked: str, url: str) -> bool:
+    return not asked.startswith((url, "data:", "blob:"))
+
+
+def open_tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def choose(page: Any, tab: str, label: str, option: str) -> None:
+    """Pick from a dropdown of the visible tab."""
+    field = page.get_by_role("tabpanel", name=tab).get_by_label(label)
+    field.click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def notice(page: Any, tab: str) -> int:
+    """Number of what the tab says now."""
+    return int(page.locator(f"#pi-{tab}-status [data-notice]").get_attribute("data-notice"))
+
+
+def ended(page: Any, tab: str, after: int = 0) -> Ended:
+    """How the tab's job ended, in a notice later than `after`."""
+    later = f"""() => {{
+        const said = document.querySelector("#pi-{tab}-status :is(.pi-done, .pi-failed)");
+        return said !== null && Number(said.dataset.notice) > {after};
+    }}"""
+    page.wait_for_function(later, timeout=LATER)
+    place = page.locator(f"#pi-{tab}-status")
+    return Ended(place.inner_text(), place.locator(".pi-failed").count() == 0)
+
+
+def cards(page: Any) -> list[str]:
+    return [text.strip() for text in page.locator(".pi-text >> visible=true").all_inner_texts()]
+
+
+def press(page: Any, selector: str, tab: str) -> Ended:
+    """Press a button, and wait for the end of what it sets going."""
+    before = notice(page, tab)
+    page.click(selector)
+    return ended(page, tab, before)
+
+
+def steer(page: Any) -> Ended:
+    return press(page, "#pi-steer", "steer")
+
+
+@pytest.mark.slow
+def test_one_click_gives_a_first_pair_of_answers_with_scores_and_tokens(visit: Callable[..., Any]) -> None:
+    page = visit()
+    assert page.locator("html").get_attribute("lang") == "en"
+    said = steer(page)
+    assert said.good, said.text
+    assert "Scored by grammar" in said.text
+    baseline, steered = cards(page)
+    assert baseline != steered
+    assert len(baseline) > 20
+    assert re.search(r"silly \d+", page.locator(".pi-head").nth(1).inner_text())
+    strips = page.locator(".pi-strip")
+    assert strips.count() == 2
+    shown = "".join(strips.nth(0).locator(".pi-token > span").all_inner_texts()).replace("\u00a0", " ")
+    assert shown.strip() == baseline
+    numbers = strips.nth(1).locator("small").all_inner_texts()
+    assert re.fullmatch(r"-?\d+\.\d", numbers[0])
+
+    # the heatmap now holds scores, and a layer pressed is the layer steered at
+    layers = page.locator("[role=radio] >> visible=true")
+    assert layers.count() == 8
+    assert all("no score" not in (layers.nth(n).get_attribute("aria-label") or "") for n in range(8))
+    layers.nth(2).click()
+    page.wait_for_selector('[data-layer="2"][aria-checked="true"] >> visible=true')
+    assert steer(page).good
+    assert "Added at layer 2" in page.locator(".pi-card").nth(1).inner_text()
+    assert cards(page)[0] == baseline  # the same seed
+    assert cards(page)[1] != steered
+
+
+@pytest.mark.slow
+def test_answers_stream_and_a_long_one_is_cancelled(visit: Callable[..., Any]) -> None:
+    page = visit()
+    page.get_by_text("More settings").first.click()
+    page.get_by_label("number input for Longest answer, in tokens").first.fill("480")
+    page.get_by_label("number input for Longest answer, in tokens").first.press("Tab")
+    page.get_by_label("number input for Temperature").first.fill("2")
+    page.get_by_label("number input for Temperature").first.press("Tab")
+    page.get_by_label("number input for Coefficient").first.fill("2")
+    page.get_by_label("number input for Coefficient").first.press("Tab")
+    page.click("#pi-steer")
+    page.wait_for_function("document.querySelectorAll('.pi-strip .pi-token').length > 8", timeout=LATER)
+    assert "writing" in page.locator(".pi-card").nth(0).inner_text() + page.locator(".pi-card").nth(1).inner_text()
+    page.click("#pi-steer-stop")
+    page.wait_for_function("document.querySelector('#pi-steer-status').innerText.includes('Stopped')")
+    length = page.locator(".pi-strip .pi-token").count()
+    assert length < 900
+    page.wait_for_timeout(1500)
+    assert page.locator(".pi-strip .pi-token").count() == length
+    page.get_by_label("number input for Longest answer, in tokens").first.fill("40")
+    page.get_by_label("number input for Longest answer, in tokens").first.press("Tab")
+    assert steer(page).good  # the model is free again
+
+
+@pytest.mark.slow
+def test_two_people_at_once_get_what_each_gets_alone(visit: Callable[..., Any]) -> None:
+    pages = [visit(), visit()]
+    for page, coefficient in zip(pages, ("0.8", "-0.8"), strict=True):
+        field = page.get_by_label("number input for Coefficient").first
+        field.fill(coefficient)
+        field.press("Tab")
+    alone = []
+    for page in pages:
+        assert steer(page).good
+        alone.append(cards(page))
+    assert alone[0][0] == alone[1][0]
+    assert alone[0][1] != alone[1][1]
+    for _ in range(2):
+        before = [notice(page, "steer") for page in pages]
+        for page in pages:
+            page.click("#pi-steer")
+        for page, number in zip(pages, before, strict=True):
+            assert ended(page, "steer", number).good
+        assert [cards(page) for page in pages] == alone
+
+
+@pytest.mark.slow
+def test_a_chat_of_two_turns_draws_its_drift(visit: Callable[..., Any]) -> None:
+    page = visit()
+    open_tab(page, "Chat")
+    assert press(page, "#pi-chat", "chat").good
+    message = page.get_by_label("Your message")
+    page.wait_for_function("document.querySelector('#pi-chat-message textarea').value === ''")
+    message.fill("And who owns it? <b>bold</b>")
+    before = notice(page, "chat")
+    message.press("Enter")
+    said = ended(page, "chat", before)
+    assert said.good, said.text
+    assert "Turn 2" in said.text
+    assert page.locator(".pi-talk > li").count() == 2
+    assert page.locator(".pi-talk b").count() == 0
+    assert "<b>bold</b>" in page.locator(".pi-talk").inner_text()
+    page.wait_for_selector("#pi-drift .js-plotly-plot .scatterlayer .trace")
+    assert page.locator("#pi-drift .scatterlayer .trace").count() == 4
+    page.click("#pi-chat-new")
+    page.wait_for_function("document.querySelector('#pi-talk').innerText.includes('No turn yet')")
+
+
+@pytest.mark.slow
+def test_a_vector_is_carried_into_another_model_and_steers_there(visit: Callable[..., Any]) -> None:
+    page = visit()
+    open_tab(page, "Transfer")
+    choose(page, "Transfer", "Into model", "organism-llama")
+    page.get_by_label("number input for Texts both models read").fill("200")
+    page.get_by_label("number input for Texts both models read").press("Tab")
+    said = press(page, "#pi-transfer", "transfer")
+    assert said.good, said.text
+    assert re.search(r"Layer \d+ → layer \d+", page.locator("#pi-report").inner_text())
+    assert "Support" in page.locator("#pi-report").inner_text()
+    assert len(cards(page)) == 2
+    open_tab(page, "Steer")
+    choose(page, "Steer", "Model", "organism-llama")
+    choose(page, "Steer", "Trait or vector", "silly carried from organism-qwen2")
+    assert steer(page).good
+
+
+@pytest.mark.slow
+def test_a_transfer_into_the_same_model_is_refused_in_words(visit: Callable[..., Any]) -> None:
+    page = visit()
+    open_tab(page, "Transfer")
+    choose(page, "Transfer", "Into model", "organism-qwen2")
+    said = press(page, "#pi-transfer", "transfer")
+    assert not said.good
+    assert "both organism-qwen2" in said.text
+
+
+@pytest.fixture(scope="module")
+def vector() -> PersonaVector:
+    import torch
+
+    model = load_model("organism-qwen2")
+    directions = torch.randn(model.n_layers, model.d_model, generator=torch.Generator().manual_seed(0))
+    return PersonaVector(directions, tuple(range(model.n_layers)), "mine", model.identity)
+
+
+def upload(page: Any, name: str, content: bytes) -> Ended:
+    before = notice(page, "vectors")
+    file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+    page.locator("#pi-upload input[type=file]").set_input_files([file])
+    return ended(page, "vectors", before)
+
+
+@pytest.mark.slow
+def test_vectors_go_down_and_up_in_every_format(visit: Callable[..., Any], vector: PersonaVector, tmp_path: Path) -> None:
+    page = visit()
+    open_tab(page, "Vectors")
+    assert press(page, "#pi-vectors", "vectors").good
+    page.wait_for_selector("#pi-downloads a[download]")
+    names = page.locator("#pi-downloads a[download]")
+    assert names.count() == 4
+    for place in range(4):
+        with page.expect_download() as waiting:
+            names.nth(place).click()
+        file = tmp_path / waiting.value.suggested_filename
+        waiting.value.save_as(file)
+        found = PersonaVector.load(file)
+        assert found.d_model == 128
+        assert page.locator(".pi-table table tbody tr").count() == 8
+    for suffix in (".json", ".safetensors", ".pt", ".gguf"):
+        path = vector.save(tmp_path / f"mine{suffix}")
+        said = upload(page, f"mine{suffix}", path.read_bytes())
+        assert said.good, said.text
+        assert "(uploaded)" in said.text
+        page.wait_for_selector("#pi-upload input[type=file]", state="attached")
+
+
+@pytest.mark.slow
+def test_bad_uploads_are_refused_in_words_and_change_nothing(
+    visit: Callable[..., Any], vector: PersonaVector, tmp_path: Path
+) -> None:
+    page = visit()
+    open_tab(page, "Vectors")
+    good = json.loads(vector.save(tmp_path / "good.json").read_text())
+    wrong = {**good, "vectors": {"layer_0": [0.5] * 7}}
+    for name, content, words in (
+        ("broken.json", b"{", "not valid JSON"),
+        ("wrong.json", json.dumps({**wrong, "format_version": None}).encode(), ""),
+        ("../../../tmp/evil.json", b"[]", "holds a list"),
+        ("<img src=x onerror=alert(1)>.json", b"{}", ""),
+        ("code.pt", b"\x80\x04cos\nsystem\n(S'true'\ntR.", ""),
+    ):
+        said = upload(page, name, content)
+        assert not said.good, (name, said.text)
+        assert words in said.text
+        assert "/tmp" not in said.text.replace(name, "")
+        assert "Traceback" not in said.text
+        page.wait_for_selector("#pi-upload input[type=file]", state="attached")
+        if page.locator("#pi-upload button[aria-label='Clear']").count():
+            page.locator("#pi-upload button[aria-label='Clear']").click()
+    open_tab(page, "Steer")
+    page.get_by_role("tabpanel", name="Steer").get_by_label("Trait or vector").click()
+    assert not any("uploaded" in option for option in page.get_by_role("option").all_inner_texts())
+
+
+@pytest.mark.slow
+def test_a_huge_upload_never_reaches_the_disk_whole(visit: Callable[..., Any], url: str, tmp_path: Path) -> None:
+    page = visit()
+    open_tab(page, "Vectors")
+    huge = tmp_path / "huge.json"
+    with huge.open("wb") as file:
+        file.truncate(70 * 2**20)
+    with page.expect_response(lambda response: "upload" in response.url) as waiting:
+        page.locator("#pi-upload input[type=file]").set_input_files(huge)
+    assert waiting.value.status == 413
+    page.wait_for_function("/size|large|maximum|limit/i.test(document.body.innerText)")
+
+
+@pytest.mark.slow
+def test_a_custom_trait_is_made_from_end_to_end(visit: Callable[..., Any]) -> None:
+    page = visit()
+    open_tab(page, "Custom trait")
+    said = press(page, "#pi-extract", "custom")
+    assert not said.good
+    assert "the name is empty" in said.text
+    page.locator("#pi-trait-name").locator("input, textarea").fill("clownish")
+    page.locator("#pi-trait-description textarea").fill("Goofy and playful: says things in a clownish way.")
+    page.click("#pi-write")
+    page.wait_for_selector("#pi-draft-status .pi-done")
+    assert "cannot write traits" in page.locator("#pi-draft-status").inner_text()
+    assert page.get_by_label("System prompt 2 for the trait").input_value() == "You are goofy."
+    page.get_by_label("System prompt 2 for the trait").fill("You are very goofy.")
+    questions = page.get_by_label("Questions for extraction, one a line")
+    questions.fill("\n".join(questions.input_value().splitlines()[:3]))
+    assert "3 questions for extraction" in press(page, "#pi-check", "custom").text
+    assert "is saved among your traits" in press(page, "#pi-save", "custom").text
+    assert "already" in press(page, "#pi-save", "custom").text
+    page.click("#pi-extract")
+    page.wait_for_selector("#pi-custom-status progress[value]")
+    page.click("#pi-custom-stop")
+    page.wait_for_function("document.querySelector('#pi-custom-status').innerText.includes('Cancelled')")
+    said = press(page, "#pi-extract", "custom")
+    assert said.good, said.text
+    assert "clownish (custom)" in said.text
+    open_tab(page, "Steer")
+    choose(page, "Steer", "Trait or vector", "clownish (custom)")
+    said = steer(page)
+    assert said.good, said.text
+    assert "Scored by contrast:organism-qwen2" in said.text
+
+
+@pytest.mark.slow
+def test_wrong_input_is_told_in_words(visit: Callable[..., Any]) -> None:
+    page = visit()
+    page.get_by_label("Question", exact=True).fill("  ")
+    said = steer(page)
+    assert not said.good
+    assert "the question is empty" in said.text
+    assert page.locator("#pi-steer-status [role=alert]").count() == 1
+
+
+@pytest.mark.slow
+def test_the_keyboard_alone_can_steer(visit: Callable[..., Any]) -> None:
+    page = visit()
+
+    def tab_to(condition: str, most: int = 60) -> None:
+        for _ in range(most):
+            page.keyboard.press("Tab")
+            if page.evaluate(f"(() => {{ const e = document.activeElement; return {condition}; }})()"):
+                return
+        pytest.fail(f"{most} presses of Tab never reached {condition}")
+
+    tab_to("e.tagName === 'TEXTAREA'")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("What color has the frog?")
+    tab_to("e.id === 'pi-steer'")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    tab_to("e.getAttribute('role') === 'radio'")
+    before = page.evaluate("document.activeElement.dataset.layer")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(f'[data-layer="{(int(before) + 1) % 8}"][aria-checked="true"] >> visible=true')
+    page.wait_for_function(f"document.activeElement.dataset.layer === '{(int(before) + 1) % 8}'")
+    tab_to("e.type === 'range'")
+    value = page.evaluate("document.activeElement.value")
+    page.keyboard.press("ArrowLeft")
+    assert float(page.evaluate("document.activeElement.value")) == pytest.approx(float(value) - 0.05)
+    page.locator("#pi-question textarea").focus()
+    number = notice(page, "steer")
+    page.keyboard.press("Enter")
+    assert ended(page, "steer", number).good
+    assert "frog" in " ".join(cards(page))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_never_scrolls_sideways(visit: Callable[..., Any], scheme: str) -> None:
+    page = visit(viewport=PHONE, color_scheme=scheme, is_mobile=True, has_touch=True)
+    assert steer(page).good
+    for tab in ("Steer", "Chat", "Transfer", "Vectors", "Custom trait"):
+        button = page.get_by_role("tab", name=tab)
+        if not button.is_visible():  # those without room lie in a menu
+            page.locator("button.overflow-menu, .overflow-menu > button").first.click()
+            button = page.locator(".overflow-dropdown button", has_text=tab)
+        button.click()
+        page.wait_for_timeout(400)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], tab
+
+
+@pytest.mark.slow
+def test_every_control_has_a_name(visit: Callable[..., Any]) -> None:
+    page = visit()
+    for tab in ("Steer", "Chat", "Transfer", "Vectors", "Custom trait"):
+        open_tab(page, tab)
+        page.wait_for_timeout(300)
+        nameless = page.evaluate(
+            """() => [...document.querySelectorAll('input, textarea, select, button')]
+            .filter(e => e.offsetParent !== null && e.type !== 'hidden' && e.type !== 'file')
+            .filter(e => !(e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.innerText.trim() || e.title
+                || (e.labels && [...e.labels].some(l => l.innerText.trim())) || e.closest('label')))
+            .map(e => e.outerHTML.slice(0, 200))"""
+        )
+        assert nameless == [], tab
