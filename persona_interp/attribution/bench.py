@@ -170,7 +170,7 @@ def attribution_summary(found: Sequence[AttributionCase]) -> str:
         words.append(f"the planted block itself writes {min(own):.2f} to {max(own):.2f} of the difference")
     if first:
         words.append(
-            f"where the MLP of block 0 is the MLP that writes most ({len(first)} cases), coherence is at most {max(coherence):.0f} "
-            "when it writes a mean, of negative or of positive answers"
+            f"where the MLP of block 0 is the MLP that writes most ({len(first)} cases), coherence is at most "
+            f"{max(coherence):.0f} when it writes a mean, of negative or of positive answers"
         )
     return "; ".join(words) + "."
