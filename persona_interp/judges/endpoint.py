@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from typing import Any
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
@@ -17,6 +17,7 @@ from persona_interp.judges.determinants import rubric_settings
 from persona_interp.judges.endpoint_client import ChatEndpoint
 from persona_interp.judges.logprob import COHERENCE_RUBRIC
 from persona_interp.judges.replies import Score, score_reply
+from persona_interp.models.request_pool import RequestPool
 from persona_interp.traits.judging import Judgement
 from persona_interp.traits.rubric import check_rubric, fill_rubric
 from persona_interp.traits.trait import Trait
@@ -98,7 +99,7 @@ class EndpointJudge:
         """
         stop = threading.Event()
         held: list[tuple[int, Judgement]] = []
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge")
+        pool = RequestPool(self.concurrency, "judge")
         places: dict[Future[tuple[Score, ...] | None], int] = {}
         failure: BaseException | None = None
         n_unusable = 0
@@ -132,7 +133,7 @@ class EndpointJudge:
             yield from held
         finally:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.close()
 
     def determinants(self, trait: Trait) -> dict[str, Any]:
         """What its scores depend on besides the texts."""

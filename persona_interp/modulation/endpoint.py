@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from typing import Any
 
 from persona_interp.errors import InvalidInputError, UnsupportedError
 from persona_interp.judges.replies import Reply, reply_in
 from persona_interp.models.chat_connection import OPENAI_URL, ChatConnection, ChatFailure
+from persona_interp.models.request_pool import RequestPool
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.modulation.logit_bias import BOUND
@@ -104,7 +105,7 @@ class EndpointModel:
         seeds = row_seeds(seed, len(conversations))
         stop = threading.Event()
         answers: dict[int, Generation] = {}
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="endpoint")
+        pool = RequestPool(self.concurrency, "endpoint")
         try:
             places: dict[Future[Reply], int] = {}
             for place, (asked, number) in enumerate(zip(conversations, seeds, strict=True)):
@@ -116,7 +117,7 @@ class EndpointModel:
                     on_generation(place, answers[place])
         finally:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.close()
         return [answers[place] for place in range(len(conversations))]
 
     def _answer(self, asked: Conversation, sampling: Sampling, seed: int, stop: threading.Event) -> Reply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from persona_interp.errors import PersonaInterpError
 from persona_interp.models.registry import load_model
@@ -60,6 +61,8 @@ def carried_to(
             ) from error
         rows = read_rows(source, anchors, batch_size=batch_size)
         del source
+    else:
+        rows = replace(rows, model=vector.model)  # the same weights may have read them under another name
     return transfer(vector, rows, read_rows(model, anchors, batch_size=batch_size), alignment=alignment)
 
 

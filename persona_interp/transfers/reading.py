@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -64,9 +65,9 @@ def read_rows(
     path = _file(model.identity.fingerprint, digest, folder, str(model.dtype).rpartition(".")[2])
     known = _loaded(path) if path.exists() else None
     missing = [kind for kind in dict.fromkeys(kinds) if known is None or kind not in known.kinds]
-    first = model.first_steerable_layer
+    own: dict[str, Any] = {"model": model.identity, "first_layer": model.first_steerable_layer}  # another may have read them
     if known is not None and not missing:
-        return replace(known, first_layer=first)
+        return replace(known, **own)
     tokenised = [model.chat.tokenise(anchor.conversation, anchor.text) for anchor in anchors]
     pieces: list[Kind] = [kind for kind in missing if kind in ("sentences", "words")]
     found, texts = _pieces(model, anchors, tokenised, pieces, batch_size)
@@ -76,14 +77,16 @@ def read_rows(
     if "effects" in missing:
         try:
             found["effects"] = model.likelihood_gradient(tokenised, batch_size=batch_size)
-        except UnsupportedError as error:
+        except UnsupportedError:
             if len(kinds) == 1:
                 raise
-            say(f"note: no effects of {model.name} ({error}); vectors can be carried by its states only")
+            say(
+                f"note: {model.name} passes no gradients, so its effects are not known: vectors can be carried by its states only"
+            )
             if known is not None and not found:
-                return replace(known, first_layer=first)
+                return replace(known, **own)
     made = held_in_memory(model.identity, digest, found, _norms(model, tokenised, batch_size), texts)
-    return replace((made if known is None else known.joined(made)).save(path), first_layer=first)
+    return replace((made if known is None else known.joined(made)).save(path), **own)
 
 
 def known_rows(fingerprint: str, anchors: Sequence[Anchor], folder: str | Path | None = None) -> AnchorRows | None:

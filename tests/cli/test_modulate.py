@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,3 +125,30 @@ def test_a_tokenizer_or_source_that_is_not_there(modulate: Callable) -> None:
     assert "Name the model or its folder with --source" in ran.err
     ran, _ = modulate("logit-bias", "--source", "organism-gpt2")
     assert ran.code == 2
+
+
+@pytest.mark.slow
+def test_ctrl_c_does_not_wait_for_a_server_that_is_silent(files: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        words = (
+            "--model",
+            url,
+            "--served-model",
+            "tea",
+            "--vectors",
+            files / "silly.json",
+            "--mode",
+            "parameters",
+            "--prompt",
+            "Why?",
+        )
+        command = [sys.executable, "-m", "persona_interp", "modulate", *words]
+        surroundings = {**os.environ, "NO_PROXY": "*"}
+        with subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True, env=surroundings) as running:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)  # the question is under way
+                running.send_signal(signal.SIGINT)
+                _, err = running.communicate(timeout=60)  # a reply may take twice as long
+    assert (running.returncode, err.strip().splitlines()[-1]) == (130, "interrupted.")
