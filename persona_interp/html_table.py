@@ -11,7 +11,6 @@ from typing import TypeAlias
 
 Cell: TypeAlias = str | float | None
 
-_CAPTION = "caption-side: top; text-align: left; padding-bottom: 0.5em"
 _BAR = "height: 0.7em; background: currentColor; opacity: 0.45"
 _BAR_WIDTH = 120
 
@@ -32,8 +31,8 @@ def html_table(title: str, columns: Mapping[str, Sequence[Cell]], *, bars: str |
         shown = [_shown(cell) for cell in cells]
         marked = [f"<strong>{cell}</strong>" for cell in shown] if place == best else shown
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in marked) + drawn[place] + "</tr>")
-    caption = f'<caption style="{_CAPTION}">{escape(title)}</caption>'
-    return f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    # above the table rather than its caption, which would be no wider than the table
+    return f"<p>{escape(title)}</p><table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _shown(value: Cell) -> str:

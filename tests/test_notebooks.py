@@ -61,7 +61,8 @@ def in_a_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         copied = stripped(notebook)
         copied.cells.insert(0, nbformat.v4.new_code_cell(STRICT))
         resources = {"metadata": {"path": str(where)}}
-        client = NotebookClient(copied, kernel_manager_class=Kernel, timeout=SECONDS_A_CELL, resources=resources)
+        waits = {"timeout": SECONDS_A_CELL, "startup_timeout": SECONDS_A_CELL}  # on busy cores a kernel takes minutes to answer
+        client = NotebookClient(copied, kernel_manager_class=Kernel, resources=resources, **waits)
         try:
             client.execute()
         except CellExecutionError as error:
@@ -165,3 +166,8 @@ def test_no_code_is_without_a_word_before_it(path: Path) -> None:
     kinds = [cell.cell_type for cell in read(path).cells]
     assert kinds.count("code") >= 5
     assert [place for place in range(len(kinds) - 2) if kinds[place : place + 3] == ["code"] * 3] == []
+
+
+def test_the_readme_lists_every_notebook_and_no_other() -> None:
+    listed = re.findall(r"\(notebooks/([\w.]+\.ipynb)\) \|", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert listed == sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
