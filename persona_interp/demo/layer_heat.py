@@ -93,7 +93,8 @@ class LayerHeat:
         has = self.vector is None or layer in self.vector.layers
         off = "" if has and layer >= self.first else " disabled"
         share = None if score is None else (score - low) / (high - low) if high > low else 1.0
-        style = "" if share is None else f' style="background:{sample_colorscale(SEQUENTIAL, share)[0]};color:#000"'
+        style = "" if share is None else f' style="background:{sample_colorscale(SEQUENTIAL, share)[0]}"'
+        kind = "pi-layer" if share is None else "pi-layer pi-scored"
         chosen = layer == self.chosen
         focus = 0 if chosen or (self.chosen is None and layer == self.first) else -1
         star = "★" if score is not None and score == best else ""
@@ -101,7 +102,7 @@ class LayerHeat:
         spoken = f"layer {layer}, " + ("no score" if score is None else f"score {score:.3g}") + (", best" if star else "")
         return (
             f'<button type="button" role="radio" aria-checked="{str(chosen).lower()}" aria-label="{spoken}" tabindex="{focus}" '
-            f'data-layer="{layer}" class="pi-layer"{style}{off}><b>{layer}{star}</b><small>{number}</small></button>'
+            f'data-layer="{layer}" class="{kind}"{style}{off}><b>{layer}{star}</b><small>{number}</small></button>'
         )
 
     def _caption(self) -> str:

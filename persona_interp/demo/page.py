@@ -29,7 +29,8 @@ _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 CSS = """
-.gradio-container { max-width: 1280px !important; margin: 0 auto !important; }
+.gradio-container { max-width: min(1280px, 100vw) !important; min-width: 0 !important; margin: 0 auto !important; }
+@media (max-width: 600px) { .gradio-container > .main { padding: 12px !important; } }
 .gradio-container :is(button, input, textarea, select, [tabindex], a):focus-visible {
   outline: 3px solid #0072B2 !important; outline-offset: 2px; }
 .dark .gradio-container :is(button, input, textarea, select, [tabindex], a):focus-visible { outline-color: #56B4E9 !important; }
@@ -38,6 +39,7 @@ CSS = """
 .pi-layer { min-width: 52px; padding: 5px 4px; border: 2px solid var(--border-color-primary) !important; border-radius: 8px;
   display: flex; flex-direction: column; align-items: center; line-height: 1.2; cursor: pointer; }
 .pi-layer small { font-size: 11px; }
+.pi-layer.pi-scored, .pi-layer.pi-scored * { color: #000 !important; }
 .pi-layer[aria-checked="true"] { border-color: var(--body-text-color) !important; box-shadow: 0 0 0 2px var(--body-text-color);
   text-decoration: underline; }
 .pi-layer[disabled] { opacity: .45; cursor: not-allowed; }
@@ -63,6 +65,8 @@ CSS = """
 .pi-failed { border: 2px solid #D55E00; }
 .pi-done { border-left: 5px solid #009E73; }
 .pi-aside { font-size: 13px; color: var(--body-text-color-subdued); margin-top: 4px; overflow-wrap: anywhere; }
+.pi-cards { flex-wrap: wrap !important; gap: 12px !important; }
+.pi-cards > * { flex: 1 1 260px !important; min-width: min(260px, 100%) !important; }
 .pi-card { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 10px 14px; min-height: 130px; }
 .pi-head { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: baseline; justify-content: space-between; }
 .pi-head h3 { margin: 0; font-size: 16px; }

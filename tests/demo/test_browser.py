@@ -433,7 +433,7 @@ def test_a_phone_never_scrolls_sideways(visit: Callable[..., Any], scheme: str) 
     for tab in ("Steer", "Chat", "Transfer", "Vectors", "Custom trait"):
         button = page.get_by_role("tab", name=tab)
         if not button.is_visible():  # those without room lie in a menu
-            page.locator("button.overflow-menu, .overflow-menu > button").first.click()
+            page.get_by_role("button", name="More tabs").click()
             button = page.locator(".overflow-dropdown button", has_text=tab)
         button.click()
         page.wait_for_timeout(400)
