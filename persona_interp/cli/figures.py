@@ -131,7 +131,7 @@ def show(chosen: Sequence[GalleryFigure], done: Sequence[str]) -> None:
     screen = console()
     screen.print(table("What is measured", [("figure", "left"), ("command", "left"), ("minutes", "right")], rows))
     screen.print(
-        f"About {minutes(total)} minutes of processor time on one core, as measured on a shared two-core machine.",
+        f"About {minutes(total)} minutes of processor time on one core, by parts timed on a shared two-core machine.",
         highlight=False,
     )
 

@@ -27,7 +27,7 @@ questions, where there are any.
 
 The diamond is all three fixes with the basis fixed by a linear map of states: silly still arrives and honest does not, so taken
 as a map of states the three causes do not explain the loss of honest.""",
-    steps=(Step("persona-interp validate-diagnostics --pairs --samples 2 --output diagnostics_pairs.json", 20),),
+    steps=(Step("persona-interp validate-diagnostics --pairs --samples 2 --output diagnostics_pairs.json", 28),),
     data=("diagnostics_pairs.json",),
     draw=_contributions,
 )
@@ -43,7 +43,7 @@ TWINS = GalleryFigure(
     caption="""64 exact twins of llama, mistral and qwen2, with every combination of a stream rescaled (magnitude), rotated
 (basis) or spread over more blocks (layers), harmless ones among them; a fault counts as planted where it alone drops recovery
 below 0.5. All faults are clear-cut: this tests the instrument, not borderline cases.""",
-    steps=(Step("persona-interp validate-diagnostics --output diagnostics.json", 20),),
+    steps=(Step("persona-interp validate-diagnostics --output diagnostics.json", 11),),
     data=("diagnostics.json",),
     draw=_twins,
 )

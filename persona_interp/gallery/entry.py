@@ -17,7 +17,7 @@ class Step:
 
     Attributes:
         command: as typed in the folder where the data go; files in it are relative to that.
-        minutes: of processor time it takes on one core, measured or scaled up from a measured part.
+        minutes: of processor time it takes on one core; long ones are scaled up from a part that was timed.
     """
 
     command: str

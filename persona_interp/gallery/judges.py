@@ -26,7 +26,7 @@ that have the quality from those that have not, beside their length and its own 
 questions. Below: its scores against the exact ones, pooled over ten points of score (at least five answers a point).
 
 Both rank well, and their numbers are not the exact ones: compare them with each other.""",
-    steps=(Step("persona-interp validate-judges --output judges.json", 20),),
+    steps=(Step("persona-interp validate-judges --output judges.json", 8),),
     data=("judges.json",),
     draw=_judges,
 )

@@ -58,7 +58,7 @@ bar: the ways of choosing that chose it, on other questions. A marker above a lo
 
 Likelihood, which --layer auto goes by, costs at most 5.3 % of the tokens of the exhaustive sweep. Geometry (how well a layer
 separates answers) and a fixed depth cost nothing. natural has nothing planted.""",
-    steps=(Step("persona-interp validate-layers --output layers", 20),),
+    steps=(Step("persona-interp validate-layers --output layers", 35),),
     data=("layers/*.json",),
     draw=_layer_choices,
 )

@@ -27,7 +27,7 @@ questions.
 Biases of tokens move silly as far and honest not at all: silliness is a matter of words, truth is not. Sampling parameters move
 nothing that a placebo does not move as well; at ±20 text falls apart (coherence on hover). Modulating parameters by a persona
 vector does not work.""",
-    steps=(Step("persona-interp validate-modulation --output modulation.json", 20),),
+    steps=(Step("persona-interp validate-modulation --output modulation.json", 5),),
     data=("modulation.json",),
     draw=_modulation,
 )

@@ -14,7 +14,7 @@ from persona_interp.plotting.transfers import recovery_figure, support_figure
 from persona_interp.storage import read_json
 
 _TRAITS = ("silly", "honest", "optimistic", "polite", "verbose")
-_BETWEEN_PLANTED = Step("persona-interp validate-transfer --output transfer", 12)
+_BETWEEN_PLANTED = Step("persona-interp validate-transfer --output transfer", 40)
 
 
 def _cases(figure: GalleryFigure, folder: Path) -> list[TransferCase]:
@@ -58,11 +58,11 @@ with supports of 0.44 to 0.64, polite arrives with supports down to 0.02. Thresh
 intervals, which are wide for the three further traits, are on hover; cases without a defined recovery are left out.""",
     steps=(
         _BETWEEN_PLANTED,
-        Step("persona-interp validate-transfer --traits optimistic polite verbose --output transfer", 18),
+        Step("persona-interp validate-transfer --traits optimistic polite verbose --output transfer", 60),
         Step(
             "persona-interp validate-transfer organism-natural organism-gpt2 organism-llama organism-mistral organism-qwen2 "
             "--output transfer",
-            8,
+            25,
         ),
     ),
     data=tuple(f"transfer/*_{trait}.json" for trait in _TRAITS),
