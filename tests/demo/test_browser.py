@@ -104,10 +104,14 @@ def open_tab(page: Any, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
 
-def choose(page: Any, tab: str, label: str, option: str) -> None:
+def field(page: Any, label: str) -> Any:
+    """A control of the tab in sight."""
+    return page.get_by_label(label, exact=True).locator("visible=true").first
+
+
+def choose(page: Any, label: str, option: str) -> None:
     """Pick from a dropdown of the visible tab."""
-    field = page.get_by_role("tabpanel", name=tab).get_by_label(label)
-    field.click()
+    field(page, label).click()
     page.get_by_role("option", name=option, exact=True).click()
 
 
@@ -176,12 +180,12 @@ def test_one_click_gives_a_first_pair_of_answers_with_scores_and_tokens(visit: C
 def test_answers_stream_and_a_long_one_is_cancelled(visit: Callable[..., Any]) -> None:
     page = visit()
     page.get_by_text("More settings").first.click()
-    page.get_by_label("number input for Longest answer, in tokens").first.fill("480")
-    page.get_by_label("number input for Longest answer, in tokens").first.press("Tab")
-    page.get_by_label("number input for Temperature").first.fill("2")
-    page.get_by_label("number input for Temperature").first.press("Tab")
-    page.get_by_label("number input for Coefficient").first.fill("2")
-    page.get_by_label("number input for Coefficient").first.press("Tab")
+    field(page, "number input for Longest answer, in tokens").fill("480")
+    field(page, "number input for Longest answer, in tokens").press("Tab")
+    field(page, "number input for Temperature (0: always the likeliest token)").fill("2")
+    field(page, "number input for Temperature (0: always the likeliest token)").press("Tab")
+    field(page, "number input for Coefficient").fill("2")
+    field(page, "number input for Coefficient").press("Tab")
     page.click("#pi-steer")
     page.wait_for_function("document.querySelectorAll('.pi-strip .pi-token').length > 8", timeout=LATER)
     assert "writing" in page.locator(".pi-card").nth(0).inner_text() + page.locator(".pi-card").nth(1).inner_text()
@@ -191,8 +195,8 @@ def test_answers_stream_and_a_long_one_is_cancelled(visit: Callable[..., Any]) -
     assert length < 900
     page.wait_for_timeout(1500)
     assert page.locator(".pi-strip .pi-token").count() == length
-    page.get_by_label("number input for Longest answer, in tokens").first.fill("40")
-    page.get_by_label("number input for Longest answer, in tokens").first.press("Tab")
+    field(page, "number input for Longest answer, in tokens").fill("40")
+    field(page, "number input for Longest answer, in tokens").press("Tab")
     assert steer(page).good  # the model is free again
 
 
@@ -200,9 +204,8 @@ def test_answers_stream_and_a_long_one_is_cancelled(visit: Callable[..., Any]) -
 def test_two_people_at_once_get_what_each_gets_alone(visit: Callable[..., Any]) -> None:
     pages = [visit(), visit()]
     for page, coefficient in zip(pages, ("0.8", "-0.8"), strict=True):
-        field = page.get_by_label("number input for Coefficient").first
-        field.fill(coefficient)
-        field.press("Tab")
+        field(page, "number input for Coefficient").fill(coefficient)
+        field(page, "number input for Coefficient").press("Tab")
     alone = []
     for page in pages:
         assert steer(page).good
@@ -244,17 +247,17 @@ def test_a_chat_of_two_turns_draws_its_drift(visit: Callable[..., Any]) -> None:
 def test_a_vector_is_carried_into_another_model_and_steers_there(visit: Callable[..., Any]) -> None:
     page = visit()
     open_tab(page, "Transfer")
-    choose(page, "Transfer", "Into model", "organism-llama")
-    page.get_by_label("number input for Texts both models read").fill("200")
-    page.get_by_label("number input for Texts both models read").press("Tab")
+    choose(page, "Into model", "organism-llama")
+    field(page, "number input for Texts both models read").fill("200")
+    field(page, "number input for Texts both models read").press("Tab")
     said = press(page, "#pi-transfer", "transfer")
     assert said.good, said.text
     assert re.search(r"Layer \d+ → layer \d+", page.locator("#pi-report").inner_text())
     assert "Support" in page.locator("#pi-report").inner_text()
     assert len(cards(page)) == 2
     open_tab(page, "Steer")
-    choose(page, "Steer", "Model", "organism-llama")
-    choose(page, "Steer", "Trait or vector", "silly carried from organism-qwen2")
+    choose(page, "Model", "organism-llama")
+    choose(page, "Trait or vector", "silly carried from organism-qwen2")
     assert steer(page).good
 
 
@@ -262,7 +265,7 @@ def test_a_vector_is_carried_into_another_model_and_steers_there(visit: Callable
 def test_a_transfer_into_the_same_model_is_refused_in_words(visit: Callable[..., Any]) -> None:
     page = visit()
     open_tab(page, "Transfer")
-    choose(page, "Transfer", "Into model", "organism-qwen2")
+    choose(page, "Into model", "organism-qwen2")
     said = press(page, "#pi-transfer", "transfer")
     assert not said.good
     assert "both organism-qwen2" in said.text
@@ -332,7 +335,7 @@ def test_bad_uploads_are_refused_in_words_and_change_nothing(
         if page.locator("#pi-upload button[aria-label='Clear']").count():
             page.locator("#pi-upload button[aria-label='Clear']").click()
     open_tab(page, "Steer")
-    page.get_by_role("tabpanel", name="Steer").get_by_label("Trait or vector").click()
+    field(page, "Trait or vector").click()
     assert not any("uploaded" in option for option in page.get_by_role("option").all_inner_texts())
 
 
@@ -376,7 +379,7 @@ def test_a_custom_trait_is_made_from_end_to_end(visit: Callable[..., Any]) -> No
     assert said.good, said.text
     assert "clownish (custom)" in said.text
     open_tab(page, "Steer")
-    choose(page, "Steer", "Trait or vector", "clownish (custom)")
+    choose(page, "Trait or vector", "clownish (custom)")
     said = steer(page)
     assert said.good, said.text
     assert "Scored by contrast:organism-qwen2" in said.text
