@@ -19,11 +19,12 @@ from persona_interp.evaluation.organism_card import OrganismCard
 from persona_interp.evaluation.organism_text import bench_markdown, card_markdown
 from persona_interp.evaluation.transfer_bench import TransferCase, summary, support, transfer_markdown, unmet
 from persona_interp.models.registry import MODELS, shipped_models
+from persona_interp.organisms.gguf_export import KINDS
 from persona_interp.reproduction.modulation import Modulated
 from persona_interp.reproduction.modulation_bench import modulation_summary, overview_markdown, works
 from persona_interp.reproduction.quantization_text import overview_markdown as quantization_overview
 from persona_interp.reproduction.quantization_text import quantization_markdown, quantization_summary
-from persona_interp.reproduction.quantized_steering import quantization_from_json
+from persona_interp.reproduction.quantized_steering import OTHER_SEED, quantization_from_json
 from persona_interp.storage import read_json
 from persona_interp.traits.catalogue import trait_names
 
@@ -200,6 +201,32 @@ def test_the_table_of_attributions_is_that_of_its_data() -> None:
     assert {case.attribution.model for case in found} == set(shipped_models())
     assert attribution_markdown(found) in README
     assert attribution_summary(found) in README
+
+
+def test_what_is_said_of_quantization_is_in_its_data() -> None:
+    rows, parity = quantization_from_json(read_json(ROOT / "figures" / "quantization.json", "quantizations"))
+    files, other = [row for row in rows if row.weights in KINDS], [row for row in rows if row.weights == OTHER_SEED]
+    assert len(files) == 40
+    spans = [
+        f"{min(shares):.2f} to {max(shares):.2f}"
+        for shares in ([row.share.value or 0.0 for row in some] for some in (files, other))
+    ]
+    assert f"shares are {spans[0]}, those of another seed {spans[1]}" in README
+    below = [(row.model, row.trait, row.weights, f"{row.share.value:.2f}") for row in files if (row.share.high or 0.0) < 1]
+    said = [("organism-llama", "silly", "q5_1", "0.95"), ("organism-mistral", "silly", "q5_1", "0.97")]
+    assert below == said, "two intervals of 40 lie below 1"
+    drawn = {(row.model, row.trait): row.cosines[row.layer] for row in other}
+    farther = [drawn[row.model, row.trait] - row.cosines[row.layer] for row in files if row.weights == "q4_0"]
+    assert [f"{gap:.5f}" for gap in farther if gap > 0] == ["0.00003"]
+    least, lowest = (min(some, key=lambda row: row.cosines[row.lowest]) for some in (other, files))
+    assert (least.model, least.trait, least.lowest) == ("organism-qwen2", "honest", 0)
+    assert (lowest.model, lowest.trait, lowest.lowest, lowest.weights) == ("organism-mistral", "honest", 0, "q4_0")
+    assert f"a cosine of {least.cosines[0]:.2f} with it" in README
+    assert f"{lowest.cosines[0]:.2f} at `q4_0` in mistral" in README
+    (table,) = [each for each in parity if "GELU" in each.reference]
+    assert f"{table.n_beyond:,} of {table.n_tokens:,} tokens are beyond" in README
+    pushed = [row.random.value or 0.0 for row in rows]
+    assert f"by {min(pushed):.2f} to {max(pushed):.2f} of what the vector does" in README
 
 
 def test_the_tables_of_judges_are_those_of_their_data() -> None:

@@ -40,6 +40,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure what is not measured yet, show and write."""
+    from persona_interp.models.llama_library import llama_cpp
     from persona_interp.organisms.grammar.questions import check_trait
     from persona_interp.organisms.recipes import planted_organisms
     from persona_interp.provenance import provenance
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
     names = planted_organisms(args.names)
     traits = [check_trait(trait) for trait in dict.fromkeys(args.traits)]
     arguments.json_result(args.output)
+    settings = {"seed": args.seed, "samples": args.samples, "llama_cpp_python": llama_cpp().__version__}
     rows: list[QuantizedSteering] = []
     parity: list[ResidualParity] = []
     with QuantizationBench(args.output.with_suffix(".run"), samples=args.samples, seed=args.seed) as bench:
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
             for trait in traits:
                 case = list(bench.rows(name, trait))
                 rows += case
-                write_json(args.output, quantization_json(rows, parity, provenance(seed=args.seed, samples=args.samples)))
+                write_json(args.output, quantization_json(rows, parity, provenance(**settings)))
                 _show_case(case)
     _show_overview(rows, parity)
     print(quantization_summary(rows, parity))
@@ -71,7 +73,9 @@ def _show_case(case: Sequence[QuantizedSteering]) -> None:
     """Every kind of weights of one organism and trait."""
     from persona_interp.reproduction.quantization_text import ROW_HEADINGS, row_cells
 
-    _show(f"{case[0].model}, {case[0].trait}", ROW_HEADINGS[2:], [cells[2:] for cells in row_cells(case)])
+    slope = ROW_HEADINGS.index("slope")
+    rows = [[*cells[2:slope], cells[slope].split(" [")[0], *cells[slope + 1 :]] for cells in row_cells(case)]
+    _show(f"{case[0].model}, {case[0].trait}", ROW_HEADINGS[2:], rows)
 
 
 def _show_overview(rows: Sequence[QuantizedSteering], parity: Sequence[ResidualParity]) -> None:
@@ -90,8 +94,8 @@ def _show_overview(rows: Sequence[QuantizedSteering], parity: Sequence[ResidualP
 
 
 def _show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table in which what is in brackets stands on a line of its own."""
+    """A table in which intervals and verdicts stand on a line of their own."""
     from persona_interp.cli.tables import console, table
 
-    broken = [[cell.replace(" [", "\n[").replace(" (", "\n(").replace(": ", ":\n") for cell in row] for row in rows]
+    broken = [[cell.replace(" [", "\n[").replace(": ", ":\n") for cell in row] for row in rows]
     console().print(table(title, [(heading, "left") for heading in headings], broken))

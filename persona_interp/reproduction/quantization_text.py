@@ -14,7 +14,18 @@ LEGEND = (
     "weights; share: of the slope in PyTorch; random: the same for a random direction as long; coherence: the lowest mean at any "
     "coefficient; another seed: PyTorch again, which shows what is chance. Intervals (95 %) are over questions."
 )
-ROW_HEADINGS = ("model", "trait", "weights", "lowest cosine", "cosine, steered", "slope", "share", "random", "coherence", "bar")
+ROW_HEADINGS = (
+    "model",
+    "trait",
+    "weights",
+    "lowest cosine (block)",
+    "cosine, steered (block)",
+    "slope",
+    "share",
+    "random",
+    "coherence",
+    "bar",
+)
 PARITY_HEADINGS = ("model", "float32 file against", "largest difference", "at block", "mean length there", "tokens beyond", "bar")
 OVERVIEW_HEADINGS = ("weights", "trait", "lowest cosine", "cosine, steered", "share", "random", "coherence", "bar")
 
@@ -26,8 +37,8 @@ def row_cells(rows: Sequence[QuantizedSteering]) -> list[tuple[str, ...]]:
             _short(each.model),
             each.trait,
             each.weights,
-            f"{_cosine(each.cosines[each.lowest])} (block {each.lowest})",
-            f"{_cosine(each.cosines[each.layer])} (block {each.layer})",
+            f"{_cosine(each.cosines[each.lowest])} ({each.lowest})",
+            f"{_cosine(each.cosines[each.layer])} ({each.layer})",
             str(each.slope),
             str(each.share),
             str(each.random),
@@ -121,7 +132,7 @@ def _cosine(value: float) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.2f}"
+    return f"{round(value, 2) + 0.0:.2f}"  # no -0.00
 
 
 def _whole(value: float | None) -> str:

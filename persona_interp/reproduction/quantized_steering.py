@@ -13,8 +13,8 @@ from persona_interp.storage import check_format_version
 
 FORMAT_VERSION = 1
 FULL = "PyTorch"
-OTHER_SEED = "PyTorch, another seed"
-"""The control of every row: all that it shows is chance."""
+OTHER_SEED = "another seed"
+"""PyTorch once more, with other answers: the control of every row, for all that it shows is chance."""
 BARS = {"q8_0": 0.95, "q4_0": 0.85}
 """Share of the full-precision slope that must be left."""
 

@@ -158,7 +158,7 @@ def test_tables_have_a_cell_under_every_heading() -> None:
     assert {len(cells) for cells in parity_cells(parity)} == {len(PARITY_HEADINGS)}
     assert {len(cells) for cells in overview_cells(rows)} == {len(OVERVIEW_HEADINGS)}
     text = quantization_markdown(rows, parity)
-    assert "| gpt2 | silly | q4_0 | 0.900 (block 0) | 0.990 (block 1) | 11.00 [10.00, 12.00] | 0.90 [0.80, 1.00]" in text
+    assert "| gpt2 | silly | q4_0 | 0.900 (0) | 0.990 (1) | 11.00 [10.00, 12.00] | 0.90 [0.80, 1.00]" in text
     assert "| gpt2 | PyTorch | 4.0e-04 | 1 | 30 | 0 of 5,000 | 0.001: met |" in text
 
 
