@@ -132,26 +132,31 @@ def modulator_of(
     if args.mode == PARAMETERS:
         return ParameterModulator.of(chosen.vector, layers=chosen.layers, base=base)
     target = read_token_texts(args.tokenizer) if args.tokenizer is not None else TokenTexts(getattr(model, "tokenizer", None))
-    source = source_of(chosen, args)
+    source = source_of(chosen, model, args)
     try:
         lens = TokenLens(source, questions_for(source, chosen.vector.trait, args.prompt), batch_size=args.batch_size)
         return LogitBiasModulator.of(
             chosen.vector, lens, target, layers=chosen.layers, base=base, reading=args.reading, entries=args.entries
         )
     finally:
-        source.close()
+        if source is not model:
+            source.close()
 
 
-def source_of(chosen: apply_steering.Chosen, args: argparse.Namespace) -> SteerableModel:
-    """The model the vector is of.
+def source_of(chosen: apply_steering.Chosen, model: SteerableModel | EndpointModel, args: argparse.Namespace) -> SteerableModel:
+    """The model the vector is of, which may be the one at hand, under a name that nothing can be loaded by (a GGUF file's).
 
     Raises:
         PersonaInterpError: it cannot be loaded by the name the vector knows.
     """
+    from persona_interp.models.steerable import SteerableModel
+
     name = args.source or chosen.vector.model.name
     try:
         return arguments.loaded(name)
     except PersonaInterpError as error:
+        if args.source is None and isinstance(model, SteerableModel) and chosen.vector.same_basis(model.identity):
+            return model
         raise PersonaInterpError(
             f"the vector {chosen.vector.trait!r} is read in its own model, {name}, which cannot be loaded ({error}). Name the "
             "model or its folder with --source"

@@ -123,7 +123,7 @@ class LlamaEngine:
         Raises:
             UnsupportedError: always.
         """
-        self._refuse("unembed residuals given from outside: use method 'likelihood' instead")
+        self._refuse("unembed residuals given from outside: use method 'likelihood', or for biases reading 'shift'")
 
     def _refuse(self, what: str) -> NoReturn:
         raise UnsupportedError(f"{self._name} runs in llama.cpp, which cannot {what}")

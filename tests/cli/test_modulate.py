@@ -16,10 +16,12 @@ import pytest
 
 from persona_interp.diagnostics.planted import planted_vector
 from persona_interp.judges.grammar import GrammarJudge
-from persona_interp.models.registry import load_model, shipped_models
+from persona_interp.models.registry import shipped_models
 from persona_interp.modulation.llama_server import llama_server
+from persona_interp.modulation.load import load_model
 from persona_interp.organisms.gguf_export import export_gguf
 from persona_interp.organisms.trait_texts import organism_trait
+from persona_interp.vectors.persona_vector import PersonaVector
 
 QUESTION = organism_trait("silly").evaluation_questions[0]
 
@@ -87,6 +89,18 @@ def test_logit_biases_of_another_models_vector_turn_a_gguf_model_silly(modulate:
     assert 0.5 < out["modulator"]["coverage"] < 1  # the vocabularies differ
     assert len(out["modulator"]["biases"]) == 300
     assert "biases of" in " ".join(ran.out.split())
+
+
+def test_a_vector_of_the_file_itself_is_read_in_it_by_what_it_shifts(modulate: Callable, files: Path) -> None:
+    with load_model(files / "target.gguf") as model:
+        vector = replace(PersonaVector.load(files / "own.json"), model=model.identity, trait="loud")
+    vector.save(files / "of_the_file.json")
+    words = ("--coefficient", 1, "--temperature", 0, "--entries", 20)
+    ran, out = modulate("logit-bias", *words, "--reading", "shift", vector="of_the_file.json")
+    assert ran.code == 0, ran.err
+    assert out["modulator"]["reading"] == "shift"
+    ran, _ = modulate("logit-bias", *words, vector="of_the_file.json")
+    assert (ran.code, "for biases reading 'shift'" in ran.err) == (2, True)
 
 
 def test_a_server_answers_as_its_file_does(modulate: Callable, files: Path, url: str) -> None:
