@@ -35,7 +35,8 @@ def vector_lens_figure(found: VectorLens, layer: int | None = None) -> go.Figure
     figure.update_yaxes(tickfont={"family": "monospace", "size": 12}, showgrid=False, automargin=True)
     figure.update_xaxes(title_text="change of the token's logit at coefficient 1, against the average token (nats)")
     room = 120 if len(layers) > 1 else 0
-    styled(figure, "", legend="none", height=190 + room + _ROW * max(_FEWEST, rows)).update_layout(layouts[first])
+    styled(figure, layouts[first]["title.text"], legend="none", height=200 + room + _ROW * max(_FEWEST, rows))
+    figure.update_layout(layouts[first])
     return with_layer_slider(figure, layers, first, layouts, traces=1) if room else figure
 
 
