@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background has them ignore Ctrl-C
-
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["PERSONA_INTERP_HOME"] = tempfile.mkdtemp(prefix="persona-interp-tests-")
@@ -30,6 +28,7 @@ from tiny import ARCHITECTURES, save_tiny_model
 if TYPE_CHECKING:
     from persona_interp.models.steerable import SteerableModel
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background has them ignore Ctrl-C
 torch.set_num_threads(1)  # tiny models run slower on two threads than on one, and far slower when the cores are busy
 
 
