@@ -7,7 +7,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import gradio as gr
 
@@ -35,10 +35,7 @@ def in_words(status: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..., It
         def told(*args: Any, **kwargs: Any) -> Iterator[Updates]:
             try:
                 found = handler(*args, **kwargs)
-                if inspect.isgenerator(found):
-                    yield from found
-                else:
-                    yield found
+                yield from cast("Iterator[Updates]", found) if inspect.isgenerator(found) else (found,)
             except Stopped:
                 yield {status: notices.told("Stopped.")}
             except PersonaInterpError as error:
