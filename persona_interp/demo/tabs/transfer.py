@@ -112,6 +112,7 @@ class TransferTab:
             self.status,
             lambda state: self.answers.updates(state, running=True),
             once=lambda _state: {self.report: report_html(arrived[0].report)},
+            cut_short=lambda state: self.answers.updates(state, running=False),
         )
         if found is not None:
             kept = f"{found.ending()} The vector is kept as {arrived[0].label!r}: choose it for {into} under Steer or Chat."
