@@ -23,8 +23,8 @@ Updates = dict[Any, Any]
 
 OPTIONS: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 """Of every event: the page shows progress itself, and a model's own queue sets the order."""
-_PAUSE = 0.06
-"""Seconds between two pictures of a stream: more often than the eye sees would only cost."""
+_PAUSE = 0.25
+"""Seconds between two pictures of a stream: a browser on a busy machine that is given more falls behind, and its buttons with it."""
 
 
 def in_words(status: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..., Iterator[Updates]]]:
