@@ -24,7 +24,7 @@ Updates = dict[Any, Any]
 OPTIONS: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 """Of every event: the page shows progress itself, and a model's own queue sets the order."""
 _PAUSE = 0.25
-"""Seconds between two pictures of a stream: a browser on a busy machine that is given more falls behind, and its buttons with it."""
+"""Seconds between two pictures of a stream: given more of them, a browser on a busy machine falls behind, its buttons too."""
 
 
 def in_words(status: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..., Iterator[Updates]]]:
