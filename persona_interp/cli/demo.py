@@ -50,5 +50,5 @@ def run(args: argparse.Namespace) -> None:
     def ready(address: str) -> None:
         print(f"The page is at {address} (Ctrl-C ends it)", flush=True)
 
-    serve(args.model, args.host, args.port, ready=ready)
+    serve(args.model, args.host, args.port, ready=ready, load=arguments.loaded)
     say("ended: models are closed, and what visitors uploaded is removed")

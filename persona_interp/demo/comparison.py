@@ -159,7 +159,7 @@ def compare(
 
     def follow(row: int, text: str) -> None:
         shown[row] = shown[row].grown(text, shown[row].values)
-        show(Comparison(*shown))
+        show(Comparison(shown[BASELINE], shown[STEERED]))
 
     def followed(row: int, captured: Mapping[Capture, Tensor]) -> None:
         shown[row] = replace(shown[row], values=reader.values(row, captured))
@@ -169,7 +169,7 @@ def compare(
         conversations, graph=graph, sampling=sampling, seed=[seed, seed], on_text=follow, on_captured=followed
     )
     answers = [_answer(model, generation, reader.values(row, generation.captured)) for row, generation in enumerate(generations)]
-    found = Comparison(*answers)
+    found = Comparison(answers[BASELINE], answers[STEERED])
     show(found)
     found = _scored(job, found, conversations, trait, judge)
     show(found)

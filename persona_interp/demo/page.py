@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import gradio as gr
+from gradio.themes import Base
 
 from persona_interp.demo.site import Site
 from persona_interp.demo.tabs.chat import ChatTab
@@ -82,9 +83,9 @@ CSS = """
 """
 
 
-def theme() -> gr.themes.Base:
+def theme() -> Base:
     """Fonts the reader's machine has: none is fetched."""
-    return gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=_SANS, font_mono=_MONO)
+    return Base(primary_hue="blue", neutral_hue="slate", font=_SANS, font_mono=_MONO)
 
 
 def page(site: Site) -> gr.Blocks:

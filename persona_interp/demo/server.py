@@ -149,7 +149,9 @@ def application(blocks: Any, *, own_names_only: bool) -> Any:
     )  # fmt: skip
 
 
-def serve(names: Sequence[str], host: str, port: int, *, ready: Callable[[str], None]) -> None:
+def serve(
+    names: Sequence[str], host: str, port: int, *, ready: Callable[[str], None], load: Callable[[str], Any] | None = None
+) -> None:
     """Serve the page until Ctrl-C, or a signal to end.
 
     Args:
@@ -157,6 +159,7 @@ def serve(names: Sequence[str], host: str, port: int, *, ready: Callable[[str], 
         host: to bind.
         port: to bind; 0: a free one.
         ready: told the address once the page can be opened.
+        load: how models are loaded; `load_model` if None.
 
     Raises:
         InvalidInputError: host or port cannot be used.
@@ -167,9 +170,10 @@ def serve(names: Sequence[str], host: str, port: int, *, ready: Callable[[str], 
     try:
         with quiet_gradio():
             from persona_interp.demo.page import page
-            from persona_interp.demo.site import site
+            from persona_interp.demo.shelf import Shelf
+            from persona_interp.demo.site import Site
 
-            behind = site(names)
+            behind = Site(Shelf(names) if load is None else Shelf(names, load))
             try:
                 app = application(page(behind), own_names_only=is_loopback(host))
                 _run(app, listener, lambda: ready(address(listener)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,11 +72,6 @@ class Site:
         """End every session and free every model."""
         self.sessions.close()
         self.shelf.close()
-
-
-def site(names: Sequence[str] = ()) -> Site:
-    """A site with the models of these names."""
-    return Site(Shelf(names))
 
 
 def _parsed(choice: object) -> tuple[str, str]:

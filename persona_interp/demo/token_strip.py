@@ -38,7 +38,7 @@ def colour(value: float, centre: float, reach: float) -> str:
 
 @cache
 def _shades() -> list[str]:
-    return sample_colorscale(diverging(), [place / (_SHADES - 1) for place in range(_SHADES)])
+    return [str(shade) for shade in sample_colorscale(diverging(), [place / (_SHADES - 1) for place in range(_SHADES)])]
 
 
 def scores_line(answer: Answer, trait: str) -> str:

@@ -123,7 +123,7 @@ def write_trait(
     if n_questions < 2 or attempts < 1:
         raise InvalidInputError(f"n_questions is {n_questions} and attempts {attempts}: give at least 2 and at least 1")
     checked = template_trait(name, description)  # refuses a name or description that no trait may have, before anything is asked
-    say = on_part or (lambda _words: None)
+    say = on_part or _unheard
     say("system prompts")
     pairs = _pairs(checked, ask, attempts)
     questions: list[str] = []
@@ -253,6 +253,10 @@ def _distinct_pairs(pairs: Sequence[InstructionPair]) -> list[InstructionPair]:
     return kept
 
 
+def _unheard(_words: str) -> None:
+    """Nobody listens."""
+
+
 def _key(text: str) -> str:
     return " ".join(text.casefold().split())
 
@@ -280,7 +284,7 @@ def _flattened(value: Any) -> Iterator[Any]:
             yield from _flattened(item) if isinstance(item, list) else (item,)
     elif isinstance(value, Mapping):
         fields = cast(Mapping[Any, Any], value)
-        lists = [side for side in fields.values() if isinstance(side, list)]
+        lists = [cast(list[Any], side) for side in fields.values() if isinstance(side, list)]
         if lists:
             for side in lists:
                 yield from _flattened(side)

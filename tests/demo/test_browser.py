@@ -193,6 +193,7 @@ def test_answers_stream_and_a_long_one_is_cancelled(visit: Callable[..., Any]) -
     page.wait_for_function("document.querySelector('#pi-steer-status').innerText.includes('Stopped')")
     length = page.locator(".pi-strip .pi-token").count()
     assert length < 900
+    page.wait_for_function("!document.querySelector('.pi-cards').innerText.includes('writing')")
     page.wait_for_timeout(1500)
     assert page.locator(".pi-strip .pi-token").count() == length
     field(page, "number input for Longest answer, in tokens").fill("40")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from persona_interp.demo.comparison import Answer, Comparison, Push, compare
 from persona_interp.demo.jobs import Job, Stopped
+from persona_interp.demo.shelf import Shelf
 from persona_interp.demo.talk import Talk, answer, drift
 from persona_interp.demo.trait_vectors import judge_of, trait_called
 from persona_interp.errors import IncompatibleError, InvalidInputError
@@ -18,6 +20,7 @@ from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.chats import Chat
 from persona_interp.monitoring.project import project
+from persona_interp.organisms.gguf_export import export_gguf
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -187,3 +190,21 @@ def test_a_conversation_longer_than_the_context_is_refused_in_words(
     talk = Talk(model.name, system="Always be silly. " * 120)
     with pytest.raises(InvalidInputError, match="512"):
         done(lambda job: answer(job, model, push, talk, "Why?", SAMPLING, 0, show=lambda _talk: None))
+
+
+def test_a_gguf_model_is_compared_in_the_same_way(model: SteerableModel, random_vector: RandomVector, tmp_path: Path) -> None:
+    file = export_gguf(model, tmp_path / "organism-qwen2.gguf")
+    shelf = Shelf([str(file)])
+    try:
+        native = shelf.model("organism-qwen2")
+        assert native.first_steerable_layer == 1
+        found, shown = compared(native, Push(random_vector(model), 3, 1.0), seed=5)
+        expected, _ = compared(model, Push(random_vector(model), 3, 1.0), seed=5)
+        assert [each.text for each in found.both] == [each.text for each in expected.both]
+        for one, other in zip(found.both, expected.both, strict=True):
+            torch.testing.assert_close(torch.tensor(one.values), torch.tensor(other.values), atol=0.05, rtol=1e-3)
+        assert any(0 < len(each.steered.values) < 10 for each in shown)
+        with pytest.raises(InvalidInputError, match="from layer 1 on"):
+            compared(native, Push(random_vector(model), 0, 1.0))
+    finally:
+        shelf.close()

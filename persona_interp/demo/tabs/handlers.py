@@ -7,7 +7,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import gradio as gr
 
@@ -23,8 +23,8 @@ Updates = dict[Any, Any]
 
 OPTIONS: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 """Of every event: the page shows progress itself, and a model's own queue sets the order."""
-_PAUSE = 0.06
-"""Seconds between two pictures of a stream: more often than the eye sees would only cost."""
+_PAUSE = 0.25
+"""Seconds between two pictures of a stream: given more of them, a browser on a busy machine falls behind, its buttons too."""
 
 
 def in_words(status: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..., Iterator[Updates]]]:
@@ -35,10 +35,7 @@ def in_words(status: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..., It
         def told(*args: Any, **kwargs: Any) -> Iterator[Updates]:
             try:
                 found = handler(*args, **kwargs)
-                if inspect.isgenerator(found):
-                    yield from found
-                else:
-                    yield found
+                yield from cast("Iterator[Updates]", found) if inspect.isgenerator(found) else (found,)
             except Stopped:
                 yield {status: notices.told("Stopped.")}
             except PersonaInterpError as error:
@@ -63,6 +60,7 @@ def followed(
     draw: Callable[[Shown], Updates] = lambda _shown: {},
     *,
     once: Callable[[Shown], Updates] = lambda _shown: {},
+    cut_short: Callable[[Shown], Updates] | None = None,
 ) -> Generator[Updates, None, Shown | None]:
     """A job as it goes on; what it showed last is the value of ``yield from``.
 
@@ -71,14 +69,20 @@ def followed(
         status: gets its progress.
         draw: what is to be seen of what it shows.
         once: more of that, for the first time only.
+        cut_short: what is to be seen of what it showed last, where it is stopped or fails.
     """
     last: Shown | None = None
-    for shown in job.updates(pause=_PAUSE):
-        updates: Updates = {}
-        if shown is not None:
-            updates = {**draw(shown), **(once(shown) if last is None else {})}
-            last = shown
-        yield {status: notices.working(job.progress), **updates}
+    try:
+        for shown in job.updates(pause=_PAUSE):
+            updates: Updates = {}
+            if shown is not None:
+                updates = {**draw(shown), **(once(shown) if last is None else {})}
+                last = shown
+            yield {status: notices.working(job.progress), **updates}
+    except Exception:
+        if last is not None and cut_short is not None:
+            yield cut_short(last)
+        raise
     return last
 
 
@@ -86,7 +90,8 @@ def stop_button(site: Site, place: str, button: gr.Button, status: gr.HTML) -> N
     """Let a button stop the session's job in `place`, past every queue."""
 
     def stop(request: gr.Request) -> Updates:
-        running = session_of(site, request).stop(place)
-        return {status: notices.told("Stopping …" if running else "There is nothing to stop.")}
+        if session_of(site, request).stop(place):
+            return {}  # who follows the job says so at once, and this answer might come after that
+        return {status: notices.told("There is nothing to stop.")}
 
     button.click(stop, None, [status], queue=False, show_progress="hidden", api_visibility="private")

@@ -68,6 +68,7 @@ class SteerTab:
             self.status,
             lambda state: self.answers.updates(state, running=True),
             once=lambda state: drawn(self.place, state.model, state.chosen.vector, layer),
+            cut_short=lambda state: self.answers.updates(state, running=False),
         )
         if found is not None:
             ending = notices.done(found.ending(), job.progress.notes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 import gradio as gr
+from gradio.components import Component
 
 from persona_interp.demo import notices
 from persona_interp.demo.carrying import FEWEST, MOST, carry
@@ -63,7 +64,7 @@ class TransferTab:
         gr.on([go.click, self.question.submit], run, inputs, outputs, **OPTIONS)
         stop_button(site, PLACE, stop, self.status)
 
-    def controls(self) -> list[gr.components.Component]:
+    def controls(self) -> list[Component]:
         """Place what says from where to where and how; in the order `carry_and_steer` takes their values."""
         names = self.site.shelf.names
         self.place = choice_controls(self.site, model="From model")
@@ -111,6 +112,7 @@ class TransferTab:
             self.status,
             lambda state: self.answers.updates(state, running=True),
             once=lambda _state: {self.report: report_html(arrived[0].report)},
+            cut_short=lambda state: self.answers.updates(state, running=False),
         )
         if found is not None:
             kept = f"{found.ending()} The vector is kept as {arrived[0].label!r}: choose it for {into} under Steer or Chat."
