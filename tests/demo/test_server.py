@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from persona_interp.cli import main
+from persona_interp.demo.limits import MAX_UPLOAD
 from persona_interp.demo.server import address, bound, is_loopback
 from persona_interp.errors import InvalidInputError
 
@@ -30,6 +32,7 @@ class Served:
 
     process: subprocess.Popen[str]
     url: str
+    folder: Path
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     process = start(folder, "--port", "0", "--model", "organism-gpt2")
     try:
-        yield Served(process, url_of(process))
+        yield Served(process, url_of(process), folder)
     finally:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)
@@ -99,6 +102,33 @@ def test_files_of_the_machine_are_not_served(served: Served, path: str) -> None:
     status, _, body = get(f"{served.url}/gradio_api/file={path}")
     assert status in (403, 404)
     assert b"root:" not in body
+
+
+def post(url: str, name: str, content: bytes) -> tuple[int, bytes]:
+    """Upload a file past the page."""
+    head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'.encode()
+    body = head + content + b"\r\n--x--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    request = urllib.request.Request(f"{url}/gradio_api/upload", data=body, headers=kind)  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_a_huge_upload_is_refused_whoever_sends_it(served: Served) -> None:
+    assert post(served.url, "a.json", b"0" * (MAX_UPLOAD + 1))[0] == 413
+
+
+@pytest.mark.parametrize("name", ["../../../../evil.json", "..\\..\\evil.json", "/etc/cron.d/evil.json", ".evil.json"])
+def test_an_upload_lands_in_its_own_folder_whatever_its_name(served: Served, name: str) -> None:
+    status, body = post(served.url, name, b"{}")
+    assert status == 200
+    (path,) = json.loads(body)
+    place = Path(path).resolve()
+    assert place.is_relative_to(served.folder.resolve() / "tmp")
+    assert place.read_bytes() == b"{}"
 
 
 def test_nothing_is_bound_but_loopback(served: Served) -> None:

@@ -7,7 +7,15 @@ from typing import Any
 
 import gradio as gr
 
-from persona_interp.demo.limits import MAX_NEW_TOKENS, MAX_SEED, MAX_SYSTEM, checked_sampling, checked_text, checked_whole
+from persona_interp.demo.limits import (
+    MAX_NEW_TOKENS,
+    MAX_SEED,
+    MAX_SYSTEM,
+    MAX_TEMPERATURE,
+    checked_sampling,
+    checked_text,
+    checked_whole,
+)
 from persona_interp.models.sampling import Sampling
 
 
@@ -32,7 +40,7 @@ def settings() -> Settings:
         return Settings(
             gr.Textbox("", label="System prompt (optional)", lines=2, max_length=MAX_SYSTEM),
             gr.Slider(8, MAX_NEW_TOKENS, value=96, step=1, label="Longest answer, in tokens"),
-            gr.Slider(0, 2, value=1.0, step=0.05, label="Temperature (0: always the likeliest token)"),
+            gr.Slider(0, MAX_TEMPERATURE, value=1.0, step=0.05, label="Temperature (0: always the likeliest token)"),
             gr.Number(0, label="Seed (same seed, same answers)", precision=0, minimum=0, maximum=MAX_SEED),
         )
 
