@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from persona_interp.errors import unknown_name
+from persona_interp.gallery.attribution import ABLATIONS, ATTRIBUTION
 from persona_interp.gallery.diagnosis import CONTRIBUTIONS, TWINS
 from persona_interp.gallery.entry import GalleryFigure
 from persona_interp.gallery.judges import JUDGES
 from persona_interp.gallery.layers import LAYER_CHOICES, NORMS, SCAN, SEPARATION
-from persona_interp.gallery.modulation import MODULATION
+from persona_interp.gallery.modulation import MODULATION, QUANTIZATION
 from persona_interp.gallery.steering import DOSES, TOKENS
 from persona_interp.gallery.transfer import SUPPORT, TRANSFER
 
@@ -23,6 +24,9 @@ FIGURES: tuple[GalleryFigure, ...] = (
     CONTRIBUTIONS,
     TWINS,
     MODULATION,
+    QUANTIZATION,
+    ATTRIBUTION,
+    ABLATIONS,
     JUDGES,
 )
 

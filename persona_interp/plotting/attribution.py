@@ -13,6 +13,7 @@ from persona_interp.attribution.vector_lens import VectorLens
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.plotting import hover
 from persona_interp.plotting.html import save_html
+from persona_interp.plotting.intervals import interval_bars
 from persona_interp.plotting.lens import vector_lens_figure
 from persona_interp.plotting.palette import BLACK, BLUE, GREY, MISSING, ORANGE, PALE, VERMILION, diverging, styled
 
@@ -95,14 +96,7 @@ def ablation_figure(check: AblationCheck) -> go.Figure:
     ]
     scores = [check.score(point) for _, point, _, _ in bars]
     names = [name for name, _, _, _ in bars]
-    error = {
-        "type": "data",
-        "symmetric": False,
-        "array": [0.0 if s.high is None or s.value is None else s.high - s.value for s in scores],
-        "arrayminus": [0.0 if s.low is None or s.value is None else s.value - s.low for s in scores],
-        "color": BLACK,
-        "thickness": 1.4,
-    }
+    error = interval_bars(scores, color=BLACK)
     texts = [
         hover.lines(
             f"<b>{name.replace('<br>', ' ')}</b>",

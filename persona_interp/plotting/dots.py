@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.plotting.intervals import interval_bars
-from persona_interp.plotting.palette import GREY
+from persona_interp.plotting.palette import BLUE, GREY, SYMBOLS
 
 _LANES, _APART = 0.74, 0.2
 """Share of the height of a row that its dots are spread over at most, and that two of them are apart at most."""
@@ -111,3 +111,11 @@ def share_panels(titles: Sequence[str], rows: Sequence[str], unit: str, reach: S
             figure.add_shape(type="line", xref=f"x{suffix}", yref="paper", x0=place, x1=place, y0=0, y1=1, line=line)
     figure.update_xaxes(title_text=unit, title_font_size=14, zeroline=False, dtick=0.5, range=list(reach))
     return figure.update_yaxes(**row_axis(rows))
+
+
+def add_key(figure: go.Figure, models: Sequence[str], other: str) -> None:
+    """A legend in which a marker stands for a model, whatever its colour, and grey for `other`."""
+    named = [(model.removeprefix("organism-"), BLUE, symbol) for model, symbol in zip(models, SYMBOLS, strict=False)]
+    for name, colour, symbol in (*named, (other, GREY, SYMBOLS[0])):
+        marker = {"symbol": symbol, "size": 9, "color": colour}
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=name, marker=marker))

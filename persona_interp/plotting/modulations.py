@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.plotting.dots import dots, lanes, share_panels, shared_range
+from persona_interp.plotting.dots import add_key, dots, lanes, share_panels, shared_range
 from persona_interp.plotting.palette import BLUE, GREY, ROLES, SYMBOLS, styled
 from persona_interp.reproduction.modulation import Modulated
 
@@ -41,7 +41,7 @@ def modulation_figure(found: Sequence[Modulated]) -> go.Figure:
                 places = [modes.index(mode)] * len(mine)
                 series = dots([each.share for each in mine], places, name, look, texts=texts, lane=lane, in_legend=False)
                 figure.add_trace(series, row=1, col=column)
-    _key(figure, models)
+    add_key(figure, models, "any, placebo")
     title = "What moves a trait in a GGUF model, as a share of what a control vector inside it moves"
     return styled(figure, title, legend="beside", height=170 + 56 * len(modes))
 
@@ -54,11 +54,3 @@ def _ends(each: Modulated) -> str:
     scores = " → ".join("–" if value is None else f"{value:.0f}" for value in (each.low, each.base, each.high))
     coherence = "–" if each.coherence is None else f"{each.coherence:.0f}"
     return f"score {scores} (negative end, none, positive end)<br>coherence at least {coherence}"
-
-
-def _key(figure: go.Figure, models: Sequence[str]) -> None:
-    for model, symbol in zip(models, SYMBOLS, strict=False):
-        marker = {"symbol": symbol, "size": 9, "color": BLUE}
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name=model.removeprefix("organism-"), marker=marker))
-    marker = {"symbol": "circle", "size": 9, "color": GREY}
-    figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", name="any, placebo", marker=marker))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from persona_interp.attribution.bench import AttributionCase
 from persona_interp.cli import build_parser
 from persona_interp.errors import FileFormatError, UnknownNameError
 from persona_interp.evaluation.evaluation import COHERENT, Evaluation
@@ -179,3 +180,11 @@ def test_what_the_caption_of_doses_says_of_random_directions_is_in_their_data() 
     assert f"the vector takes it to {found.trait_score(found.at(-1.0)).value:.0f}" in caption
     assert sum(score < 50 for score in found.random_scores(-1.0)) == 1
     assert all((curve.at(-1.0) or found.controls.baseline).coherence >= COHERENT for curve in found.controls.random)
+
+
+def test_what_the_caption_of_ablations_says_is_in_its_data() -> None:
+    caption = " ".join(figure_named("ablations").caption.split())
+    heads = [AttributionCase.from_json(case).heads for case in read_json(FOLDER / "attribution.json", "attributions")["cases"]]
+    assert f"in {sum(check.holds for check in heads)} of {len(heads)} cases" in caption
+    assert {len(check.random) for check in heads} == {8}
+    assert "eight sets" in caption
