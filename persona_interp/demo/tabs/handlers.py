@@ -91,7 +91,7 @@ def stop_button(site: Site, place: str, button: gr.Button, status: gr.HTML) -> N
 
     def stop(request: gr.Request) -> Updates:
         if session_of(site, request).stop(place):
-            return {}  # who follows the job says so at once, and this answer might come after that
+            return {status: gr.skip()}  # who follows the job says so at once, and this answer might come after that
         return {status: notices.told("There is nothing to stop.")}
 
     button.click(stop, None, [status], queue=False, show_progress="hidden", api_visibility="private")
