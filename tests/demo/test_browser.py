@@ -49,7 +49,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield line.split()[4]
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=LATER / 1000)
+        process.communicate(timeout=LATER / 1000)  # closes the pipe too
         log.close()
     assert "Traceback" not in (folder / "log").read_text()
 
