@@ -13,7 +13,7 @@ from persona_interp.plotting.ablations import ablations_figure
 from persona_interp.plotting.attribution import attribution_figure
 from persona_interp.storage import read_json
 
-_BENCH = Step("persona-interp validate-attribution --output attribution.json", 25)
+_BENCH = Step("persona-interp validate-attribution --output attribution.json", 12)
 
 
 def _cases(folder: Path) -> list[AttributionCase]:

@@ -29,7 +29,7 @@ trait score in PyTorch; 95 % intervals over questions. The row of another seed i
 shows is chance. Grey: a random direction as long, on the same weights.
 
 Down to four bits hardly anything is lost in these small models; large ones may differ.""",
-    steps=(Step("persona-interp validate-quantization --output quantization.json", 45),),
+    steps=(Step("persona-interp validate-quantization --output quantization.json", 35),),
     data=("quantization.json",),
     draw=_quantization,
 )
