@@ -52,6 +52,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=LATER / 1000)  # closes the pipe too
         log.close()
+    assert process.returncode == 0
     assert "Traceback" not in seen
 
 

@@ -28,7 +28,7 @@ DESCRIPTION = "Goofy and playful: says things in a clownish way."
 def trait(model: SteerableModel) -> Trait:
     """Small enough to extract quickly."""
     found, _ = template(model, "clownish", DESCRIPTION)
-    return replace(found, extraction_questions=found.extraction_questions[:4])
+    return replace(found, extraction_questions=found.extraction_questions[:3])
 
 
 def test_on_an_organism_a_template_is_made_of_words_it_knows(model: SteerableModel, done: Callable[..., Any]) -> None:
@@ -127,7 +127,7 @@ def test_a_custom_trait_becomes_a_vector_that_steers(
 ) -> None:
     vector = done(lambda job: trait_vector(job, model, trait, 1))
     assert vector.trait == "clownish"
-    assert vector.counts["kept_pairs"] > 10
+    assert vector.counts["kept_pairs"] >= 8
     assert "effectiveness" in vector.statistics
     assert judge_of(model, trait).name == "contrast:organism-qwen2"
     found = kept_vector(model, trait)
@@ -151,14 +151,14 @@ def test_a_cancelled_extraction_keeps_its_work_and_goes_on(
     updates = job.start().updates()
     with pytest.raises(Stopped):  # noqa: PT012
         for _ in updates:
-            if "rollouts" in job.progress.doing and (job.progress.share or 0) > 0.5:
+            if "rollouts" in job.progress.doing and (job.progress.share or 0) > 0.6:
                 job.stop()
     job.join(30)
     made = rollouts()
-    assert 0 < made < 40
+    assert 0 < made < 30
     assert kept_vector(model, trait) is None
     vector = done(lambda job: trait_vector(job, model, trait, 1))
-    assert vector.counts["rollouts"] == 40
+    assert vector.counts["rollouts"] == 30
     again: list[str] = []
 
     def once_more(job: Job[Any]) -> Any:
