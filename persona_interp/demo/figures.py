@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
+from persona_interp.plotting.palette import wrapped_title
+
+_WIDTH = 44
+"""Characters in a line above a panel."""
+
 
 def compact(figure: go.Figure, height: int = 360) -> go.Figure:
     """`figure` without its title, which the page says itself; returns the same object."""
@@ -16,4 +21,6 @@ def compact(figure: go.Figure, height: int = 360) -> go.Figure:
         legend={"orientation": "h", "yanchor": "top", "y": -0.26, "xanchor": "left", "x": 0, "font": {"size": 12}},
         font={"size": 12},
     )
-    return figure.update_annotations(font_size=12)
+    figure.update_yaxes(title_font_size=11)
+    figure.for_each_annotation(lambda each: each.update(text=wrapped_title(each.text, _WIDTH), font_size=11))
+    return figure

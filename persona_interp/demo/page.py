@@ -85,7 +85,13 @@ CSS = """
 
 def theme() -> Base:
     """Fonts the reader's machine has: none is fetched."""
-    return Base(primary_hue="blue", neutral_hue="slate", font=_SANS, font_mono=_MONO)
+    base = Base(primary_hue="blue", neutral_hue="slate", font=_SANS, font_mono=_MONO)
+    return base.set(  # Gradio's own grey is too pale for small print
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+    )
 
 
 def page(site: Site) -> gr.Blocks:

@@ -13,7 +13,7 @@ from persona_interp.demo.figures import compact
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_PROMPT, MAX_TURNS, checked_text
 from persona_interp.demo.site import Site
-from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, stop_button
+from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, stop_button, towards
 from persona_interp.demo.tabs.picker import drawn, layer_outputs, picked, picker, wire
 from persona_interp.demo.tabs.settings import checked, settings
 from persona_interp.demo.talk import Talk, answer, begun, drift
@@ -67,7 +67,8 @@ class ChatTab:
         told = in_words(self.status)
         inputs = [*self.place.inputs, self.message, *more.inputs]
         outputs = [self.status, self.shown, self.plot, self.message, *layer_outputs(self.place)]
-        gr.on([send.click, self.message.submit], told(self.send), inputs, outputs, **OPTIONS)
+        seen = towards("pi-chat-status")
+        gr.on([send.click, self.message.submit], told(self.send), inputs, outputs, js=seen, **OPTIONS)
         anew.click(told(self.begin_anew), None, [self.shown, self.plot, self.status], **OPTIONS)
         stop_button(site, PLACE, stop, self.status)
 

@@ -49,6 +49,15 @@ def in_words(status: gr.HTML) -> Callable[[Callable[..., Any]], Callable[..., It
     return decorate
 
 
+def towards(status: str) -> str:
+    """JavaScript for an event that brings the element with that id into sight where the screen is too narrow to show it."""
+    return f"""(...values) => {{
+        const place = document.getElementById("{status}");
+        if (place && window.innerWidth < 800) place.scrollIntoView({{behavior: "smooth", block: "start"}});
+        return values;
+    }}"""
+
+
 def session_of(site: Site, request: gr.Request) -> Session:
     """The visitor's own."""
     return site.sessions.of(request.session_hash)

@@ -18,6 +18,9 @@ from persona_interp.demo.limits import (
 )
 from persona_interp.models.sampling import Sampling
 
+_SEED = 6
+"""With it the organisms' own answers to the first questions are what most of their answers are: formal and true."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -41,7 +44,7 @@ def settings() -> Settings:
             gr.Textbox("", label="System prompt (optional)", lines=2, max_length=MAX_SYSTEM),
             gr.Slider(8, MAX_NEW_TOKENS, value=96, step=1, label="Longest answer, in tokens"),
             gr.Slider(0, MAX_TEMPERATURE, value=1.0, step=0.05, label="Temperature (0: always the likeliest token)"),
-            gr.Number(0, label="Seed (same seed, same answers)", precision=0, minimum=0, maximum=MAX_SEED),
+            gr.Number(_SEED, label="Seed (same seed, same answers)", precision=0, minimum=0, maximum=MAX_SEED),
         )
 
 

@@ -11,7 +11,7 @@ from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_PROMPT, checked_text
 from persona_interp.demo.site import Site
 from persona_interp.demo.tabs.answers import Steered, answers, steering
-from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, stop_button
+from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, stop_button, towards
 from persona_interp.demo.tabs.picker import drawn, layer_outputs, picked, picker, wire
 from persona_interp.demo.tabs.settings import checked, settings
 from persona_interp.traits.conversation import Conversation
@@ -44,7 +44,8 @@ class SteerTab:
         wire(site, self.place, self.status, page, tab)
         inputs = [*self.place.inputs, question, *more.inputs]
         outputs = [self.status, *self.answers.outputs, *layer_outputs(self.place)]
-        gr.on([go.click, question.submit], in_words(self.status)(self.steer), inputs, outputs, **OPTIONS)
+        run, seen = in_words(self.status)(self.steer), towards("pi-steer-status")
+        gr.on([go.click, question.submit], run, inputs, outputs, js=seen, **OPTIONS)
         stop_button(site, PLACE, stop, self.status)
 
     def steer(

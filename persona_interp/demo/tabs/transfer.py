@@ -16,7 +16,7 @@ from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_COEFFICIENT, MAX_PROMPT, checked_number, checked_text
 from persona_interp.demo.site import Chosen, Site
 from persona_interp.demo.tabs.answers import Steered, answers, steering
-from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, stop_button
+from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, stop_button, towards
 from persona_interp.demo.tabs.picker import choice_controls, wire_choice
 from persona_interp.demo.tabs.settings import checked, settings
 from persona_interp.demo.tabs.steer import QUESTION
@@ -61,7 +61,7 @@ class TransferTab:
         wire_choice(site, self.place, self.status, page, tab)
         run = in_words(self.status)(self.carry_and_steer)
         outputs = [self.status, self.report, *self.answers.outputs]
-        gr.on([go.click, self.question.submit], run, inputs, outputs, **OPTIONS)
+        gr.on([go.click, self.question.submit], run, inputs, outputs, js=towards("pi-transfer-status"), **OPTIONS)
         stop_button(site, PLACE, stop, self.status)
 
     def controls(self) -> list[Component]:

@@ -14,7 +14,7 @@ from persona_interp.demo.figures import compact
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_UPLOAD, MIB, checked_text
 from persona_interp.demo.site import VECTOR, Site
-from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of
+from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, towards
 from persona_interp.demo.tabs.picker import choice_controls, wire_choice
 from persona_interp.demo.vector_files import read_upload, write_downloads
 from persona_interp.errors import InvalidInputError
@@ -75,7 +75,8 @@ class VectorsTab:
         wire_choice(site, self.place, self.status, page, tab)
         told = in_words(self.status)
         outputs: list[Any] = [self.status, self.table, self.plot, self.downloads]
-        show.click(told(self.open_vector), [self.place.model, self.place.choice], outputs, **OPTIONS)
+        chosen = [self.place.model, self.place.choice]
+        show.click(told(self.open_vector), chosen, outputs, js=towards("pi-vectors-status"), **OPTIONS)
         taken = [self.upload, self.place.model, trait, offset]
         self.upload.upload(told(self.take), taken, [*outputs, self.place.choice, self.upload], **OPTIONS)
 
