@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
 import tempfile
@@ -195,5 +196,6 @@ def _run(app: Any, listener: socket.socket, started: Callable[[], None]) -> None
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             super().handle_exit(sig, frame)
             self._captured_signals.clear()  # else it raises the signal again, before models are closed and files removed
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # open pages break off, which is no fault
 
     Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)).run(sockets=[listener])

@@ -38,11 +38,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The command on a free port, ended by a signal, which must leave neither a traceback nor a file."""
     folder = tmp_path_factory.mktemp("served")
     process = start(folder, "--port", "0", "--model", "organism-gpt2")
+    url = url_of(process)
     try:
-        yield Served(process, url_of(process), folder)
+        yield Served(process, url, folder)
     finally:
-        process.terminate()  # Ctrl-C is pressed at the end of the browser's tests
-        out, err = process.communicate(timeout=PATIENCE)
+        # somebody is still looking at the page; Ctrl-C is pressed at the end of the browser's tests
+        with urllib.request.urlopen(f"{url}/gradio_api/heartbeat/somebody", timeout=60):  # noqa: S310
+            process.terminate()
+            out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
         assert "Traceback" not in err + out
         assert "models are closed" in err
