@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from persona_interp.errors import PersonaInterpError
 from persona_interp.progress import Track, watched
@@ -177,6 +177,3 @@ class Job(Generic[Shown]):
         with self._news:
             self._error, self._ended, self._fresh = error, True, True
             self._news.notify_all()
-
-
-AnyJob = Job[Any]

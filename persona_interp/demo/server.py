@@ -14,9 +14,6 @@ from typing import Any
 
 from persona_interp.errors import InvalidInputError, missing_extra
 
-DEFAULT_PORT = 8000
-LOOPBACK = "127.0.0.1"
-
 _OWN_NAMES = ["localhost", "127.0.0.1", "[::1]", "::1"]
 _POLICY = "; ".join(
     (

@@ -44,10 +44,6 @@ class Shelf:
         """What the models are called, in the order given."""
         return list(self._sources)
 
-    def is_loaded(self, name: str) -> bool:
-        """Whether a model is in memory already."""
-        return name in self._models
-
     def source(self, name: str) -> str:
         """What the model was asked for by: a short name, hub id, folder or file."""
         self._check(name)

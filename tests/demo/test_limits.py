@@ -81,7 +81,6 @@ def test_models_are_loaded_once_when_first_used_and_closed_at_the_end() -> None:
 
     shelf = Shelf(["organism-gpt2", "organism-llama"], load=Model)
     assert loaded == []
-    assert not shelf.is_loaded("organism-gpt2")
     assert shelf.model("organism-gpt2") is shelf.model("organism-gpt2")
     assert loaded == ["organism-gpt2"]
     shelf.close()
