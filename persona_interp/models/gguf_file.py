@@ -5,9 +5,12 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 an
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import mmap
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ _VERSIONS = (2, 3)
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _MOST_DIMENSIONS = 4
+_SAMPLES = 4
+_SAMPLED_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,24 @@ def read_header(path: Path) -> GgufHeader:
         raise FileFormatError(f"GGUF file {path} does not exist: check the path") from error
     except (OSError, ValueError) as error:
         raise FileFormatError(f"GGUF file {path} cannot be read: {error}") from error
+
+
+def file_fingerprint(header: GgufHeader) -> str:
+    """sha256 over the shape of the model and the names, kinds and some bytes of all its tensors."""
+    digest = hashlib.sha256()
+    digest.update(json.dumps(_essentials(header.metadata), sort_keys=True, default=str).encode())
+    with header.path.open("rb") as file:
+        for tensor in sorted(header.tensors, key=lambda tensor: tensor.name):
+            digest.update(f"{tensor.name}{tensor.shape}{tensor.kind}".encode())
+            for sample in range(_SAMPLES):
+                file.seek(tensor.offset + (tensor.n_bytes or 0) * sample // _SAMPLES)
+                digest.update(file.read(min(_SAMPLED_BYTES, tensor.n_bytes or 0)))
+    return digest.hexdigest()
+
+
+def _essentials(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    left_out = ("general.name", "tokenizer.", "persona_interp.")
+    return {key: value for key, value in metadata.items() if not key.startswith(left_out)}
 
 
 class _Reader:

@@ -42,6 +42,8 @@ class ModelIdentity:
         fingerprint: sha256 over configuration and weights, see `fingerprint`.
         n_layers: number of blocks.
         d_model: width of the residual stream.
+        weights_file: fingerprint of the GGUF file that holds the weights (`gguf_file.file_fingerprint`), whichever engine runs it;
+            None for weights from elsewhere.
     """
 
     name: str
@@ -49,10 +51,11 @@ class ModelIdentity:
     fingerprint: str
     n_layers: int
     d_model: int
+    weights_file: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+        """JSON values; a file that there is none of is left out, as in results of earlier versions."""
+        return {name: value for name, value in asdict(self).items() if name != "weights_file" or value is not None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], *, source: str = "model identity") -> ModelIdentity:
@@ -74,7 +77,10 @@ class ModelIdentity:
                 raise FileFormatError(f"{source}: field {field!r} is missing")
             if not isinstance(data[field], kind) or isinstance(data[field], bool):
                 raise FileFormatError(f"{source}: field {field!r} is {data[field]!r}, expected {expected}")
-        return cls(**{field: data[field] for field in kinds})
+        file = data.get("weights_file")
+        if not isinstance(file, str | None):
+            raise FileFormatError(f"{source}: field 'weights_file' is {file!r}, expected text or null")
+        return cls(**{field: data[field] for field in kinds}, weights_file=file)
 
 
 def fingerprint(hf_model: nn.Module) -> str:

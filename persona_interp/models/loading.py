@@ -38,6 +38,7 @@ class LoadOptions:
     trust_remote_code: bool = False
     cache_dir: str | Path | None = None
     quantization: str | None = None
+    engine: str | None = None
 
     def changes_a_module(self) -> bool:
         """Whether any option asks for something that an already loaded module has settled."""
@@ -91,7 +92,9 @@ class LoadOptions:
         return device
 
 
-def load_hf_model(location: str, options: LoadOptions, *, local: bool, weights: bool, shipped: Iterable[str]) -> nn.Module:
+def load_hf_model(
+    location: str, options: LoadOptions, *, local: bool, weights: bool, shipped: Iterable[str], gguf_file: str | None = None
+) -> nn.Module:
     """Load a causal LM in evaluation mode on its device.
 
     The architecture is checked from the config, before any weights are fetched.
@@ -102,12 +105,13 @@ def load_hf_model(location: str, options: LoadOptions, *, local: bool, weights: 
         local: whether `location` is a folder.
         weights: False builds the architecture alone, on the meta device (remote runs).
         shipped: names of shipped models, for the error without a hub.
+        gguf_file: name of the file in the folder `location` that holds config and weights (see `gguf_torch`).
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if local:
+    if local and gguf_file is None:
         _check_folder(Path(location), weights=weights)
-    access = _access(options, local=local)
+    access = _access(options, local=local, gguf_file=gguf_file)
     with explained(location, revision=options.revision, cache_dir=options.cache_dir, shipped=shipped):
         config = AutoConfig.from_pretrained(location, **access)
         layout_of(config)
@@ -130,17 +134,17 @@ def load_hf_model(location: str, options: LoadOptions, *, local: bool, weights: 
     return model.eval()
 
 
-def load_tokenizer(location: str, options: LoadOptions, *, shipped: Iterable[str]) -> Any:
-    """Load the tokenizer of a folder or hub id; the errors are those of `load_hf_model`."""
+def load_tokenizer(location: str, options: LoadOptions, *, shipped: Iterable[str], gguf_file: str | None = None) -> Any:
+    """Load the tokenizer of a folder or hub id, or of a GGUF file in a folder; the errors are those of `load_hf_model`."""
     from transformers import AutoTokenizer
 
     local = Path(location).is_dir()
-    if local and not any((Path(location) / name).is_file() for name in _TOKENIZER_FILES):
+    if local and gguf_file is None and not any((Path(location) / name).is_file() for name in _TOKENIZER_FILES):
         raise FileFormatError(
             f"model folder {location} has no tokenizer ({', '.join(_TOKENIZER_FILES)}): copy one there or pass tokenizer=..."
         )
     with explained(location, revision=options.revision, cache_dir=options.cache_dir, shipped=shipped):
-        return AutoTokenizer.from_pretrained(location, **_access(options, local=local))
+        return AutoTokenizer.from_pretrained(location, **_access(options, local=local, gguf_file=gguf_file))
 
 
 def _form(config: Any, options: LoadOptions, location: str) -> dict[str, Any]:
@@ -195,8 +199,10 @@ def _check_folder(folder: Path, *, weights: bool) -> None:
         raise FileFormatError(f"model folder {folder} has no weights ({', '.join(_WEIGHT_PATTERNS[:2])})")
 
 
-def _access(options: LoadOptions, *, local: bool) -> dict[str, Any]:
+def _access(options: LoadOptions, *, local: bool, gguf_file: str | None) -> dict[str, Any]:
     access: dict[str, Any] = {"trust_remote_code": options.trust_remote_code, "cache_dir": options.cache_dir}
+    if gguf_file is not None:
+        access["gguf_file"] = gguf_file
     if not local:
         access |= {"revision": options.revision or "main", "local_files_only": not hub_reachable()}
     return access

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +12,7 @@ import torch
 
 from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError
 from persona_interp.models.chat import ChatFormat
-from persona_interp.models.gguf_file import GgufHeader, read_header
+from persona_interp.models.gguf_file import GgufHeader, file_fingerprint, read_header
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.llama_library import llama_cpp
 from persona_interp.models.steerable import SteerableModel
@@ -25,8 +22,6 @@ from persona_interp.modulation.llama_tokenizer import LlamaTokenizer
 from persona_interp.organisms.gguf_export import FINGERPRINT, ORGANISM
 
 _FLOATS = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}
-_SAMPLES = 4
-_SAMPLED_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -126,8 +121,8 @@ class LlamaCppModel(SteerableModel):
         """
         stated = self._header.metadata.get(FINGERPRINT)
         exact = isinstance(stated, str) and all(tensor.kind in _FLOATS for tensor in self._header.tensors)
-        fingerprint = str(stated) if exact else _fingerprint(self._header)
-        return ModelIdentity(self.name, None, fingerprint, self.n_layers, self.d_model)
+        file = file_fingerprint(self._header)
+        return ModelIdentity(self.name, None, str(stated) if exact else file, self.n_layers, self.d_model, file)
 
     @property
     def device(self) -> torch.device:
@@ -209,21 +204,3 @@ def _check_kind(weights: LlamaWeights, name: str) -> None:
     ):
         if refused:
             raise UnsupportedError(f"{name} {what}; only transformers that generate token by token can be read and steered here")
-
-
-def _fingerprint(header: GgufHeader) -> str:
-    """sha256 over the shape of the model and the names, kinds and some bytes of all its tensors."""
-    digest = hashlib.sha256()
-    digest.update(json.dumps(_essentials(header.metadata), sort_keys=True, default=str).encode())
-    with header.path.open("rb") as file:
-        for tensor in sorted(header.tensors, key=lambda tensor: tensor.name):
-            digest.update(f"{tensor.name}{tensor.shape}{tensor.kind}".encode())
-            for sample in range(_SAMPLES):
-                file.seek(tensor.offset + (tensor.n_bytes or 0) * sample // _SAMPLES)
-                digest.update(file.read(min(_SAMPLED_BYTES, tensor.n_bytes or 0)))
-    return digest.hexdigest()
-
-
-def _essentials(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    left_out = ("general.name", "tokenizer.", "persona_interp.")
-    return {key: value for key, value in metadata.items() if not key.startswith(left_out)}

@@ -1,0 +1,133 @@
+"""A GGUF file in PyTorch: its weights turned back into numbers, in the real Hugging Face class, by transformers' own reader.
+
+Gradients, every operation and TransformerLens then work as on any other model. What a quantized weight means is what it becomes, so
+the weights are those of the file; llama.cpp also rounds what it multiplies them with, which is why the engines' numbers differ a little.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from persona_interp.errors import FileFormatError, UnsupportedError, missing_extra
+from persona_interp.models.gguf_file import GgufHeader, file_fingerprint, read_header
+from persona_interp.models.identity import ModelIdentity
+from persona_interp.models.loading import LoadOptions, load_hf_model, load_tokenizer
+from persona_interp.models.steerable import SteerableModel
+
+_READING = threading.RLock()
+_PIECES = "split.count"
+
+
+class DequantisedModel(SteerableModel):
+    """The model of a GGUF file, run by PyTorch. Its identity names the file, so that both engines' results belong together."""
+
+    def __init__(self, hf_model: torch.nn.Module, tokenizer: Any, header: GgufHeader, *, name: str, remote: bool | str) -> None:
+        super().__init__(hf_model, tokenizer, name=name, remote=remote)
+        self.path = header.path
+        self._header = header
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """Name, shape, the fingerprint of the weights as PyTorch holds them, and that of the file."""
+        own = super().identity
+        return ModelIdentity(own.name, None, own.fingerprint, own.n_layers, own.d_model, file_fingerprint(self._header))
+
+
+def load_gguf_in_torch(
+    location: str, options: LoadOptions, tokenizer: Any, *, name: str, remote: bool | str, shipped: Iterable[str]
+) -> DequantisedModel:
+    """Load a GGUF file into PyTorch.
+
+    Args:
+        location: the file.
+        options: as given to `load_model`; without a dtype, float32.
+        tokenizer: another than the file's own, or the name or folder of one; None: the file's.
+        name: what results call the model.
+        remote: False, or "local" for a rehearsal of a remote run.
+        shipped: names of shipped models, for errors.
+
+    Raises:
+        FileFormatError: the file is missing, damaged, cut short, or one of several pieces.
+        UnsupportedError: transformers cannot read its architecture, or no layout is known for it.
+        MissingExtraError: the extra ``gguf-torch`` is not installed.
+    """
+    if find_spec("accelerate") is None or find_spec("gguf") is None:
+        raise missing_extra("a GGUF file in PyTorch", "gguf-torch")
+    path = Path(location)
+    header = read_header(path)
+    _check_readable(header)
+    options = LoadOptions(options.dtype, options.device, options.device_map)
+    options.check(local=True)
+    folder, file = str(path.parent), path.name
+    with _parsed_once():
+        hf_model = load_hf_model(folder, options, local=True, weights=True, shipped=shipped, gguf_file=file)
+        if tokenizer is None:
+            tokenizer = load_tokenizer(folder, options, shipped=shipped, gguf_file=file)
+        elif isinstance(tokenizer, str | Path):
+            tokenizer = load_tokenizer(str(tokenizer), options, shipped=shipped)
+    return DequantisedModel(hf_model, tokenizer, header, name=name, remote=remote)
+
+
+def _check_readable(header: GgufHeader) -> None:
+    """Raise where transformers could only fail, in its own words, after minutes.
+
+    Raises:
+        FileFormatError: one of several pieces.
+        UnsupportedError: of an architecture that it does not read.
+    """
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    pieces = header.metadata.get(_PIECES, 1)
+    if pieces not in (0, 1):
+        raise FileFormatError(
+            f"GGUF file {header.path} is one of {pieces} pieces, which PyTorch cannot put together: join them with llama.cpp's "
+            "llama-gguf-split --merge, or run them with engine='llama.cpp' (--engine llama.cpp)"
+        )
+    architecture = str(header.required("general.architecture", str))
+    spelled = {architecture, architecture.replace("-", "_"), architecture.replace("moe", "_moe")}
+    if spelled.isdisjoint(GGUF_SUPPORTED_ARCHITECTURES):
+        known = sorted(set(GGUF_SUPPORTED_ARCHITECTURES) - {"general", "tokenizer"})
+        raise UnsupportedError(
+            f"{header.path} is of architecture {architecture!r}, whose GGUF files the installed transformers does not read (it "
+            f"reads {', '.join(known)}): run it with engine='llama.cpp' (--engine llama.cpp, the default for a file)"
+        )
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Let transformers parse the file once instead of once for each of configuration, weights and tokenizer: most of the time.
+
+    It also builds the table of tensor names anew for every module. Both are pure functions of their arguments, whose last results
+    are kept within the block; one load at a time, because the names belong to the whole process.
+    """
+    import gguf
+
+    with _READING:
+        kept = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+        try:
+            for name, made_by in kept.items():
+                setattr(gguf, name, _remembering(made_by))
+            yield
+        finally:
+            for name, made_by in kept.items():
+                setattr(gguf, name, made_by)
+
+
+def _remembering(make: Callable[..., Any]) -> Callable[..., Any]:
+    found: dict[tuple[Any, ...], Any] = {}
+
+    def remembered(*arguments: Any) -> Any:
+        key = tuple(map(str, arguments))
+        if key not in found:
+            found[key] = make(*arguments)
+        return found[key]
+
+    return remembered
