@@ -126,7 +126,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, option: str = "--model
         dest="model",
         required=True,
         metavar="M",
-        help="short name, hub id, folder or .gguf file; organism-qwen2 ships with the package",
+        help="short name, hub id, folder or .gguf file; organism-qwen2 ships with the package, `models list` shows more",
     )
     group.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: %(default)s)")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
@@ -134,12 +134,19 @@ def add_model_options(parser: argparse.ArgumentParser, *, option: str = "--model
     group.add_argument(
         "--quantize", choices=("8bit", "4bit"), help='smaller weights for small GPUs (needs "persona-interp[quantized]")'
     )
+    add_engine_option(group)
     group.add_argument("--revision", help="branch, tag or commit on the hub")
     group.add_argument("--remote", action="store_true", help="run on NDIF's servers instead of this machine")
     group.add_argument("--trust-remote-code", action="store_true", help="allow code that comes with the model to run")
     group.add_argument(
         "--batch-size", type=count, metavar="N", help="rows run together (default: chosen, halved when memory runs out)"
     )
+
+
+def add_engine_option(parser: Any) -> None:
+    """``--engine``, to a parser or a group of its options."""
+    said = "what runs a GGUF file (default: llama.cpp; torch for a model called by its name)"
+    parser.add_argument("--engine", choices=("torch", "llama.cpp"), help=said)
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -166,8 +173,11 @@ def load_model(args: argparse.Namespace, name: str | None = None, *, beside: str
     from persona_interp.models.registry import find_model
 
     name = str(args.model if name is None else name)
-    if beside is not None and find_model(name).gguf and not find_model(beside).gguf:
+    engine = getattr(args, "engine", None)
+    if beside is not None and runs_in_llama_cpp(name, engine) and not runs_in_llama_cpp(beside, engine):
         return loaded(name)
+    if engine is not None and not find_model(name).gguf and beside is not None and find_model(beside).gguf:
+        engine = None  # it is meant for the other one
     return loaded(
         name,
         dtype=args.dtype,
@@ -177,7 +187,21 @@ def load_model(args: argparse.Namespace, name: str | None = None, *, beside: str
         remote=args.remote,
         trust_remote_code=args.trust_remote_code,
         quantization=args.quantize,
+        engine=engine,
     )
+
+
+def runs_in_llama_cpp(name: str | Path, engine: str | None) -> bool:
+    """Whether that model will be run by llama.cpp.
+
+    Args:
+        name: as `load_model` takes it.
+        engine: the one asked for, if any.
+    """
+    from persona_interp.models.registry import LLAMA_CPP, find_model
+
+    source = find_model(name)
+    return source.gguf and (engine or source.engine) == LLAMA_CPP
 
 
 def loaded(name: str, **options: Any) -> SteerableModel:

@@ -113,11 +113,10 @@ def refuse_what_transformer_lens_cannot_run(args: argparse.Namespace) -> None:
     Raises:
         UnsupportedError: a GGUF file, or a model that runs remotely.
     """
-    from persona_interp.models.registry import find_model
-
-    if find_model(args.model).gguf:
+    if arguments.runs_in_llama_cpp(args.model, args.engine):
         raise UnsupportedError(
-            f"{args.model} is a GGUF file, whose heads llama.cpp does not show: attribute the PyTorch model it was made from"
+            f"{args.model} is a GGUF file, whose heads llama.cpp does not show: run it with --engine torch, or attribute the PyTorch "
+            "model it was made from"
         )
     if args.remote:
         raise UnsupportedError(

@@ -15,6 +15,7 @@ from persona_interp.cli import (
     attribute,
     demo,
     diagnose,
+    doctor,
     download_gptoss,
     evaluate,
     evaluate_transfer,
@@ -25,6 +26,7 @@ from persona_interp.cli import (
     import_vectors,
     info,
     layer_effectiveness,
+    models,
     modulate,
     monitor,
     monitor_prediction,
@@ -46,6 +48,8 @@ from persona_interp.errors import PersonaInterpError
 
 COMMANDS = (
     quickstart,
+    doctor,
+    models,
     demo,
     extract_vectors,
     align,

@@ -40,6 +40,7 @@ def register(commands: Any) -> None:
         "--layer", type=arguments.layers, default="auto", metavar="auto|N[,N]",
         help="0-based: where weights, or the line for llama.cpp, steer; files hold every layer (default: auto)",
     )  # fmt: skip
+    arguments.add_engine_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -68,15 +69,14 @@ def baked(chosen: Read, args: argparse.Namespace) -> None:
     """Save the model steered by the vector."""
     from persona_interp.cli.vector_choice import fitted
     from persona_interp.models.baked import bake
-    from persona_interp.models.registry import find_model
     from persona_interp.progress import say
 
-    if find_model(args.model).gguf:
+    if arguments.runs_in_llama_cpp(args.model, args.engine):
         raise InvalidInputError(
-            f"{args.model} is a GGUF file, whose weights cannot be edited: bake into the PyTorch model and convert that, or "
+            f"{args.model} is a GGUF file, whose weights cannot be edited: bake into the PyTorch model (--engine torch), or "
             "use --to gguf, which llama.cpp adds while it runs"
         )
-    with arguments.loaded(args.model) as model:
+    with arguments.loaded(args.model, engine=args.engine) as model:
         fitted([chosen], model)
         bake(model, chosen.vector.graph(args.coefficient, layers=chosen.layers), args.output)
     say(f"written: {args.output}: load it like any Hugging Face checkpoint")

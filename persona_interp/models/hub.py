@@ -24,6 +24,22 @@ def cached_commit(hub_id: str, *, revision: str | None, cache_dir: str | Path | 
     return Path(found).parent.name if isinstance(found, str) else None
 
 
+def cached_weights(hub_id: str) -> bool:
+    """Whether the hub's cache on this machine holds the weights of `hub_id` at its main branch."""
+    return cached_folder(hub_id) is not None
+
+
+def cached_folder(hub_id: str) -> Path | None:
+    """The folder in the hub's cache that holds the weights of `hub_id` at its main branch, None if there is none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"):
+        found = try_to_load_from_cache(hub_id, name)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
 def hub_reachable() -> bool:
     """Whether asking the hub makes sense. Without this the client retries each missing file for half a minute."""
     from huggingface_hub import constants

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -12,10 +13,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError, unknown_name
+from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError, UnsupportedError, unknown_name
 from persona_interp.models.gguf_file import GGUF_SUFFIX, is_gguf
-from persona_interp.models.hub import cached_commit
+from persona_interp.models.gguf_options import refuse_in_torch
+from persona_interp.models.gguf_torch import load_gguf_in_torch
+from persona_interp.models.hub import cached_commit, cached_weights
 from persona_interp.models.loading import LoadOptions, load_hf_model, load_tokenizer
+from persona_interp.models.packaged import PACKAGED, local_file
 from persona_interp.models.remote import check_remote
 from persona_interp.models.steerable import SteerableModel
 
@@ -71,8 +75,12 @@ for _name, _hub_id in {
     "mixtral-8x7b-instruct-v0.1": "mistralai/Mixtral-8x7B-Instruct-v0.1",
     "gpt2": "openai-community/gpt2",
     "gpt2-medium": "openai-community/gpt2-medium",
+    **{packaged.name: packaged.hub_id for packaged in PACKAGED.values()},
 }.items():
     register_model(_name, _hub_id)
+
+TORCH, LLAMA_CPP = ENGINES = ("torch", "llama.cpp")
+"""What a GGUF file can be run by; everything else is run by PyTorch."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +92,14 @@ class ModelSource:
         location: a folder or GGUF file if `local`, else a hub id.
         local: whether it is on this machine.
         gguf: whether it is a GGUF file.
+        engine: one of `ENGINES`, which runs it where nobody says otherwise: PyTorch, but for files given as such.
     """
 
     name: str
     location: str
     local: bool
     gguf: bool = False
+    engine: str = TORCH
 
 
 GgufLoader: TypeAlias = Callable[[ModelSource, LoadOptions, Any, bool | str], SteerableModel]
@@ -113,6 +123,9 @@ def register_gguf_loader(loader: GgufLoader) -> None:
 def find_model(name: str | Path) -> ModelSource:
     """Resolve a short name, local folder, GGUF file or hub id, in that order, without touching the network.
 
+    A name that `models fetch` knows means the hub's weights where they are cached, else the file that was fetched or that an
+    installed distribution holds, else the hub.
+
     Raises:
         UnknownNameError: none of them; lists the known names and the closest.
         FileFormatError: it reads like a path, and there is no such folder or file, or the file is of another kind.
@@ -122,13 +135,12 @@ def find_model(name: str | Path) -> ModelSource:
     if text.lower() in shipped:
         return ModelSource(text.lower(), str(shipped[text.lower()]), local=True)
     if text.lower() in MODELS:
-        hub_id = MODELS[text.lower()]
-        return ModelSource(hub_id, hub_id, local=False)
+        return _named(text.lower())
     folder = Path(text).expanduser()
     if text and folder.is_dir():
         return ModelSource(folder.resolve().name, str(folder), local=True)
     if folder.is_file() and is_gguf(folder):
-        return ModelSource(folder.stem, str(folder), local=True, gguf=True)
+        return ModelSource(folder.stem, str(folder), local=True, gguf=True, engine=LLAMA_CPP)
     if folder.is_file():
         raise FileFormatError(
             f"model {text} is a file, but not GGUF: give a GGUF file, or the folder that holds config.json, the tokenizer and "
@@ -143,6 +155,34 @@ def find_model(name: str | Path) -> ModelSource:
     raise unknown_name("model", text, [*MODELS, *shipped], "A hub id ('owner/name') or a local folder will do as well.")
 
 
+def _named(name: str) -> ModelSource:
+    hub_id = MODELS[name]
+    if name in PACKAGED and not cached_weights(hub_id) and (file := local_file(PACKAGED[name])) is not None:
+        return ModelSource(name, str(file), local=True, gguf=True)
+    return ModelSource(hub_id, hub_id, local=False)
+
+
+def _source(name: str | Path, options: LoadOptions, remote: bool | str) -> ModelSource:
+    """As `find_model`, but on the hub where an option says so, or says how only the hub's weights can be held.
+
+    Raises:
+        InvalidInputError: an engine that is not known, or llama.cpp for what is no GGUF file.
+    """
+    if options.engine not in (None, *ENGINES):
+        raise InvalidInputError(f"engine {options.engine!r} is not one of {', '.join(ENGINES)}: choose one, or leave it out")
+    source = find_model(name)
+    of_the_hub = options.revision or options.cache_dir or options.quantization or remote is True
+    if of_the_hub and options.engine is None and str(name).lower() in PACKAGED:
+        hub_id = MODELS[str(name).lower()]
+        source = ModelSource(hub_id, hub_id, local=False)
+    if options.engine == LLAMA_CPP and not source.gguf:
+        remedy = f", or fetch it as one: persona-interp models fetch {str(name).lower()}" if str(name).lower() in PACKAGED else ""
+        raise InvalidInputError(
+            f"engine 'llama.cpp' runs GGUF files, which {source.location} is not: give a GGUF file{remedy}, or leave the engine out"
+        )
+    return source
+
+
 def load_model(
     model: str | Path | nn.Module,
     *,
@@ -155,6 +195,7 @@ def load_model(
     trust_remote_code: bool = False,
     cache_dir: str | Path | None = None,
     quantization: str | None = None,
+    engine: str | None = None,
 ) -> SteerableModel:
     """Load a model ready to be read and steered.
 
@@ -163,10 +204,11 @@ def load_model(
         >>> model = load_model("qwen2.5-0.5b-instruct", device="cpu")  # from the hub or its cache
         >>> model = load_model(hf_model, tokenizer=tokenizer)          # loaded by you; never changed
         >>> with load_model("model-q8_0.gguf") as model: ...           # run by llama.cpp; closed at the end of the block
+        >>> model = load_model("model-q8_0.gguf", engine="torch")      # the same weights, with gradients and every operation
 
     Args:
-        model: a short name (`MODELS`, `shipped_models`), a local folder, a GGUF file (which takes none of the options below), a
-            hub id, or a loaded Hugging Face causal LM.
+        model: a short name (`MODELS`, `shipped_models`), a local folder, a GGUF file (of the options below llama.cpp takes none,
+            PyTorch `tokenizer`, `dtype`, `device` and `device_map`), a hub id, or a loaded Hugging Face causal LM.
         tokenizer: a tokenizer, or the name or folder of one; required with a loaded module, else the model's own.
         dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``: what the checkpoint was saved in, except that float16
             becomes float32 on a CPU, where half precision is slow and inexact.
@@ -179,6 +221,8 @@ def load_model(
         cache_dir: where the hub's files are kept, instead of ``HF_HOME``.
         quantization: ``"8bit"`` or ``"4bit"``: hold the linear layers so (needs the extra ``quantized``), for small GPUs. The
             fingerprint is that of the quantized weights. Not for checkpoints that are quantized already; they load as they are.
+        engine: what runs a GGUF file: ``"llama.cpp"``, the default for a file, or ``"torch"``, the default for a name whose
+            weights came as such a file (`PACKAGED`): they become the numbers they stand for, float32 without a `dtype`.
 
     Raises:
         UnknownNameError: nothing of that name is known.
@@ -188,19 +232,22 @@ def load_model(
         MissingExtraError: quantized weights without the extra ``quantized``.
         PersonaInterpError: the hub cannot be reached and the model is not cached, or memory ran out.
     """
-    options = LoadOptions(dtype, device, device_map, revision, trust_remote_code, cache_dir, quantization)
-    if not isinstance(model, nn.Module) and (file := find_model(model)).gguf:
-        return _load_gguf(file, options, tokenizer, remote)
+    options = LoadOptions(dtype, device, device_map, revision, trust_remote_code, cache_dir, quantization, engine)
+    source = None if isinstance(model, nn.Module) else _source(model, options, remote)
+    if source is not None and source.gguf:
+        return _load_gguf(source, options, tokenizer, remote)
     check_remote(remote)
     if remote is True and quantization is not None:
         raise InvalidInputError("a remote run uses the weights as NDIF holds them: leave quantization out")
-    if isinstance(model, nn.Module):
+    if source is None:
         return _wrap_module(model, tokenizer, options, remote=remote)
-    source = find_model(model)
     options.check(local=source.local)
     if remote is True and source.local:
         raise InvalidInputError(f"model {source.name} is a local folder, which a remote run cannot see: give a hub id")
-    hf_model = load_hf_model(source.location, options, local=source.local, weights=remote is not True, shipped=shipped_models())
+    with _or_fetched(source):
+        hf_model = load_hf_model(
+            source.location, options, local=source.local, weights=remote is not True, shipped=shipped_models()
+        )
     if tokenizer is None or isinstance(tokenizer, str | Path):
         tokenizer = load_tokenizer(source.location if tokenizer is None else str(tokenizer), options, shipped=shipped_models())
     # what NDIF serves under no revision need not be the commit that lies here
@@ -208,7 +255,24 @@ def load_model(
     return SteerableModel(hf_model, tokenizer, name=source.name, revision=commit or revision, remote=remote)
 
 
+@contextmanager
+def _or_fetched(source: ModelSource) -> Iterator[None]:
+    """Add to an error about the hub that the weights are to be had elsewhere, where they are."""
+    name = next((name for name, model in PACKAGED.items() if model.hub_id == source.location and not source.local), None)
+    try:
+        yield
+    except (FileFormatError, UnsupportedError):
+        raise
+    except PersonaInterpError as error:
+        if name is None:
+            raise
+        raise type(error)(f"{error}. {name} can be had without the hub too: persona-interp models fetch {name}") from error
+
+
 def _load_gguf(file: ModelSource, options: LoadOptions, tokenizer: Any, remote: bool | str) -> SteerableModel:
+    if (options.engine or file.engine) == TORCH:
+        refuse_in_torch(file.location, options, remote)
+        return load_gguf_in_torch(file.location, options, tokenizer, name=file.name, remote=remote, shipped=shipped_models())
     if not _gguf_loader:
         raise UnsupportedError(f"{file.location} is a GGUF file: load it with persona_interp.load_model, which runs llama.cpp")
     return _gguf_loader[0](file, options, tokenizer, remote)
