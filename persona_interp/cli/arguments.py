@@ -206,13 +206,18 @@ def runs_in_llama_cpp(name: str | Path, engine: str | None) -> bool:
 
 def loaded(name: str, **options: Any) -> SteerableModel:
     """A model, loaded without transformers' own progress bars where there is no terminal to draw them on."""
-    from transformers.utils import logging
-
     from persona_interp.modulation.load import load_model as load
+
+    quiet_bars()
+    return load(name, **options)
+
+
+def quiet_bars() -> None:
+    """Keep transformers from drawing progress bars where there is no terminal to draw them on."""
+    from transformers.utils import logging
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    return load(name, **options)
 
 
 def sampling(args: argparse.Namespace) -> Sampling:

@@ -6,9 +6,10 @@ the weights are those of the file; llama.cpp also rounds what it multiplies them
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,20 +106,21 @@ def _check_readable(header: GgufHeader) -> None:
 def _parsed_once() -> Iterator[None]:
     """Let transformers parse the file once instead of once for each of configuration, weights and tokenizer: most of the time.
 
-    It also builds the table of tensor names anew for every module. Both are pure functions of their arguments, whose last results
-    are kept within the block; one load at a time, because the names belong to the whole process.
+    It also builds the table of tensor names anew for every module, and draws a progress bar into logs. The reader and the table are
+    pure functions of their arguments, whose results are kept within the block; one load at a time, because the names belong to the
+    whole process.
     """
     import gguf
+    from transformers import modeling_gguf_pytorch_utils as theirs
 
-    with _READING:
-        kept = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
-        try:
-            for name, made_by in kept.items():
-                setattr(gguf, name, _remembering(made_by))
-            yield
-        finally:
-            for name, made_by in kept.items():
-                setattr(gguf, name, made_by)
+    instead = [(gguf, name, _remembering(getattr(gguf, name))) for name in ("GGUFReader", "get_tensor_name_map")]
+    if not sys.stderr.isatty():
+        instead.append((theirs, "tqdm", lambda rows, **_: rows))
+    with _READING, ExitStack() as stack:
+        for module, name, ours in instead:
+            stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, ours)
+        yield
 
 
 def _remembering(make: Callable[..., Any]) -> Callable[..., Any]:
