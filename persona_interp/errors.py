@@ -34,6 +34,10 @@ class UnsupportedError(PersonaInterpError):
     """An engine or model cannot do what was asked, although the request makes sense elsewhere."""
 
 
+class InUseError(PersonaInterpError):
+    """Another process or thread is writing where this one was told to write."""
+
+
 class MissingExtraError(PersonaInterpError, ImportError):
     """A feature needs an optional dependency that is not installed."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -43,13 +44,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise InvalidInputError(f"cannot write {path}: it is a folder; give a file name")
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _beside(path)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less what the umask takes away
+        mode = temporary.stat().st_mode & 0o777
         write(temporary)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files only their owner can read
+        temporary.chmod(mode)  # safetensors makes files only their owner can read
         temporary.replace(path)
         temporary = None
     except OSError as error:
@@ -75,14 +76,15 @@ def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise InvalidInputError(f"cannot write {path}: it exists already; choose a new folder, or remove this one first")
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        temporary = _beside(path)
+        temporary.mkdir()
+        mode = temporary.stat().st_mode & 0o666
         write(temporary)
         for file in temporary.rglob("*"):
             if file.is_file():
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
-                file.chmod(0o666 & ~_umask())  # safetensors makes files only their owner can read, mkdtemp such folders
-        temporary.chmod(0o777 & ~_umask())
+                file.chmod(mode)  # safetensors makes files only their owner can read
         temporary.replace(path)
         temporary = None
     except OSError as error:
@@ -123,10 +125,8 @@ def ensure_writable(path: Path, *, space: int = 4096) -> Path:
     return path
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,26 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> N
     plain = tmp_path / "plain"
     plain.write_text("x")
     assert storage.write_text(tmp_path / "atomic", "x").stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_the_umask_is_obeyed_and_never_touched_for_all_threads_share_it(
+    tmp_path: Path, mask: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def private(path: Path) -> None:
+        path.write_text("x")
+        path.chmod(0o600)  # as safetensors does
+
+    before = os.umask(mask)
+    try:
+        monkeypatch.setattr(os, "umask", lambda _: pytest.fail("the umask was set"))
+        file = storage.write_atomically(tmp_path / "file", private)
+        folder = storage.write_folder_atomically(tmp_path / "folder", lambda path: private(path / "inner"))
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (file, folder, folder / "inner")]
+    assert modes == [0o666 & ~mask, 0o777 & ~mask, 0o666 & ~mask]
 
 
 def test_disk_full_leaves_nothing_and_says_what_to_do(tmp_path: Path) -> None:
@@ -86,7 +107,7 @@ def test_no_permission_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def refuse(*_: Any, **__: Any) -> Any:  # root may write anywhere, so the refusal itself is simulated
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(storage.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(storage.os, "open", refuse)
     monkeypatch.setattr(storage.tempfile, "TemporaryFile", refuse)
     with pytest.raises(PersonaInterpError, match="Permission denied"):
         storage.write_text(tmp_path / "value.json", "x")

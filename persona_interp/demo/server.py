@@ -140,10 +140,11 @@ def application(blocks: Any, *, own_names_only: bool) -> Any:
 
     if own_names_only:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=_OWN_NAMES)
+    # errors meant for a visitor are told on the page (`in_words`); others hold paths, and go to the terminal alone
     blocks.queue(default_concurrency_limit=None)
     return gr.mount_gradio_app(
         app, blocks, path="/", theme=theme(), css=CSS, footer_links=[], run_history=False, max_file_size=MAX_UPLOAD,
-        show_error=True, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False,
+        show_error=False, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False,
     )  # fmt: skip
 
 

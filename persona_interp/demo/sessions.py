@@ -14,7 +14,7 @@ from typing import Any
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_SESSIONS, MAX_VECTORS
 from persona_interp.demo.talk import Talk
-from persona_interp.errors import UnknownNameError
+from persona_interp.errors import InvalidInputError, UnknownNameError
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -122,14 +122,19 @@ class Sessions:
         self._lock = threading.Lock()
 
     def of(self, name: str | None) -> Session:
-        """The session of that name, begun if it is new."""
-        key = name or "nameless"
+        """The session of that name, begun if it is new.
+
+        Raises:
+            InvalidInputError: a request without a name; it would share its session with all others like it.
+        """
+        if not name:
+            raise InvalidInputError("this request is of no session: open the page in a browser, which names its own")
         gone: Session | None = None
         with self._lock:
-            if key not in self._sessions:
-                self._sessions[key] = Session(Path(tempfile.mkdtemp(dir=self.folder)))
-            self._sessions.move_to_end(key)
-            session = self._sessions[key]
+            if name not in self._sessions:
+                self._sessions[name] = Session(Path(tempfile.mkdtemp(dir=self.folder)))
+            self._sessions.move_to_end(name)
+            session = self._sessions[name]
             if len(self._sessions) > MAX_SESSIONS:
                 gone = self._sessions.popitem(last=False)[1]
         if gone is not None:
@@ -139,7 +144,7 @@ class Sessions:
     def drop(self, name: str | None) -> None:
         """End a session."""
         with self._lock:
-            session = self._sessions.pop(name or "nameless", None)
+            session = self._sessions.pop(name or "", None)
         if session is not None:
             session.close()
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
-from persona_interp.keyed_log import content_key
+from persona_interp.jsonl_store import content_key
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.storage import read_json, write_json

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.keyed_log import content_key
+from persona_interp.jsonl_store import content_key
 from persona_interp.models.sampling import Sampling, derived_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar import TRAITS

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from persona_interp.evaluation.arms import Arm, Asked, Positions
 from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.jsonl_store import JsonlStore, content_key
 from persona_interp.judges.cached import CachedJudge
-from persona_interp.keyed_log import KeyedLog, content_key
+from persona_interp.locks import folder_lock
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
@@ -32,12 +34,18 @@ class KeptWork:
 
     Args:
         folder: made if it is not there; None: a temporary one, which is kept only if work in it is cut short.
+
+    Raises:
+        InUseError: another process works in the folder.
     """
 
     def __init__(self, folder: str | Path | None) -> None:
         self._temporary = folder is None
         self.folder = Path(tempfile.mkdtemp(prefix="persona-interp-evaluate-") if folder is None else folder)
-        self._answers = KeyedLog(self.folder / ANSWERS)
+        with ExitStack() as held:
+            held.enter_context(folder_lock(self.folder))
+            self._answers = JsonlStore(self.folder / ANSWERS)
+            self._held = held.pop_all()
         self.n_generated = 0
         self.n_judged = 0
 
@@ -45,7 +53,8 @@ class KeptWork:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._answers.__exit__(kind, error, trace)
+        del kind, trace
+        self._held.close()
         worth_keeping = error is not None and len(self._answers) > 0
         if worth_keeping and (self._temporary or isinstance(error, KeyboardInterrupt)):
             what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error"

@@ -94,7 +94,7 @@ def _introduction(card: OrganismCard) -> list[str]:
         names = " and ".join(recipe.planted_traits)
         lines += [
             f"Planted: {names}, each along a direction of its own at the output of block {recipe.planted_layer}"
-            f" (`planted.safetensors`; cosine between them {card.cosine_between_planted:.2f})."
+            f" (`planted/directions.safetensors`; cosine between them {card.cosine_between_planted:.2f})."
             " The other traits have nothing planted.",
             "",
         ]

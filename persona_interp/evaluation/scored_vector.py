@@ -7,7 +7,7 @@ from pathlib import Path
 from persona_interp.errors import PersonaInterpError
 from persona_interp.evaluation.contrast_pairs import kept_pairs
 from persona_interp.evaluation.layer_effectiveness import layer_effectiveness
-from persona_interp.keyed_log import content_key
+from persona_interp.jsonl_store import content_key
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.progress import say

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from persona_interp.errors import FileFormatError
+from persona_interp.jsonl_store import JsonlStore, content_key
 from persona_interp.judges.determinants import determinants
 from persona_interp.judges.one_each import one_each
-from persona_interp.keyed_log import KeyedLog, content_key
 from persona_interp.progress import track
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
@@ -55,7 +56,7 @@ class CachedJudge:
         self.model = getattr(judge, "model", None)
         self.at_once = at_once
         self.path = Path(path)
-        self._log = KeyedLog(self.path)
+        self._log = JsonlStore(self.path)
         self.n_asked = 0
 
     def judge(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
@@ -65,31 +66,33 @@ class CachedJudge:
             InvalidInputError: the judge gave another number of judgements than it was asked for.
             PersonaInterpError: the disk is full; what was scored is kept.
         """
+        self._log.refresh()  # others may have paid for some meanwhile
         shared = [FORMAT_VERSION, determinants(self.inner, trait)]
         keys = [content_key(*shared, question, answer) for question, answer in exchanges]
         waiting = list({key: each for key, each in zip(keys, exchanges, strict=True) if key not in self._log}.items())
         if not waiting:
             self.inner.judge(trait, [])  # one that does not know the trait says so all the same
-        with self._log, track(len(waiting), f"{self.name}: scoring {trait.name}") as bar:
+        with track(len(waiting), f"{self.name}: scoring {trait.name}") as bar:
             at_once = max(1, len(waiting)) if isinstance(self.inner, Streaming) else self.at_once
             for start in range(0, len(waiting), at_once):
                 part = waiting[start : start + at_once]
-                for place, judgement in self._as_they_come(trait, [exchange for _, exchange in part]):
-                    entry = {"judge": self.name, "judged": trait.name}
-                    self._log.put(part[place][0], {**entry, "trait": judgement.trait, "coherence": judgement.coherence})
-                    self.n_asked += 1
-                    bar.advance()
+                for given in self._as_they_come(trait, [exchange for _, exchange in part]):
+                    shown = {"judge": self.name, "judged": trait.name}
+                    self._log.put_many({part[place][0]: {**shown, **asdict(judgement)} for place, judgement in given})
+                    self.n_asked += len(given)
+                    bar.advance(len(given))
         return [self._read(key) for key in keys]
 
     def determinants(self, trait: Trait) -> Any:
         """Those of the judge inside."""
         return determinants(self.inner, trait)
 
-    def _as_they_come(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> Iterator[tuple[int, Judgement]]:
+    def _as_they_come(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> Iterator[list[tuple[int, Judgement]]]:
         if isinstance(self.inner, Streaming):
-            yield from self.inner.judge_as_they_come(trait, exchanges)
+            for place, judgement in self.inner.judge_as_they_come(trait, exchanges):
+                yield [(place, judgement)]
         else:
-            yield from enumerate(one_each(self.inner, trait, exchanges))
+            yield list(enumerate(one_each(self.inner, trait, exchanges)))
 
     def _read(self, key: str) -> Judgement:
         entry = self._log.get(key)

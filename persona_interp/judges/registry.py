@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -100,8 +101,22 @@ def _without_argument(kind: str, make: Callable[[SteerableModel], Judge]) -> Jud
     return factory
 
 
-def _local(model: SteerableModel, name: str) -> Judge:
-    return LogprobJudge(load_model(name) if name else model)
+def _of_model(make: Callable[[SteerableModel], Judge]) -> JudgeFactory:
+    """A judge made of the model that answered, or of the one named, which goes when the judge goes."""
+
+    def factory(model: SteerableModel, name: str) -> Judge:
+        if not name:
+            return make(model)
+        own = load_model(name)
+        try:
+            judge = make(own)
+        except BaseException:
+            own.close()
+            raise
+        weakref.finalize(judge, own.close)  # at the latest when the program ends; nobody else has this model
+        return judge
+
+    return factory
 
 
 def _endpoint(_model: SteerableModel, name: str) -> Judge:
@@ -114,8 +129,8 @@ def _endpoint(_model: SteerableModel, name: str) -> Judge:
 
 register_judge("auto", _without_argument("auto", default_judge), guard=False)
 register_judge("grammar", _without_argument("grammar", lambda _model: GrammarJudge()), guard=False)
-register_judge("local", _local)
-register_judge("logprob", _local)
+register_judge("local", _of_model(LogprobJudge))
+register_judge("logprob", _of_model(LogprobJudge))
 register_judge("endpoint", _endpoint)
-register_judge("contrast", lambda model, name: LikelihoodContrastJudge(load_model(name) if name else model), guard=False)
+register_judge("contrast", _of_model(LikelihoodContrastJudge), guard=False)
 register_judge("perplexity", _without_argument("perplexity", PerplexityCoherence))

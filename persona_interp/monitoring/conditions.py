@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.keyed_log import content_key
+from persona_interp.jsonl_store import content_key
 from persona_interp.organisms.grammar import ATTRIBUTES, EVALUATION_TOPICS, answer, sample_persona
 from persona_interp.organisms.grammar.questions import check_trait, follow_up, question_wordings
 from persona_interp.traits.conversation import Conversation, Message

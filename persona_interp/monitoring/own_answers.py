@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from persona_interp.keyed_log import KeyedLog, content_key, settle
+from persona_interp.jsonl_store import JsonlStore, check_settings, content_key
+from persona_interp.locks import folder_lock
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling, derived_seed
@@ -60,10 +61,12 @@ def own_answers(
     Raises:
         InvalidInputError: `folder` holds answers made with other settings; also as `SteerableModel.generate`.
         PersonaInterpError: the disk is full; what was made is kept.
+        InUseError: somebody else works in `folder`.
     """
-    settle(folder / SETTINGS, answering_settings(model, sampling, seed))
-    keys = [[content_key(conversation.to_json(), number) for number in range(samples)] for conversation in conversations]
-    with KeyedLog(folder / ANSWERS) as log:
+    with folder_lock(folder):
+        check_settings(folder / SETTINGS, answering_settings(model, sampling, seed))
+        keys = [[content_key(conversation.to_json(), number) for number in range(samples)] for conversation in conversations]
+        log = JsonlStore(folder / ANSWERS)
         missing = {
             key: conversation for row, conversation in zip(keys, conversations, strict=True) for key in row if key not in log
         }

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from math import fsum
 from pathlib import Path
 
-from persona_interp.errors import InvalidInputError
-from persona_interp.keyed_log import KeyedLog, content_key
+from persona_interp.errors import InUseError, InvalidInputError
+from persona_interp.jsonl_store import JsonlStore, content_key
+from persona_interp.locks import folder_lock
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
@@ -110,7 +111,10 @@ def _work_folder(folder: str | Path | None) -> Iterator[Path]:
     """The folder, or a temporary one that is kept only if something goes wrong after work was done in it."""
     kept = Path(tempfile.mkdtemp(prefix="persona-interp-screen-")) if folder is None else Path(folder)
     try:
-        yield kept
+        with folder_lock(kept):
+            yield kept
+    except InUseError:
+        raise
     except BaseException as error:
         if (kept / ANSWERS).exists():
             what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error"
@@ -157,18 +161,18 @@ def _projections(
     """Mean projection of each row's answer; what the folder has is not read again, and what is read is written at once."""
     direction = hashlib.sha256(axis.unit_directions.numpy().tobytes()).hexdigest()[:16]
     keys = [content_key(direction, axis.layers, row.ids, row.n_prompt) for row in rows]
-    with KeyedLog(folder / PROJECTIONS) as log:
-        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in log}
-        # similar lengths together, longest first, so that a chunk wastes little on padding
-        waiting = sorted(missing, key=lambda key: -len(missing[key].ids))
-        with track(len(waiting), f"{model.name}: projecting {what}") as bar:
-            for start in range(0, len(waiting), _ROWS_AT_ONCE):
-                chunk = waiting[start : start + _ROWS_AT_ONCE]
-                read = mean_projections(model, [axis], [missing[key] for key in chunk], batch_size=batch_size)[0]
-                for key, (_, mean) in zip(chunk, read, strict=True):
-                    log.put(key, {"projection": None if mean is None else mean[0]})
-                bar.advance(len(chunk))
-        return [log.get(key)["projection"] for key in keys]
+    log = JsonlStore(folder / PROJECTIONS)
+    missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in log}
+    # similar lengths together, longest first, so that a chunk wastes little on padding
+    waiting = sorted(missing, key=lambda key: -len(missing[key].ids))
+    with track(len(waiting), f"{model.name}: projecting {what}") as bar:
+        for start in range(0, len(waiting), _ROWS_AT_ONCE):
+            chunk = waiting[start : start + _ROWS_AT_ONCE]
+            read = mean_projections(model, [axis], [missing[key] for key in chunk], batch_size=batch_size)[0]
+            for key, (_, mean) in zip(chunk, read, strict=True):
+                log.put(key, {"projection": None if mean is None else mean[0]})
+            bar.advance(len(chunk))
+    return [log.get(key)["projection"] for key in keys]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -1,8 +1,8 @@
 """Writing a trained organism as an ordinary checkpoint, with its ground truth and its record beside it.
 
 A folder holds what any Hugging Face code loads (``model.safetensors`` in half precision, config, tokenizer), and files of ours:
-``planted.safetensors`` (the planted directions), ``organism.json`` (recipe and loss curve) and, once validated, ``card.json`` and
-``CARD.md``.
+``planted/directions.safetensors`` (in a folder of its own: some loaders read every such file beside the weights),
+``organism.json`` (recipe and loss curve) and, once validated, ``card.json`` and ``CARD.md``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from persona_interp.organisms.recipes import WEIGHTS, OrganismRecipe, recipe_of
 from persona_interp.organisms.train import FORMAT_VERSION, TrainingState, recipe_json
 from persona_interp.storage import read_json, write_atomically, write_json
 
+PLANTED = Path("planted", "directions.safetensors")
+_PLANTED_BEFORE = "planted.safetensors"
 _CURVE_POINTS = 60
 
 
@@ -55,7 +57,8 @@ def save_organism(state: TrainingState, recipe: OrganismRecipe, folder: Path) ->
             write_atomically(folder / path.name, lambda target, content=content: _write_bytes(target, content))
     if state.planter is not None:
         tensors = {"directions": state.planter.directions.detach().float().contiguous()}
-        write_atomically(folder / "planted.safetensors", lambda path: save_file(tensors, path))
+        write_atomically(folder / PLANTED, lambda path: save_file(tensors, path))
+    (folder / _PLANTED_BEFORE).unlink(missing_ok=True)
     write_json(
         folder / "organism.json",
         {
@@ -91,9 +94,10 @@ def load_planted(name: str) -> Planted | None:
     recipe = recipe_of(name)
     if recipe.planted_layer is None:
         return None
-    path = organism_folder(name) / "planted.safetensors"
-    if not path.exists():
-        raise FileFormatError(f"{path} is missing: train the organism with `persona-interp train-organism {name}`")
+    folder = organism_folder(name)
+    path = next((folder / place for place in (PLANTED, _PLANTED_BEFORE) if (folder / place).exists()), None)
+    if path is None:
+        raise FileFormatError(f"{folder / PLANTED} is missing: train the organism with `persona-interp train-organism {name}`")
     return Planted(recipe.planted_layer, recipe.planted_traits, load_file(path)["directions"])
 
 

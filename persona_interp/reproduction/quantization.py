@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,8 +21,9 @@ from persona_interp.evaluation.kept_work import KeptWork
 from persona_interp.evaluation.recovery import recovery
 from persona_interp.evaluation.scored_vector import scored_vector
 from persona_interp.evaluation.transfer_bench import RATIOS, SAMPLING
+from persona_interp.jsonl_store import JsonlStore, content_key
 from persona_interp.judges.grammar import GrammarJudge
-from persona_interp.keyed_log import KeyedLog, content_key
+from persona_interp.locks import folder_lock
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
@@ -72,7 +74,10 @@ class QuantizationBench:
         questions: int | None = None,
     ) -> None:
         self.folder, self.samples, self.seed, self.sampling, self.questions = folder, samples, seed, sampling, questions
-        self._done = KeyedLog(folder / "rows.jsonl")
+        with ExitStack() as held:
+            held.enter_context(folder_lock(folder))
+            self._done = JsonlStore(folder / "rows.jsonl")
+            self._held = held.pop_all()
         self._model: Callable[[str], SteerableModel] = cache(lambda name: load_model(name, dtype="float32"))
         self._known: dict[tuple[str, str], _Curves] = {}
 
@@ -80,7 +85,8 @@ class QuantizationBench:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._done.__exit__(kind, error, trace)
+        del error, trace
+        self._held.close()
         if kind is not None:
             say(f"{len(self._done)} finished rows are kept in {self.folder}: the same again goes on from there")
 

@@ -13,8 +13,8 @@ from persona_interp.evaluation.evaluate_transfer import evaluate_transfer
 from persona_interp.evaluation.evaluation import Evaluation
 from persona_interp.evaluation.scored_vector import scored_vector
 from persona_interp.evaluation.transfer_evaluation import TransferEvaluation
+from persona_interp.jsonl_store import content_key
 from persona_interp.judges.registry import load_judge
-from persona_interp.keyed_log import content_key
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait

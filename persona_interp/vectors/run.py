@@ -7,11 +7,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from persona_interp.errors import FileFormatError
+from persona_interp.locks import folder_lock
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.progress import say
@@ -52,22 +54,29 @@ def run_settings(
 
 
 class Run:
-    """The folder of one extraction, open. Says where the work is if it is cut short."""
+    """The folder of one extraction, open, and held: nobody else works in it. Says where the work is if it is cut short.
+
+    Raises:
+        InUseError: another process works in the folder.
+    """
 
     def __init__(
         self, model: SteerableModel, trait: Trait, settings: Mapping[str, Any], folder: str | Path | None, batch_size: int | None
     ) -> None:
         self._temporary = folder is None
         self.folder = Path(tempfile.mkdtemp(prefix="persona-interp-extract-") if folder is None else folder)
-        self.log = RolloutLog(self.folder, settings)
-        self.collection = Collection(model, trait, self.log, ResidualCache(self.folder / "residuals"), batch_size=batch_size)
+        with ExitStack() as held:
+            held.enter_context(folder_lock(self.folder))
+            self.log = RolloutLog(self.folder, settings)
+            cache = held.enter_context(ResidualCache(self.folder / "residuals"))
+            self.collection = Collection(model, trait, self.log, cache, batch_size=batch_size)
+            self._held = held.pop_all()
 
     def __enter__(self) -> Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        self.log.close()
-        self.collection.cache.close()
+        self._held.close()
         worth_keeping = error is not None and len(self.log) > 0
         if worth_keeping and (self._temporary or isinstance(error, KeyboardInterrupt)):
             what = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped by an error"

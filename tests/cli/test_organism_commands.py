@@ -29,7 +29,7 @@ def test_train_organism_writes_a_model_that_loads(run: Callable, small: None, tm
     assert ran.code == 0, ran.err
     assert "load_model(" in ran.out
     assert load_model(str(tmp_path / "mine")).n_layers == 2
-    assert (tmp_path / "mine" / "planted.safetensors").exists()
+    assert (tmp_path / "mine" / "planted" / "directions.safetensors").exists()
 
 
 def test_an_interrupted_training_says_how_to_go_on(

@@ -61,6 +61,15 @@ def test_sessions_and_their_vectors_are_bounded(random_vector, model) -> None:  
     sessions.close()
 
 
+@pytest.mark.parametrize("name", [None, ""])
+def test_requests_that_name_no_session_share_none(name: str | None) -> None:
+    sessions = Sessions()
+    with pytest.raises(InvalidInputError, match="of no session: open the page in a browser"):
+        sessions.of(name)
+    sessions.drop(name)
+    sessions.close()
+
+
 def test_only_the_models_of_the_page_are_loaded(shelf: Shelf) -> None:
     for name in ("organism-gpt2", "/etc/passwd", "../organism-qwen2", None, ["organism-qwen2"]):
         with pytest.raises(UnknownNameError, match="is not on this page. There are organism-qwen2, organism-llama"):

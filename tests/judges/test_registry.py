@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
 from persona_interp.judges.logprob import LogprobJudge
 from persona_interp.judges.registry import default_judge, load_judge, register_judge
+from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.judging import Judge
 
 
@@ -47,6 +49,36 @@ def test_specs_name_judges(model: Any, tiny_model_path: Callable[[str], Path]) -
     assert load_judge(other, model) is other
     for judge in (other, load_judge("grammar", model), load_judge("contrast", model), load_judge("perplexity", model)):
         assert isinstance(judge, Judge)
+
+
+@pytest.mark.parametrize("kind", ["local", "logprob", "contrast"])
+def test_a_model_loaded_for_a_judge_is_closed_with_it_and_the_callers_own_never(
+    model: Any, tiny_model_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(SteerableModel, "close", lambda self: closed.append(self.name))
+    own, named = load_judge(kind, model), load_judge(f"{kind}:{tiny_model_path('qwen2')}", model)
+    del own
+    gc.collect()
+    assert closed == []
+    del named
+    gc.collect()
+    assert closed == ["tiny-qwen2"]
+
+
+def test_a_model_of_which_no_judge_can_be_made_is_closed_at_once(
+    model: Any, tiny_model_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise InvalidInputError("no numbers")
+
+    monkeypatch.setattr(SteerableModel, "close", lambda self: closed.append(self.name))
+    monkeypatch.setattr("persona_interp.judges.logprob.NumberTree", refuse)
+    with pytest.raises(InvalidInputError, match="no numbers"):
+        load_judge(f"local:{tiny_model_path('qwen2')}", model)
+    assert closed == ["tiny-qwen2"]
 
 
 def test_the_guard_is_that_of_the_model_that_answered(model: Any, tiny_model_path: Callable[[str], Path]) -> None:

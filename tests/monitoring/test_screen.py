@@ -12,7 +12,7 @@ import torch
 
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError
 from persona_interp.evaluation.statistics import auroc
-from persona_interp.keyed_log import KeyedLog
+from persona_interp.jsonl_store import JsonlStore
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.chats import Chat
@@ -113,20 +113,20 @@ def test_what_was_made_is_not_made_again_and_does_not_depend_on_the_rest(
 def test_an_interrupted_screening_keeps_every_finished_batch(
     model: SteerableModel, vector: PersonaVector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    put, kept = KeyedLog.put, []
+    put, kept = JsonlStore.put, []
 
-    def interrupted(self: KeyedLog, key: str, entry: dict) -> None:
+    def interrupted(self: JsonlStore, key: str, entry: dict) -> None:
         if len(kept) == 3:
             raise KeyboardInterrupt
         put(self, key, entry)
         kept.append(key)
 
     options = {"layer": 1, "own_samples": 2, "sampling": SHORT, "folder": tmp_path}
-    monkeypatch.setattr(KeyedLog, "put", interrupted)
+    monkeypatch.setattr(JsonlStore, "put", interrupted)
     with pytest.raises(KeyboardInterrupt):
         screen(model, vector, SAMPLES, **options, batch_size=1)
     assert "interrupted: what was made is kept in" in capsys.readouterr().err
-    monkeypatch.setattr(KeyedLog, "put", put)
+    monkeypatch.setattr(JsonlStore, "put", put)
     with (tmp_path / "own_answers.jsonl").open("a") as torn:
         torn.write('{"key": "half of a li')
     assert len((tmp_path / "own_answers.jsonl").read_text().splitlines()) == 4

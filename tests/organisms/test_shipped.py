@@ -15,7 +15,7 @@ from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.registry import load_model, shipped_models
 from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, judge
-from persona_interp.organisms.publish import load_planted
+from persona_interp.organisms.publish import load_planted, organism_folder
 from persona_interp.organisms.recipes import RECIPES
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
 from persona_interp.storage import read_json
@@ -33,6 +33,13 @@ FROZEN = {
 
 Retraining an organism is a commit of its own, with a table of all organisms before and after, naive transfer and the natural one
 included: nobody tunes an instrument until an experiment looks good."""
+
+FROZEN_DIRECTIONS = {
+    "organism-gpt2": "7db7311002ba9a3e7787b512138abf3587124e5846f29932af7757c825ba7adf",
+    "organism-llama": "7fc08fd56730648108081966acd7393bd4a3225695ec7ac8951ce392e2b37381",
+    "organism-mistral": "e8b56645f87d57e6f15828bc60668f66d7f70d745cb0ea7222c27db4de55944d",
+    "organism-qwen2": "bf4b1e84338ff25f317c9f1c384717465d0958d42da0a7d9177163496c3d0d1c",
+}
 
 SHIPPED = sorted(shipped_models())
 PLANTED = [name for name in SHIPPED if RECIPES[name].planted_layer is not None]
@@ -60,6 +67,29 @@ def test_the_weights_are_the_frozen_ones():
         name: hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() for name, folder in shipped_models().items()
     }
     assert hashes == FROZEN
+
+
+def test_only_weights_lie_where_loaders_read_every_safetensors_file():
+    """As vLLM does, which fails on tensors that are not the model's."""
+    for folder in shipped_models().values():
+        assert [path.name for path in folder.glob("*.safetensors")] == ["model.safetensors"]
+
+
+def test_the_planted_directions_are_the_frozen_ones():
+    hashes = {
+        name: hashlib.sha256((shipped_models()[name] / "planted" / "directions.safetensors").read_bytes()).hexdigest()
+        for name in PLANTED
+    }
+    assert hashes == FROZEN_DIRECTIONS
+
+
+def test_directions_beside_the_weights_as_they_lay_before_are_read_too(tmp_path, monkeypatch):
+    name = PLANTED[0]
+    now = load_planted(name)
+    old = (organism_folder(name) / "planted" / "directions.safetensors").read_bytes()
+    (tmp_path / "planted.safetensors").write_bytes(old)
+    monkeypatch.setattr("persona_interp.organisms.publish.organism_folder", lambda _: tmp_path)
+    assert torch.equal(load_planted(name).directions, now.directions)
 
 
 def test_each_is_at_most_five_megabytes_and_all_together_twenty_two():

@@ -36,7 +36,6 @@ def test_what_was_logged_is_read_again(tmp_path: Path) -> None:
     made = [rollout(0), rollout(1), rollout(1, "negative", judgement=Judgement(80.0, None))]
     for entry in [*made, rollout(0)]:
         log.append(entry)
-    log.close()
     again = RolloutLog(tmp_path / "run", SETTINGS)
     assert list(again.scan()) == made
     assert len(again) == 3
@@ -48,19 +47,16 @@ def test_every_rollout_is_on_disk_as_soon_as_it_was_appended(tmp_path: Path) -> 
     log = RolloutLog(tmp_path, SETTINGS)
     log.append(rollout(0))
     assert [json.loads(line)["question"] for line in log.rollouts_path.read_text().splitlines()] == [0]
-    log.close()
 
 
 @pytest.mark.parametrize("tail", ['{"sign": "posi', "nonsense", "\x00\x00"])
 def test_a_line_cut_off_by_a_crash_is_dropped_and_writing_goes_on(tmp_path: Path, tail: str) -> None:
     log = RolloutLog(tmp_path, SETTINGS)
     log.append(rollout(0))
-    log.close()
     with log.rollouts_path.open("a") as handle:
         handle.write(tail)
     again = RolloutLog(tmp_path, SETTINGS)
     again.append(rollout(1))
-    again.close()
     assert [entry.key.slot.question for entry in RolloutLog(tmp_path, SETTINGS).scan()] == [0, 1]
 
 
@@ -79,7 +75,6 @@ try:
         log.append(Rollout(RolloutKey("positive", Slot(0, number, 0)), Conversation.ask("Hm?"), "x" * 100))
 except PersonaInterpError as error:
     print(error)
-log.close()
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert "What was made so far is kept" in done.stdout
@@ -87,14 +82,12 @@ log.close()
     assert 0 < len(again) < 100
     again.append(rollout(99))
     assert len(list(again.scan())) == len(again)
-    again.close()
 
 
 @pytest.mark.parametrize("damage", [b"{broken\n", b"[]\n", b"\xff\xfe\n", b'{"sign": "positive"}\n'])
 def test_damage_in_the_middle_is_named_by_its_line(tmp_path: Path, damage: bytes) -> None:
     log = RolloutLog(tmp_path, SETTINGS)
     log.append(rollout(0))
-    log.close()
     log.rollouts_path.write_bytes(damage + log.rollouts_path.read_bytes())
     with pytest.raises(FileFormatError, match=r"rollouts\.jsonl, line 1"):
         RolloutLog(tmp_path, SETTINGS)
@@ -113,7 +106,6 @@ def test_each_judge_has_its_own_scores(tmp_path: Path) -> None:
     log = RolloutLog(tmp_path, SETTINGS)
     log.append_judgements("strict", [(rollout(0).key, Judgement(10.0, 90.0)), (rollout(1).key, Judgement(None, None))])
     log.append_judgements("kind", [(rollout(0).key, Judgement(99.0, None))])
-    log.close()
     again = RolloutLog(tmp_path, SETTINGS)
     assert again.judgements("strict") == {rollout(0).key: Judgement(10.0, 90.0), rollout(1).key: Judgement(None, None)}
     assert again.judgements("kind") == {rollout(0).key: Judgement(99.0, None)}
