@@ -66,8 +66,12 @@ class LinearAlignment(ABC):
         if whole.count < 2:
             raise InvalidInputError(f"an alignment needs at least two pairs of rows, there are {whole.count}")
         self.matrix_ = self._matrix(whole, parts)
-        self.source_mean_, self.target_mean_ = whole.source_mean, whole.target_mean
+        self.source_mean_, self.target_mean_ = self._origins(whole.source_mean, whole.target_mean)
         return self
+
+    def _origins(self, source_mean: Tensor, target_mean: Tensor) -> tuple[Tensor, Tensor]:
+        """What the map takes away on the source's side and adds on the target's; the means, but for maps fitted without them."""
+        return source_mean, target_mean
 
     @abstractmethod
     def _matrix(self, whole: PairedMoments, parts: Sequence[PairedMoments]) -> Float[Tensor, "d_source d_target"]:
@@ -140,7 +144,8 @@ class LinearAlignment(ABC):
         if not matrix or len(matrix) != 2 or (shapes["source_mean"], shapes["target_mean"]) != (matrix[:1], matrix[1:]):
             raise FileFormatError(f"the state of a {cls.__name__} holds tensors of shapes {shapes}: fit and save it again")
         made = cls(**settings)
-        made.matrix_, made.source_mean_, made.target_mean_ = (tensors[name].double() for name in STATE)
+        made.matrix_, *means = (tensors[name].double() for name in STATE)
+        made.source_mean_, made.target_mean_ = made._origins(*means)
         return made
 
     def _fitted(self, width: int | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -24,12 +24,17 @@ class Procrustes(LinearAlignment):
     Args:
         rank: leading singular directions kept; the rest is mapped to 0. None: all.
         scaling: multiply by the least-squares scale.
-        centring: fit deviations from the means; else the rows themselves, means included.
+        centring: fit deviations from the means; else the rows themselves, means included, and the map is ``y = x @ matrix``.
     """
 
     rank: int | None = None
     scaling: bool = True
     centring: bool = True
+
+    def _origins(self, source_mean: Tensor, target_mean: Tensor) -> tuple[Tensor, Tensor]:
+        if self.centring:
+            return source_mean, target_mean
+        return torch.zeros_like(source_mean), torch.zeros_like(target_mean)
 
     def _matrix(self, whole: PairedMoments, parts: Sequence[PairedMoments]) -> Float[Tensor, "d_source d_target"]:
         cross, source = whole.cross, whole.source

@@ -11,7 +11,7 @@ import numpy as np
 from persona_interp.evaluation.bootstrap import QuestionBootstrap
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.evaluation import COHERENT
-from persona_interp.evaluation.recovery import ENOUGH
+from persona_interp.evaluation.recovery import ENOUGH, at_coefficients_of
 from persona_interp.evaluation.statistics import Estimate
 
 Curve = Sequence[DosePoint]
@@ -49,9 +49,13 @@ def share(curve: Curve, of: Curve, baseline: DosePoint, bootstrap: QuestionBoots
         baseline: the unsteered answers.
         bootstrap: over the questions of all of them; the same ones are drawn for both sides.
         least: points.
+
+    Raises:
+        InvalidInputError: the two are not measured at the same coefficients.
     """
     if movement(of, baseline) < least:
         return Estimate(None, None, None, 0)
+    curve = at_coefficients_of(of, curve)
     signs = np.asarray([math.copysign(1.0, point.coefficient) for point in of])
     n = len(signs)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.bootstrap import QuestionBootstrap, slope
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.statistics import Estimate
@@ -14,6 +15,24 @@ from persona_interp.evaluation.statistics import Estimate
 ENOUGH = 20.0
 """Points the native vector must move the score by, for a share of that to mean anything."""
 UNDEFINED = Estimate(None, None, None, 0)
+
+
+def at_coefficients_of(native: Sequence[DosePoint], curve: Sequence[DosePoint]) -> list[DosePoint]:
+    """The points of `curve` at the coefficients of `native`, in the order of those.
+
+    Raises:
+        InvalidInputError: a coefficient of one is missing in the other, or there twice: names them.
+    """
+    found = {point.coefficient: point for point in curve}
+    wanted = [point.coefficient for point in native]
+    if len(found) < len(curve) or len(set(wanted)) < len(wanted):
+        raise InvalidInputError(f"a coefficient is there twice ({_listed(curve)} beside {_listed(native)}): give each once")
+    if missing := found.keys() ^ set(wanted):
+        raise InvalidInputError(
+            f"a curve at coefficients {_listed(curve)} cannot be compared with one at {_listed(native)}: measure both at "
+            f"{', '.join(f'{each:g}' for each in sorted(missing))}, or leave these out"
+        )
+    return [found[each] for each in wanted]
 
 
 def native_movement(native: Sequence[DosePoint], baseline: DosePoint) -> float:
@@ -38,12 +57,16 @@ def recovery(
     where the native vector moves the score by less than 20 points.
 
     Args:
-        curves: points of the carried vector or vectors, without coefficient 0.
+        curves: points of the carried vector or vectors, without coefficient 0, in any order.
         native: points of the native vector, at the same coefficients.
         baseline: the unsteered answers.
         bootstrap: over the questions of all of them.
         unsteered: the point at 0 of the carried side, where that was measured in another model than the native one.
+
+    Raises:
+        InvalidInputError: a curve is not measured at the coefficients of the native one.
     """
+    curves = [at_coefficients_of(native, curve) for curve in curves]
     if native_movement(native, baseline) < ENOUGH or not curves:
         return UNDEFINED
     own = baseline if unsteered is None else unsteered
@@ -87,3 +110,7 @@ def prompted_share(
 
     four = (positive, negative, known[0], known[-1])
     return bootstrap.over_curve([0.0, 1.0, 2.0, 3.0], [each.trait_scores for each in four], ratio)
+
+
+def _listed(points: Sequence[DosePoint]) -> str:
+    return ", ".join(f"{point.coefficient:g}" for point in points) or "none"

@@ -12,7 +12,14 @@ from persona_interp.evaluation.bootstrap import QuestionBootstrap
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.evaluation import COHERENT
 from persona_interp.evaluation.evaluation_json import estimate_json
-from persona_interp.evaluation.recovery import ENOUGH, native_movement, prompted_share, recovery, recovery_at
+from persona_interp.evaluation.recovery import (
+    ENOUGH,
+    at_coefficients_of,
+    native_movement,
+    prompted_share,
+    recovery,
+    recovery_at,
+)
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.storage import check_format_version
 
@@ -70,6 +77,9 @@ class TransferEvaluation:
         prompted: unsteered, under positive system prompts.
         prompted_against: under negative ones.
         provenance: versions, seeds, identities.
+
+    Raises:
+        InvalidInputError: a curve was not measured at the coefficients of the native one.
     """
 
     trait: str
@@ -86,6 +96,10 @@ class TransferEvaluation:
     prompted: DosePoint
     prompted_against: DosePoint
     provenance: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
+
+    def __post_init__(self) -> None:
+        for curve in (*(each.points for each in self.carried), *(curve for curves in self.controls.values() for curve in curves)):
+            at_coefficients_of(self.native, curve)
 
     @property
     def method(self) -> str:

@@ -20,12 +20,8 @@ from persona_interp.interventions.schedules import Schedule
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.vectors.basis import HasIdentity, check_combinable, check_fits, identity_of, same_basis
 from persona_interp.vectors.massive import MassiveDimension
+from persona_interp.vectors.scaled_statistics import OF_THE_MODEL, scaled_statistics
 from persona_interp.vectors.validation import check_layers, finite_number, layer_spans, non_finite
-
-# What a statistic becomes when its direction is turned round; others stay, but for the effectiveness, which is then unknown.
-_WHEN_NEGATED: dict[str, Callable[[float], float]] = {"cohens_d": lambda d: -d, "auroc": lambda a: 1.0 - a}
-# What says nothing about directions, and so stays true of a sum.
-_OF_THE_MODEL = ("resid_norm",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +137,7 @@ class PersonaVector:
 
     def __mul__(self, factor: float) -> PersonaVector:
         number = finite_number(factor, "a factor")
-        return self._scaled(torch.full((len(self.layers),), number), f"* {number:g}")
+        return self._scaled(torch.full((len(self.layers),), number, dtype=torch.float32), f"* {number:g}")
 
     __rmul__ = __mul__
 
@@ -150,10 +146,10 @@ class PersonaVector:
         if number == 0:
             raise InvalidInputError("a vector cannot be divided by 0")
         # Divided rather than multiplied by the inverse, so that v / 3 is what a reader computes.
-        return self._scaled(torch.full((len(self.layers),), number), f"/ {number:g}", divide=True)
+        return self._scaled(torch.full((len(self.layers),), number, dtype=torch.float32), f"/ {number:g}", divide=True)
 
     def __neg__(self) -> PersonaVector:
-        return self._scaled(torch.full((len(self.layers),), -1.0), "negated")
+        return self._scaled(torch.full((len(self.layers),), -1.0, dtype=torch.float32), "negated")
 
     def normalised(self) -> PersonaVector:
         """Every direction at norm 1.
@@ -163,7 +159,7 @@ class PersonaVector:
         """
         if zero := [layer for layer, norm in zip(self.layers, self.norms, strict=True) if norm == 0]:
             raise InvalidInputError(f"the vector {self.trait!r} is zero at layers {zero}: leave them out with select() first")
-        return self._scaled(torch.tensor(self.norms), "normalised", divide=True)
+        return self._scaled(torch.tensor(self.norms, dtype=torch.float32), "normalised", divide=True)
 
     @staticmethod
     def mean(vectors: Sequence[PersonaVector]) -> PersonaVector:
@@ -190,7 +186,9 @@ class PersonaVector:
             positions=self.positions if self.positions == other.positions else "mixed",
             estimator=self.estimator if self.estimator == other.estimator else "mixed",
             counts={},
-            statistics={name: values for name, values in self.statistics.items() if name in _OF_THE_MODEL},
+            statistics={
+                name: of.statistics[name] for name in OF_THE_MODEL for of in (other, self) if name in of.statistics
+            },
             massive=(),
             provenance={"derived": [{"operation": sign, "operands": [self._summary(), other._summary()]}]},
             responses={},
@@ -198,20 +196,21 @@ class PersonaVector:
 
     def _scaled(self, factors: Float[Tensor, " layer"], operation: str, *, divide: bool = False) -> PersonaVector:
         column = factors.unsqueeze(1)
-        turned = bool((factors < 0).all())
-        statistics = {
-            name: tuple(None if value is None else _WHEN_NEGATED.get(name, float)(value) for value in values)
-            if turned
-            else values
-            for name, values in self.statistics.items()
-            if not (turned and name == "effectiveness")
-        }
-        derived = [*self.provenance.get("derived", []), {"operation": operation}]
+        directions = self.directions / column if divide else self.directions * column
+        # a product too small for float32 is zero as well, whatever the factor
+        vanished = (directions == 0).all(dim=1) & (self.directions != 0).any(dim=1)
+        by = torch.where(vanished, torch.zeros_like(factors), factors).tolist()
+        emptied = {layer for layer, factor in zip(self.layers, by, strict=True) if factor == 0}
+        recorded = self.provenance.get("effectiveness", {})
+        statistics = scaled_statistics(self.statistics, by, str(recorded.get("method", "")))
+        lost = {"effectiveness"} - statistics.keys()
+        kept = {name: value for name, value in self.provenance.items() if name not in lost}
         return replace(
             self,
-            directions=self.directions / column if divide else self.directions * column,
+            directions=directions,
             statistics=statistics,
-            provenance={**self.provenance, "derived": derived},
+            massive=tuple(replace(each, direction_share=0.0) if each.layer in emptied else each for each in self.massive),
+            provenance={**kept, "derived": [*self.provenance.get("derived", []), {"operation": operation}]},
         )
 
     def _summary(self) -> dict[str, Any]:

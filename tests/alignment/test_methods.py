@@ -58,6 +58,23 @@ def test_procrustes_is_scipys() -> None:
     np.testing.assert_allclose(plain, orthogonal_procrustes(source.numpy(), target.numpy())[0], atol=1e-10)
 
 
+def test_procrustes_without_centring_maps_rows_as_it_was_fitted_to() -> None:
+    source, target = spread(40, 5), spread(40, 4, seed=5)
+    fitted = Procrustes(centring=False).fit(source, target)
+    assert fitted.matrix_ is not None
+    torch.testing.assert_close(fitted.transform(source), source.double() @ fitted.matrix_)
+    error = (source.double() @ fitted.matrix_ - target.double()).square().sum()
+    around = (target.double() - target.double().mean(0)).square().sum()
+    assert fitted.score(source, target).r2 == pytest.approx(float(1 - error / around))
+    settings_, tensors = fitted.to_state()
+    former = {**tensors, "source_mean": source.double().mean(0), "target_mean": target.double().mean(0)}
+    again = Procrustes.from_state(settings_, former)
+    torch.testing.assert_close(again.transform(source), fitted.transform(source)), "a map kept before has the means of the rows"
+    centred = Procrustes().fit(source, target)
+    assert centred.source_mean_ is not None
+    torch.testing.assert_close(centred.source_mean_, source.double().mean(0))
+
+
 @pytest.mark.parametrize("strength", [1e-3, 1.0])
 def test_ridge_is_scikit_learns(strength: float) -> None:
     source, target = spread(200, 10), spread(200, 7, seed=3)

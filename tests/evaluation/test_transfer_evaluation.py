@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from persona_interp.diagnostics.gated_recovery import share
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError
 from persona_interp.evaluation.bootstrap import QuestionBootstrap
 from persona_interp.evaluation.dose import DosePoint
@@ -50,6 +52,27 @@ def test_recovery_is_a_ratio_of_slopes() -> None:
     assert two.low <= 0 <= two.high
     assert recovery_at(point(1.0, 65.0), NATIVE[1], BASE, BOOTSTRAP).value == pytest.approx(0.5)
     assert prompted_share(point(0, 80.0), point(0, 40.0), NATIVE, BASE, BOOTSTRAP).value == pytest.approx(0.5)
+
+
+def test_recovery_does_not_depend_on_the_order_of_the_points() -> None:
+    carried = curve(30.0, 85.0)
+    for turned in (recovery([carried[::-1]], NATIVE, BASE, BOOTSTRAP), recovery([carried], NATIVE[::-1], BASE, BOOTSTRAP)):
+        assert turned == recovery([carried], NATIVE, BASE, BOOTSTRAP)
+    assert recovery([NATIVE[::-1]], NATIVE, BASE, BOOTSTRAP).value == pytest.approx(1)
+    assert share(carried[::-1], NATIVE, BASE, BOOTSTRAP) == share(carried, NATIVE, BASE, BOOTSTRAP)
+    data = json.loads(json.dumps(evaluation(carried).to_json()))
+    data["methods"]["effects"]["results"].reverse()
+    assert TransferEvaluation.from_json(data).recovery == evaluation(carried).recovery
+
+
+@pytest.mark.parametrize("compare", [lambda points: recovery([points], NATIVE, BASE, BOOTSTRAP), lambda points: share(points, NATIVE, BASE, BOOTSTRAP), lambda points: evaluation(points)])
+def test_a_missing_or_a_further_point_is_refused_by_name(compare: Callable[[tuple[DosePoint, ...]], object]) -> None:
+    with pytest.raises(InvalidInputError, match=r"at coefficients 1 cannot be compared with one at -1, 1: measure both at -1"):
+        compare(NATIVE[1:])
+    with pytest.raises(InvalidInputError, match=r"measure both at 2, or leave these out"):
+        compare((*NATIVE, point(2.0, 95.0)))
+    with pytest.raises(InvalidInputError, match="there twice"):
+        compare((*NATIVE, NATIVE[0]))
 
 
 def test_where_native_steering_does_little_no_share_is_given() -> None:

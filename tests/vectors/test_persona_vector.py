@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from persona_interp.interventions.graph import Write
 from persona_interp.interventions.operations import Ablate, Cap
 from persona_interp.interventions.schedules import LinearRamp
 from persona_interp.models.identity import ModelIdentity
+from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.massive import MassiveDimension
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -76,6 +78,66 @@ def test_a_sum_forgets_what_was_measured_on_its_parts() -> None:
     assert total.trait == "silly+polite"
     assert not total.counts
     assert [part["trait"] for part in total.provenance["derived"][0]["operands"]] == ["silly", "polite"]
+
+
+def measured(**more: tuple[float | None, ...]) -> PersonaVector:
+    """A vector with every statistic that an extraction and a scoring of layers leave."""
+    known = {"positive_norm": (5.0,) * 4, "negative_norm": (4.0,) * 4, "split_half": (0.8,) * 4, "effectiveness": (1.0, 3.0, 2.0, 0.5)}
+    noted = {"effectiveness": {"method": "likelihood", "n_tokens": 9}}
+    return dataclasses.replace(make(), statistics={**make().statistics, **known, **more}, provenance=noted)
+
+
+def test_a_vector_times_zero_forgets_what_was_measured_on_its_directions() -> None:
+    for nothing in (measured() * 0, measured() * 1e-45 * 1e-10):
+        assert nothing.norms == (0.0,) * 4
+        assert set(nothing.statistics) == {"resid_norm", "positive_norm", "negative_norm"}, "what is said of the texts stays"
+        assert "effectiveness" not in nothing.provenance
+    found = (MassiveDimension(0, 1, 9.0, 200.0, 0.5),)
+    assert (dataclasses.replace(measured(), massive=found) * 0).massive[0].direction_share == 0
+    assert (dataclasses.replace(measured(), massive=found) * 2).massive == found
+
+
+@pytest.mark.parametrize("turn", [lambda v: -v, lambda v: -2.5 * v, lambda v: v * -1, lambda v: v / -3])
+def test_a_negative_factor_turns_every_statistic_and_keeps_the_best_layer(turn: Callable[[PersonaVector], PersonaVector]) -> None:
+    vector = measured()
+    turned = turn(vector)
+    assert turned.statistics["auroc"] == pytest.approx((0.1,) * 4)
+    assert turned.statistics["cohens_d"] == (None, -1.5, -1.5, -1.5)
+    for name in ("resid_norm", "positive_norm", "negative_norm", "split_half", "effectiveness"):
+        assert turned.statistics[name] == vector.statistics[name], name
+    assert choose_layer(turned).layer == choose_layer(vector).layer == 1
+    assert turned.provenance["effectiveness"] == vector.provenance["effectiveness"]
+    assert turn(turned).statistics["auroc"] == pytest.approx((0.9,) * 4)
+
+
+def test_an_effectiveness_that_scored_the_sign_is_unknown_of_the_other_sign() -> None:
+    vector = measured()
+    blind = dataclasses.replace(vector, statistics={name: v for name, v in vector.statistics.items() if name != "auroc"})
+    turned = -blind
+    assert "effectiveness" not in turned.statistics
+    assert "effectiveness" not in turned.provenance
+    assert "effectiveness" in (3 * blind).statistics
+    for method in ("sweep", "transfer (effects, layer map auto)"):
+        both_ways = dataclasses.replace(blind, provenance={"effectiveness": {"method": method}})
+        assert (-both_ways).statistics["effectiveness"] == vector.statistics["effectiveness"]
+
+
+def test_no_operation_keeps_a_statistic_it_knows_nothing_of() -> None:
+    vector = measured(length=(1.0, 2.0, 3.0, 4.0))
+    assert vector.select([1]).statistics["length"] == (2.0,), "the same directions"
+    for made in (vector * 2, vector / 2, -vector, vector.normalised(), vector + vector, vector - vector):
+        assert "length" not in made.statistics
+    known = {name: values for name, values in vector.statistics.items() if name != "length"}
+    for made in (vector * 2, vector / 2, vector.normalised()):
+        assert made.statistics == known
+    for made in (vector + vector, vector - vector, PersonaVector.mean([vector, vector])):
+        assert set(made.statistics) == {"resid_norm"}
+
+
+def test_a_sum_knows_the_norms_of_the_model_if_one_part_does() -> None:
+    bare = dataclasses.replace(make(1), statistics={})
+    for total in (make() + bare, bare + make(), bare - make()):
+        assert total.statistics == {"resid_norm": (2.0, 3.0, 4.0, 5.0)}
 
 
 def test_vectors_of_two_models_do_not_mix() -> None:
