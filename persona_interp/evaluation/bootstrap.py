@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -110,6 +110,12 @@ def _deviations(x: Any, y: Any) -> tuple[Any, Any]:
     centred = (side - side.sum(axis=1, keepdims=True) / counts for side in (left, right))
     left, right = (np.where(known, side, 0.0) for side in centred)
     return left, right
+
+
+def answers_each(provenance: Mapping[str, Any], n_answers: int) -> int:
+    """Answers to each question, as a result records them; 1 where they do not divide `n_answers`, which then count alone."""
+    samples = int(provenance.get("samples", 1))
+    return samples if samples > 0 and n_answers % samples == 0 else 1
 
 
 def _count(scores: Scores) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.evaluation.statistics import Estimate
 from persona_interp.html_table import html_table
 from persona_interp.storage import check_format_version
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -31,13 +32,16 @@ class LayerScore:
 
     Attributes:
         layer: 0-based block.
-        score: in the unit of the method; None where it could not be had.
-        low: end of its 95 % interval; None where there is none.
+        score: in the unit of the method, at the best dose on all answers; None where it could not be had. Layers are ranked by it.
+        low: end of the 95 % interval over questions, of `held_out` where a dose was picked, else of `score`; None where there is
+            none.
         high: likewise.
         coefficient: at which the score was reached; None for methods without one.
         perturbation_ratio: there.
         coherence_cost: points of coherence lost there against the unsteered model; None for methods without answers.
         usable: smallest and largest coefficient tried around 0 up to which coherence stays at 75 or more; likewise None.
+        held_out: the score on questions that the dose was not picked on, see `held_out_best`: what to expect of it, below `score`
+            more often than not; None where no dose was picked, or it could not be had.
     """
 
     layer: int
@@ -48,6 +52,12 @@ class LayerScore:
     perturbation_ratio: float | None = None
     coherence_cost: float | None = None
     usable: tuple[float, float] | None = None
+    held_out: float | None = None
+
+    @property
+    def reported(self) -> Estimate:
+        """What is said of the layer with its interval: `held_out` where a dose was picked, else `score`."""
+        return Estimate(self.score if self.held_out is None else self.held_out, self.low, self.high, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +148,8 @@ class LayerEffectiveness:
         """In words, which layer is best and what that rests on."""
         best = self.best()
         interval = "" if best.low is None or best.high is None else f" [{best.low:.3g}, {best.high:.3g}]"
+        if best.held_out is not None:
+            interval = f" ({best.held_out:.3g}{interval} on questions that its dose was not picked on)"
         others = ", ".join(f"{score.layer}: {score.score:.3g}" for score in self.top(min(3, len(self.scores)))[1:])
         return f"layer {best.layer}: {best.score:.3g}{interval} by {METHODS[self.method]}" + (
             f" (next: {others})" if others else ""
@@ -203,7 +215,7 @@ class LayerEffectiveness:
 
 def _score_from_json(data: Mapping[str, Any]) -> LayerScore:
     numbers = {
-        field.name: None if data[field.name] is None else float(data[field.name])
+        field.name: None if (value := data[field.name] if field.name != "held_out" else data.get("held_out")) is None else float(value)
         for field in dataclasses.fields(LayerScore)
         if field.name not in ("layer", "usable")
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.evaluation.bootstrap import answers_each
 from persona_interp.evaluation.dose import DosePoint, DoseResponse, dose_point
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.registry import load_judge
@@ -71,6 +72,12 @@ class LayerScan:
     def layers(self) -> tuple[int, ...]:
         """0-based blocks tried."""
         return tuple(self.by_layer)
+
+    @property
+    def answer_questions(self) -> tuple[int, ...]:
+        """The number of the question of each answer, the same at every layer and coefficient."""
+        samples = answers_each(self.provenance, self.baseline.n)
+        return tuple(place // samples for place in range(self.baseline.n))
 
     @property
     def cells(self) -> Iterator[tuple[int, DosePoint]]:

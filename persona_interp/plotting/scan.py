@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from persona_interp.evaluation.bootstrap import QuestionBootstrap
+from persona_interp.evaluation.bootstrap import QuestionBootstrap, answers_each
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.layer_scan import MIN_COHERENCE, LayerScan, coherent
 from persona_interp.plotting import hover
@@ -165,11 +165,9 @@ class _Texts:
 
     def __init__(self, scan: LayerScan) -> None:
         self.scan = scan
-        samples = int(scan.provenance.get("samples", 1))
         n = scan.baseline.n
-        whole = samples > 0 and n % samples == 0
-        # scores of other answers than the questions' samples say nothing of questions: each answer then counts for itself
-        self.bootstrap: Any = QuestionBootstrap(n // samples, samples) if whole else QuestionBootstrap(n, 1)
+        samples = answers_each(scan.provenance, n)
+        self.bootstrap: Any = QuestionBootstrap(n // samples, samples)
 
     def of(self, layer: int, point: DosePoint | None) -> str:
         """Numbers with their intervals, and an answer."""
