@@ -214,8 +214,9 @@ class LayerEffectiveness:
 
 
 def _score_from_json(data: Mapping[str, Any]) -> LayerScore:
+    data = {"held_out": None, **data}  # files of before have none
     numbers = {
-        field.name: None if (value := data[field.name] if field.name != "held_out" else data.get("held_out")) is None else float(value)
+        field.name: None if data[field.name] is None else float(data[field.name])
         for field in dataclasses.fields(LayerScore)
         if field.name not in ("layer", "usable")
     }

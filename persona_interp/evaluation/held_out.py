@@ -1,29 +1,36 @@
-"""Effects over questions, and the effect of the best dose on questions it was not picked on."""
+"""Effects over questions, and the effect of the best dose on questions it was not picked on.
+
+Intervals are Student's over the questions, of which layer scores have few: of sixteen normal ones, a percentile bootstrap covers
+the mean in 91 % of cases rather than 95 %.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.evaluation.bootstrap import QuestionBootstrap, Scores
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.evaluation.statistics import CONFIDENCE, Estimate
+
+UNKNOWN = Estimate(None, None, None, 0)
 
 
-def mean_over_questions(values: Scores, questions: Sequence[Hashable]) -> Estimate:
-    """Mean of what was measured on each answer, with its interval over the questions.
+def mean_over_questions(values: Any, questions: Sequence[Hashable]) -> Estimate:
+    """Mean of what was measured on each answer, with its interval over the questions; `n` counts the answers.
 
     Args:
-        values: one an answer; None or NaN where there is none.
-        questions: the question of each, in any order; answers with an equal one are resampled together.
+        values: one an answer, NaN or None where there is none.
+        questions: the question of each, in any order; answers to an equal one count together.
 
     Raises:
         InvalidInputError: other numbers of values and questions.
     """
-    table = _by_question(np.asarray([np.nan if value is None else value for value in values], dtype=float), questions)
-    return _interval(table)
+    table = _by_question(values, questions)
+    mean, variance, n_questions = _mean(table)
+    return _estimate(mean, variance, n_questions - 1, int(np.isfinite(table).sum()))
 
 
 def held_out_best(
@@ -31,20 +38,21 @@ def held_out_best(
 ) -> tuple[Estimate, ...]:
     """What the best dose of each layer does on questions that it was not picked on, with the interval over questions.
 
-    The mean of the best of several doses is too high on the questions that made it the best. Here each question in turn is left
-    out, the direction and each layer's dose are picked by the mean over the other questions, and the question is given the effect
-    that it has at that dose: leave-one-out cross-fitting, so that no answer speaks for a choice it took part in.
+    The mean of the best of several doses is too high on the questions that made it the best. Here the questions are dealt out to
+    two halves in turn; the direction and each layer's dose are picked by the mean over one half and measured on the other, both
+    ways round, and the two results are averaged (cross-fitting). Where several doses do nothing, or do about as much, the
+    interval holds the true effect of what was picked in 92 to 95 % of cases.
 
     Args:
         effects: ``[direction layer dose answer]``, as nested sequences, an array or a tensor on the CPU; higher is better, NaN
-            where there is none. Of several directions the one holds for all layers in which the best layer gains most.
-        questions: the question of each answer; equal ones are left out and resampled together.
-        coherence: ``[direction layer dose answer]``, 0-100, NaN where it was not judged; a dose without any counts as coherent.
-        least: mean coherence on the other questions below which a dose is not picked.
-        or_nothing: whether a layer where no dose gains anything on the other questions is left unsteered, an effect of 0.
+            or None where there is none. Of several directions one holds for all layers: that in which the best layer gains most.
+        questions: the question of each answer, in any order; answers to an equal one stay in one half.
+        coherence: ``[direction layer dose answer]``, 0-100, NaN or None where it was not judged.
+        least: mean coherence in a half below which a dose is not picked there; a dose that nobody judged may be.
+        or_nothing: whether a layer where no dose gains anything is left unsteered, an effect of 0.
 
     Returns:
-        One estimate a layer; no value with fewer than two questions, of which none could be left out.
+        One estimate a layer: no value with fewer than two questions, no interval with fewer than four.
 
     Raises:
         InvalidInputError: shapes that do not agree.
@@ -52,34 +60,55 @@ def held_out_best(
     table = _by_question(effects, questions)
     if table.ndim != 5:
         raise InvalidInputError(f"effects have {table.ndim - 1} axes: give direction, layer, dose and answer")
-    n_questions = table.shape[-2]
+    judged = np.full_like(table, np.nan) if coherence is None else _by_question(coherence, questions)
+    if judged.shape != table.shape:
+        raise InvalidInputError(f"effects have shape {np.shape(effects)}, coherence {np.shape(coherence)}: give one for each")
+    n_layers, n_questions = table.shape[1], table.shape[3]
     if n_questions < 2:
-        return (Estimate(None, None, None, 0),) * table.shape[1]
-    gains = _without_each(table)
-    if coherence is not None:
-        judged = _without_each(_by_question(coherence, questions))
-        gains = np.where(judged < least, np.nan, gains)
-    if or_nothing:
-        nothing = np.zeros_like(table[:, :, :1])
-        table = np.concatenate([nothing, table], axis=2)
-        gains = np.concatenate([nothing[..., 0], gains], axis=2)
-    gains = np.where(np.isnan(gains), -np.inf, gains)  # [direction layer dose question]
-    direction = gains.max(axis=(1, 2)).argmax(axis=0)
-    asked = np.arange(n_questions)
-    dose = gains.argmax(axis=2)[direction, :, asked]  # [question layer]
+        return (UNKNOWN,) * n_layers
+    halves = [slice(start, None, 2) for start in (0, 1)]
+    picked = [_picked(table[:, :, :, half], judged[:, :, :, half], least, or_nothing) for half in halves]
     found: list[Estimate] = []
-    for layer in range(table.shape[1]):
-        held = table[direction, layer, dose[:, layer], asked]
-        unpicked = np.isneginf(gains[direction, layer, dose[:, layer], asked])
-        found.append(_interval(np.where(unpicked[:, None], np.nan, held)))
+    for layer in range(n_layers):
+        held = [
+            _effect(table[:, layer, :, half], choice[layer]) for half, choice in zip(halves, reversed(picked), strict=True)
+        ]
+        means = [_mean(part) for part in held]
+        mean, variance = sum(part[0] for part in means) / 2, sum(part[1] for part in means) / 4
+        n = int(sum(np.isfinite(part).sum() for part in held))
+        # the degrees of freedom of one half: the halves are not independent, since each picks what the other measures
+        found.append(_estimate(mean, variance, min(part[2] for part in means) - 1, n))
     return tuple(found)
+
+
+def _picked(table: Any, judged: Any, least: float, or_nothing: bool) -> list[tuple[int, int] | None]:
+    """(direction, dose) of each layer by the means over these questions; dose -1 where nothing is best, None where unknown."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gains, coherent = _answer_mean(table), _answer_mean(judged)
+    gains = np.where(np.isnan(gains) | (coherent < least), -np.inf, gains)
+    direction = int(gains.max(axis=(1, 2)).argmax())
+    choices: list[tuple[int, int] | None] = []
+    for doses, known in zip(gains[direction], np.isfinite(table[direction]).any(axis=(1, 2, 3)), strict=True):
+        best = int(doses.argmax())
+        if or_nothing and known and doses[best] <= 0:
+            best = -1
+        choices.append((direction, best) if best < 0 or math.isfinite(doses[best]) else None)
+    return choices
+
+
+def _effect(table: Any, choice: tuple[int, int] | None) -> Any:
+    """``[direction dose question sample]`` -> ``[question sample]``: the effect of what was picked elsewhere."""
+    if choice is None:
+        return np.full(table.shape[2:], np.nan)
+    direction, dose = choice
+    return table[direction, dose] if dose >= 0 else np.zeros(table.shape[2:])
 
 
 def _by_question(values: Any, questions: Sequence[Hashable]) -> Any:
     """``[... answer]`` -> ``[... question sample]``, padded with NaN where questions have other numbers of answers."""
-    array = np.asarray(values, dtype=float)
-    if array.shape[-1] != len(questions):
-        raise InvalidInputError(f"{array.shape[-1]} answers of {len(questions)} questions: name the question of each answer")
+    array = np.asarray(values, dtype=float)  # None becomes NaN
+    if array.ndim == 0 or array.shape[-1] != len(questions):
+        raise InvalidInputError(f"values of shape {array.shape} for {len(questions)} answers: name the question of each answer")
     places: dict[Hashable, list[int]] = {}
     for place, question in enumerate(questions):
         places.setdefault(question, []).append(place)
@@ -89,14 +118,28 @@ def _by_question(values: Any, questions: Sequence[Hashable]) -> Any:
     return table
 
 
-def _without_each(table: Any) -> Any:
-    """``[... question sample]`` -> ``[... question]``: the mean over the answers to all other questions."""
-    sums, counts = np.nansum(table, axis=-1), np.isfinite(table).sum(axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (sums.sum(axis=-1, keepdims=True) - sums) / (counts.sum(axis=-1, keepdims=True) - counts)
+def _answer_mean(table: Any) -> Any:
+    """``[... question sample]`` -> ``[...]``, the mean over the answers there are."""
+    return np.nansum(table, axis=(-1, -2)) / np.isfinite(table).sum(axis=(-1, -2))
 
 
-def _interval(table: Any) -> Estimate:
-    n_questions, samples = table.shape
-    scores = [None if np.isnan(value) else float(value) for value in table.ravel()]
-    return QuestionBootstrap(n_questions, samples).mean(scores)
+def _mean(table: Any) -> tuple[float, float, int]:
+    """Mean over the answers, its variance by questions (a ratio of two sums over them), and how many questions have one."""
+    counts = np.isfinite(table).sum(axis=1)
+    n = int((counts > 0).sum())
+    if not n:
+        return math.nan, math.nan, 0
+    mean = float(_answer_mean(table))
+    away = np.nansum(table, axis=1) - mean * counts
+    return mean, float((away**2).sum()) * n / (n - 1) / float(counts.sum()) ** 2 if n > 1 else math.nan, n
+
+
+def _estimate(mean: float, variance: float, freedom: int, n: int) -> Estimate:
+    from scipy.stats import t
+
+    if math.isnan(mean):
+        return UNKNOWN
+    if math.isnan(variance) or freedom < 1:
+        return Estimate(mean, None, None, n)
+    reach = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
+    return Estimate(mean, mean - reach, mean + reach, n)
