@@ -21,7 +21,7 @@ from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.chat import TokenisedAnswer
-from persona_interp.models.engine import Loss, Restart
+from persona_interp.models.engine import Restart
 from persona_interp.models.generation_settings import plain_settings
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.inference import inference_only
@@ -169,7 +169,7 @@ def _replace_mlp(value: Tensor) -> Replacing:
 class _BridgeEngine:
     """Generates through the Hugging Face tree of a bridge while its hooks are on. Prompts are padded on the left."""
 
-    restarts = False
+    restarts = slices_logits = False
 
     def __init__(self, bridge: Any, hooks: Mapping[str, Replacing], name: str) -> None:
         self._bridge, self._hooks, self._name = bridge, dict(hooks), name
@@ -213,8 +213,14 @@ class _BridgeEngine:
         """Not offered."""
         self._refuse()
 
+    def log_probs(
+        self, batch: PaddedBatch, graph: InterventionGraph, answers: Sequence[Sequence[int]], *, start: Restart | None = None
+    ) -> list[Float[Tensor, " n_answer"]]:
+        """Not offered."""
+        self._refuse()
+
     def gradient(
-        self, batch: PaddedBatch, layers: Sequence[int], loss: Loss, *, n_logits: int
+        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], of: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "batch layer d_model"]:
         """Not offered."""
         self._refuse()

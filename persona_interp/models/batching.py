@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.interventions.positions import Spans
+from persona_interp.models.memory import RowBytes, pass_bytes
 from persona_interp.progress import say
 from persona_interp.shapes import TokenIds
 
@@ -19,9 +20,8 @@ ROWS_PER_BATCH = 64
 MOST_ROWS = 256
 CACHE_PER_BATCH = 2**29
 """Bytes of keys and values up to which more than 64 rows are generated together: a small model is faster with many."""
-LOGITS_PER_BATCH = 2**28
-"""1 GiB in float32. Where a vocabulary is large, logits at every answer position outweigh all else that a forward makes, and a
-CPU that runs out of memory raises no error to learn from."""
+LOGITS_PER_BATCH = 2**26
+"""Logits, 256 MiB in float32, of engines that make those of every answer position at once (llama.cpp, NDIF)."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def generation_rows(config: Any, dtype: torch.dtype, n_tokens: int) -> int:
 
 
 def scoring_rows(config: Any, answer_lengths: Sequence[int]) -> int:
-    """How many rows to score together at most, where logits are kept at every answer position."""
+    """How many rows to score together at most, where an engine makes the logits of all answer positions at once."""
     logits_a_row = config.vocab_size * max(answer_lengths, default=0)
     return min(ROWS_PER_BATCH, max(1, LOGITS_PER_BATCH // max(1, logits_a_row)))
 
@@ -91,13 +91,40 @@ def check_lengths(lengths: Sequence[int], new_tokens: int, n_ctx: int, model_nam
             )
 
 
-def buckets(lengths: Sequence[int], batch_size: int | None, most: int = ROWS_PER_BATCH) -> list[list[int]]:
+@dataclass(frozen=True)
+class Room:
+    """What bounds the batches of one pass besides `TOKENS_PER_BATCH`.
+
+    Attributes:
+        most: rows.
+        a_row: bytes of a row, where they are known.
+        device: on which they are needed.
+    """
+
+    most: int = ROWS_PER_BATCH
+    a_row: RowBytes | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def rows(self, length: int, batch_size: int | None = None) -> int:
+        """How many rows of `length` tokens fit, at least one; with a batch size asked for, that many if they do."""
+        fits = MOST_ROWS if batch_size is None else batch_size
+        if self.a_row is not None:
+            fits = pass_bytes(self.device, asked=batch_size is not None) // max(1, self.a_row(length))
+        wanted = min(self.most, TOKENS_PER_BATCH // max(1, length)) if batch_size is None else batch_size
+        return max(1, min(wanted, fits))
+
+
+ANY_ROOM = Room()
+
+
+def buckets(lengths: Sequence[int], batch_size: int | None, room: Room = ANY_ROOM) -> list[list[int]]:
     """Indices grouped into batches of similar length, longest first, so that memory runs out at once or not at all.
 
     Args:
         lengths: tokens of each row, answers to come included.
-        batch_size: rows in a batch; None: as many as keep a batch under 16384 tokens, `most` at most.
-        most: see `batch_size`.
+        batch_size: rows in a batch, fewer only where their memory is not there; None: as many as `room` has, and as keep a batch
+            under 16384 tokens.
+        room: what bounds a batch.
 
     Raises:
         InvalidInputError: a batch size below 1.
@@ -107,7 +134,7 @@ def buckets(lengths: Sequence[int], batch_size: int | None, most: int = ROWS_PER
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     groups: list[list[int]] = []
     while order:
-        size = batch_size or max(1, min(most, TOKENS_PER_BATCH // max(1, lengths[order[0]])))
+        size = room.rows(lengths[order[0]], batch_size)
         groups.append(order[:size])
         order = order[size:]
     return groups
@@ -119,7 +146,7 @@ def run_in_batches(
     *,
     batch_size: int | None,
     what: str,
-    most: int = ROWS_PER_BATCH,
+    room: Room = ANY_ROOM,
 ) -> None:
     """Call `run` with the row indices of each batch; halve the batch when memory runs out, and say so.
 
@@ -128,12 +155,14 @@ def run_in_batches(
         run: runs one batch; must be safe to repeat for the same rows after it failed.
         batch_size: see `buckets`.
         what: the job, for messages.
-        most: see `buckets`.
+        room: see `buckets`.
 
     Raises:
         PersonaInterpError: a single row does not fit into memory.
     """
-    waiting = buckets(lengths, batch_size, most)
+    waiting = buckets(lengths, batch_size, room)
+    if batch_size is not None and waiting and len(waiting[0]) < min(batch_size, len(lengths)):
+        say(f"there is no memory for {what} {batch_size} rows at a time; {len(waiting[0])} are run together")
     while waiting:
         rows = waiting.pop(0)
         if _fits(run, rows):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,8 +14,6 @@ from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.shapes import Residual, TokenIds
-
-Loss: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,11 @@ class Engine(Protocol):
         """Whether a forward can begin in the middle, from residuals kept on this machine."""
         ...
 
+    @property
+    def slices_logits(self) -> bool:
+        """Whether `log_probs` makes logits of a few positions at a time."""
+        ...
+
     def residuals(self, batch: PaddedBatch, layers: Sequence[int]) -> dict[int, Residual]:
         """The unsteered outputs of some blocks for the whole batch, pads included, for forwards that begin there."""
         ...
@@ -56,10 +59,19 @@ class Engine(Protocol):
         """
         ...
 
+    def log_probs(
+        self, batch: PaddedBatch, graph: InterventionGraph, answers: Sequence[Sequence[int]], *, start: Restart | None = None
+    ) -> list[Float[Tensor, " n_answer"]]:
+        """The log probability of every token of each row's answer, which its last positions predict. Float32 on the CPU.
+
+        Logits are made where answers are, and never all of them at once where the engine can help it. `start` as in `forward`.
+        """
+        ...
+
     def gradient(
-        self, batch: PaddedBatch, layers: Sequence[int], loss: Loss, *, n_logits: int
+        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], of: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "batch layer d_model"]:
-        """How `loss` of the last `n_logits` positions' logits, one value a row, changes with what is added at each layer.
+        """How `of` the log probabilities of each row's answer changes with what is added at each layer.
 
         Added to every token of the row, at 0; one forward and one backward pass. Float32 on the CPU.
         """

@@ -23,3 +23,16 @@ def inference_only(hf_model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def frozen(hf_model: nn.Module) -> Iterator[None]:
+    """No gradient of the weights, so that nothing is kept for one; every parameter gets its setting back, also after an error."""
+    wanted = [parameter for parameter in hf_model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_()

@@ -4,43 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from persona_interp.interventions.compile.readout import Readouts
+from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
+from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.engine import Engine, Restart
 from persona_interp.models.results import AnswerLikelihood
 
 
 def likelihoods_under(
-    engine: Engine, batch: PaddedBatch, answers: Sequence[Sequence[int]], graphs: Sequence[InterventionGraph], n_layers: int
+    engine: Engine, batch: PaddedBatch, answers: Sequence[Sequence[int]], graphs: Sequence[InterventionGraph]
 ) -> list[list[AnswerLikelihood]]:
     """For each graph the likelihood of each row's answer.
 
     With several graphs the residual stream is read once, unsteered, at the layers where a graph begins to write; each graph then
     runs from its own layer on. The numbers are those of full forwards.
     """
-    longest = max(1, *(len(answer) for answer in answers))
-    begins = [min((write.layer for write in graph.writes), default=None) for graph in graphs]
-    layers = sorted({layer for layer in begins if layer is not None})
-    resid = engine.residuals(batch, layers) if layers and len(graphs) > 1 and engine.restarts else {}
+    layers = restart_layers(engine, graphs)
+    resid = engine.residuals(batch, layers) if layers else {}
     found: list[list[AnswerLikelihood]] = []
-    for graph, layer in zip(graphs, begins, strict=True):
+    for graph, layer in zip(graphs, map(_begins, graphs), strict=True):
         start = Restart(layer, resid[layer]) if layer is not None and layer in resid else None
-        logits = engine.forward(batch, graph, Readouts((), n_layers), n_logits=longest, start=start)
-        if logits is None:
-            raise RuntimeError("the engine returned no logits")
-        found.append([AnswerLikelihood(answer_log_probs(logits[row], answer).cpu()) for row, answer in enumerate(answers)])
+        found.append([AnswerLikelihood(log_probs) for log_probs in engine.log_probs(batch, graph, answers, start=start)])
     return found
 
 
-def answer_log_probs(logits: Float[Tensor, "kept vocab"], answer_ids: Sequence[int]) -> Float[Tensor, " n_answer"]:
-    """Log probabilities of the answer ids, which the last positions predict."""
-    if not answer_ids:
-        return logits.new_zeros(0, dtype=torch.float32)
-    scores = logits[-len(answer_ids) :].float()
-    index = torch.tensor(answer_ids, device=scores.device).unsqueeze(1)
-    return scores.gather(1, index).squeeze(1) - scores.logsumexp(dim=1)
+def gradient_layers(layers: Sequence[int] | None, n_layers: int, rows: Sequence[TokenisedAnswer]) -> list[int]:
+    """The layers a gradient is asked at, all of them if None.
+
+    Raises:
+        InvalidInputError: none, one the model does not have, or an empty answer.
+    """
+    chosen = list(range(n_layers)) if layers is None else list(layers)
+    if not set(chosen) <= set(range(n_layers)) or not chosen or any(not row.answer_ids for row in rows):
+        known = f"layers of 0 to {n_layers - 1} ({chosen} given)"
+        raise InvalidInputError(f"a gradient needs {known} and rows with at least one answer token")
+    return chosen
+
+
+def restart_layers(engine: Engine, graphs: Sequence[InterventionGraph]) -> list[int]:
+    """Layers whose residuals are read first, so that the forward of each graph can begin where it writes."""
+    if len(graphs) < 2 or not engine.restarts:
+        return []
+    return sorted({layer for layer in map(_begins, graphs) if layer is not None})
+
+
+def _begins(graph: InterventionGraph) -> int | None:
+    return min((write.layer for write in graph.writes), default=None)

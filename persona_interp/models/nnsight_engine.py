@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import nnsight
@@ -22,16 +23,25 @@ from persona_interp.interventions.compile.stacked import stack_writes
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.interventions.positions import decode_masks
 from persona_interp.models.batching import PaddedBatch
-from persona_interp.models.engine import Loss, Restart
-from persona_interp.models.families import FamilyLayout
+from persona_interp.models.engine import Restart
+from persona_interp.models.families import FamilyLayout, text_config
 from persona_interp.models.generation_settings import plain_settings
-from persona_interp.models.inference import inference_only
+from persona_interp.models.inference import frozen, inference_only
 from persona_interp.models.remote import remote_errors
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.shared_prompts import last_column, shared_prompts
 from persona_interp.models.turns import Turns
+from persona_interp.models.unembedding import (
+    Head,
+    answer_log_probs,
+    answer_states,
+    chosen_log_probs,
+    log_prob_gradients,
+    token_log_probs,
+)
 from persona_interp.shapes import Residual, TokenIds
 
+_NO_GRADIENT = "{} passes no gradient to its residual stream: use method 'likelihood' instead"
 _LOCKS: weakref.WeakKeyDictionary[nn.Module, Turns] = weakref.WeakKeyDictionary()
 
 
@@ -75,17 +85,22 @@ class NnsightEngine:
         blocks = self._traced.get(layout.blocks)
         self._blocks = [blocks[layer] for layer in range(len(blocks))]
         self._embedding = self._traced.get(layout.embedding)
+        self._unembedding = self._traced.get(layout.unembedding)
 
     @property
     def restarts(self) -> bool:
         """See `Engine.restarts`."""
         return not self._remote
 
+    @property
+    def slices_logits(self) -> bool:
+        """See `Engine.slices_logits`."""
+        return self._head is not None
+
     def residuals(self, batch: PaddedBatch, layers: Sequence[int]) -> dict[int, Residual]:
         """Outputs of `layers`; see `Engine.residuals`."""
-        inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
         found: dict[int, Residual] = {}
-        with self._running(), self._traced.trace(**inputs, use_cache=False, logits_to_keep=1) as tracer:
+        with self._running(), self._traced.trace(**_inputs(batch), use_cache=False, logits_to_keep=1) as tracer:
             kept = {}
             for layer in sorted(layers):
                 kept[layer] = self._blocks[layer].output
@@ -98,11 +113,10 @@ class NnsightEngine:
     ) -> Float[Tensor, "batch kept vocab"] | None:
         """One forward; see `Engine.forward`."""
         traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding)
-        inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
         logits, read = None, readouts.values()
         with (
             self._running(),
-            self._traced.trace(**inputs, use_cache=False, logits_to_keep=max(1, n_logits), remote=self._remote) as tracer,
+            self._traced.trace(**_inputs(batch), use_cache=False, logits_to_keep=max(1, n_logits), remote=self._remote) as tracer,
         ):
             if start is None:
                 traced.forward(batch.spans)
@@ -153,8 +167,34 @@ class NnsightEngine:
             )
         return answers
 
+    def log_probs(
+        self, batch: PaddedBatch, graph: InterventionGraph, answers: Sequence[Sequence[int]], *, start: Restart | None = None
+    ) -> list[Float[Tensor, " n_answer"]]:
+        """Log probabilities of the answers' tokens; see `Engine.log_probs`."""
+        longest = max(1, *map(len, answers))
+        if self._head is None:
+            logits = self.forward(batch, graph, Readouts((), len(self._blocks)), n_logits=longest, start=start)
+            if logits is None:
+                raise RuntimeError("the engine returned no logits")
+            return [answer_log_probs(logits[row], answer) for row, answer in enumerate(answers)]
+        traced = TracedGraph(
+            stack_writes(graph, batch.ids.shape[0]), Readouts((), len(self._blocks)), self._blocks, self._embedding
+        )
+        hidden: Any = None
+        with self._running():
+            with self._traced.trace(**_inputs(batch), use_cache=False, logits_to_keep=longest) as tracer:
+                if start is None:
+                    traced.forward(batch.spans)
+                else:
+                    traced.forward_from(start.layer, start.resid, batch.spans)
+                hidden = nnsight.save(self._unembedding.input)
+                tracer.stop()
+            ids = [token for answer in answers for token in answer]
+            found = token_log_probs(self._head, answer_states(hidden, answers), ids, self._vocab_size)
+        return list(found.cpu().split([len(answer) for answer in answers]))
+
     def gradient(
-        self, batch: PaddedBatch, layers: Sequence[int], loss: Loss, *, n_logits: int
+        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], of: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "batch layer d_model"]:
         """Gradients with respect to the residual stream; see `Engine.gradient`.
 
@@ -163,22 +203,40 @@ class NnsightEngine:
         """
         if self._remote:
             raise UnsupportedError(f"{self._name} runs remotely, where no gradient is taken: use method 'likelihood' instead")
-        dtype, real = self._hf_model.dtype, batch.spans.real.unsqueeze(-1)
-        shape = (batch.ids.shape[0], len(layers), self._hf_model.get_input_embeddings().weight.shape[1])
-        added = torch.zeros(shape, dtype=torch.float32, device=batch.ids.device, requires_grad=True)
-        inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
-        logits = None
-        with self._running(), torch.enable_grad():
-            with self._traced.trace(**inputs, use_cache=False, logits_to_keep=max(1, n_logits)) as tracer:
-                for column, layer in enumerate(layers):
-                    resid = self._blocks[layer].output
-                    push = added[:, column].unsqueeze(1).to(resid.device, dtype)
-                    self._blocks[layer].output = resid + torch.where(real.to(resid.device), push, 0)
-                logits = nnsight.save(tracer.result.logits)
-            if logits is None or not logits.requires_grad:
-                raise UnsupportedError(f"{self._name} passes no gradient to its residual stream: use method 'likelihood' instead")
-            (gradient,) = torch.autograd.grad(loss(logits).sum(), added)
-        return gradient.detach().cpu()
+        longest, head = max(map(len, answers)), self._head
+        ids, lengths = [token for answer in answers for token in answer], [len(answer) for answer in answers]
+        read: dict[int, Tensor] = {}
+        hidden: Any = None
+        with self._running(), frozen(self._hf_model), torch.enable_grad():
+            with self._traced.trace(**_inputs(batch), use_cache=False, logits_to_keep=longest) as tracer:
+                resid = {}
+                for layer in sorted(layers):
+                    if not resid:  # what lies below needs no gradient, and nothing of it is kept
+                        self._blocks[layer].output = self._blocks[layer].output.detach().requires_grad_()
+                    resid[layer] = self._blocks[layer].output
+                read = nnsight.save(resid)
+                if head is None:
+                    hidden = nnsight.save(tracer.result.logits)
+                else:
+                    hidden = nnsight.save(self._unembedding.input)
+                    tracer.stop()
+            if hidden is None or not hidden.requires_grad:
+                raise UnsupportedError(_NO_GRADIENT.format(self._name))
+            states = answer_states(hidden, answers)
+            if head is None:
+                log_probs = chosen_log_probs(states, ids)
+                wanted = [log_probs, torch.autograd.grad(_total(log_probs, lengths, of), log_probs, retain_graph=True)[0]]
+            else:
+                values, slopes = log_prob_gradients(head, states, ids, self._vocab_size)
+                values = values.requires_grad_()
+                (weights,) = torch.autograd.grad(_total(values, lengths, of), values)
+                wanted = [states, slopes * weights.to(slopes).unsqueeze(1)]
+            kept = [read[layer] for layer in layers]
+            gradients = torch.autograd.grad(wanted[0], kept, grad_outputs=wanted[1], allow_unused=True)
+        if any(gradient is None for gradient in gradients):
+            raise UnsupportedError(_NO_GRADIENT.format(self._name))
+        real = batch.spans.real.unsqueeze(-1)
+        return torch.stack([torch.where(real.to(g.device), g, 0).sum(1, dtype=torch.float32).cpu() for g in gradients], dim=1)
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """Logits read off residuals; see `Engine.unembed`.
@@ -194,6 +252,38 @@ class NnsightEngine:
             logits = head(norm(resid.to(weight)).to(next(head.parameters())))
         return logits.float().cpu()
 
+    @property
+    def _vocab_size(self) -> int:
+        return int(text_config(self._hf_model.config).vocab_size)
+
+    @cached_property
+    def _head(self) -> Head | None:
+        """The unembedding and whatever follows it, for slices of positions; None where that is not what the model does.
+
+        Found out by trying: an architecture may scale or cap its logits in a way of its own. Then they are had from the model.
+        """
+        if self._remote:
+            return None
+        module = self._hf_model.get_submodule(self._layout.unembedding)
+        cap = getattr(text_config(self._hf_model.config), "final_logit_softcapping", None)
+
+        def head(states: Tensor) -> Tensor:
+            logits = module(states)
+            return logits if cap is None else torch.tanh(logits / cap) * cap
+
+        weight = self._hf_model.get_input_embeddings().weight
+        ids = torch.tensor([[0, 1]], device=weight.device)
+        resid = torch.linspace(-1, 1, 2 * weight.shape[1], dtype=self._hf_model.dtype).view(1, 2, -1)
+        states, logits = None, None
+        with self._running():
+            with self._traced.trace(input_ids=ids, use_cache=False, logits_to_keep=1) as tracer:
+                for block in self._blocks:  # only what follows them is to be tried
+                    block.skip(resid.to(weight.device))
+                states = nnsight.save(self._unembedding.input)
+                logits = nnsight.save(tracer.result.logits)
+            same = states is not None and logits is not None and torch.allclose(head(states).float(), logits.float(), rtol=1e-5)
+        return head if same else None
+
     @contextmanager
     def _running(self, settings: GenerationConfig | None = None) -> Iterator[None]:
         """The model to ourselves: locked, in evaluation mode, without gradients; everything is put back."""
@@ -206,3 +296,12 @@ class NnsightEngine:
                 yield
             finally:
                 self._hf_model.generation_config = before
+
+
+def _inputs(batch: PaddedBatch) -> dict[str, Tensor]:
+    return {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
+
+
+def _total(log_probs: Float[Tensor, " pos"], lengths: Sequence[int], of: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:
+    """`of` each row's log probabilities, added up: rows do not touch each other, so the gradient of the sum is that of each."""
+    return torch.stack([of(part) for part in log_probs.split(list(lengths))]).sum()

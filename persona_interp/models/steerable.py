@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import Capture, InterventionGraph
-from persona_interp.models.batching import PaddedBatch, check_lengths, generation_rows, pad, run_in_batches, scoring_rows
+from persona_interp.models.batching import PaddedBatch, check_lengths, pad, run_in_batches
 from persona_interp.models.bridge import transformer_lens_bridge
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
 from persona_interp.models.checks import verified_blocks
@@ -21,9 +21,10 @@ from persona_interp.models.closing import Closing
 from persona_interp.models.engine import Engine
 from persona_interp.models.families import context_length, layout_of, text_config
 from persona_interp.models.identity import ModelIdentity, fingerprint
-from persona_interp.models.likelihoods import answer_log_probs, likelihoods_under
+from persona_interp.models.likelihoods import gradient_layers, likelihoods_under, restart_layers
 from persona_interp.models.nnsight_engine import NnsightEngine
 from persona_interp.models.results import AnswerLikelihood, Generation
+from persona_interp.models.rooms import Rooms
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.streaming import AnswerStream, OnCaptured, OnText
@@ -161,8 +162,8 @@ class SteerableModel(Closing):
                         on_generation(row, answer)
 
             lengths = [len(prompt) + sampling.max_new_tokens for prompt in prompts]
-            most = generation_rows(text_config(self.config), self.dtype, max(lengths, default=1))
-            run_in_batches(lengths, run, batch_size=batch_size, what="generating", most=most)
+            room = self._rooms.generating(lengths)
+            run_in_batches(lengths, run, batch_size=batch_size, what="generating", room=room)
         return [answer for answer in answers if answer is not None]
 
     def capture(
@@ -195,7 +196,8 @@ class SteerableModel(Closing):
                     results[row] = readouts.result(place)
                 bar.advance(len(rows))
 
-            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="reading")
+            room = self._rooms.capturing(graph.captures, self.n_layers)
+            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="reading", room=room)
         return results
 
     def log_likelihood(
@@ -230,14 +232,15 @@ class SteerableModel(Closing):
                 batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
                 parts = [graph.for_rows(rows) for graph in graphs]
                 answers = [tokenised[row].answer_ids for row in rows]
-                under = likelihoods_under(self._engine, batch, answers, parts, self.n_layers)
+                under = likelihoods_under(self._engine, batch, answers, parts)
                 for found, likelihoods in zip(results, under, strict=True):
                     for row, likelihood in zip(rows, likelihoods, strict=True):
                         found[row] = likelihood
                 bar.advance(len(rows) * len(graphs))
 
-            most = scoring_rows(text_config(self.config), [len(row.answer_ids) for row in tokenised])
-            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
+            lengths, kept = [len(row.answer_ids) for row in tokenised], len(restart_layers(self._engine, graphs))
+            room = self._rooms.scoring(lengths, kept, slices_logits=self._engine.slices_logits)
+            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", room=room)
         return [[likelihood for likelihood in found if likelihood is not None] for found in results]
 
     def likelihood_gradient(
@@ -257,10 +260,7 @@ class SteerableModel(Closing):
             InvalidInputError: a layer the model does not have, an empty answer, or as `log_likelihood`.
             UnsupportedError: no gradient reaches the residual stream (remote, some quantized weights).
         """
-        chosen = list(range(self.n_layers)) if layers is None else list(layers)
-        if not set(chosen) <= set(range(self.n_layers)) or not chosen or any(not row.answer_ids for row in tokenised):
-            known = f"layers of 0 to {self.n_layers - 1} ({chosen} given)"
-            raise InvalidInputError(f"a gradient needs {known} and rows with at least one answer token")
+        chosen = gradient_layers(layers, self.n_layers, tokenised)
         self._check_answers(tokenised)
         results = torch.zeros(len(tokenised), len(chosen), self.d_model)
         fed = [row.ids[:-1] for row in tokenised]
@@ -269,15 +269,11 @@ class SteerableModel(Closing):
             def run(rows: list[int]) -> None:
                 batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
                 answers = [tokenised[row].answer_ids for row in rows]
-
-                def loss(logits: Tensor) -> Tensor:
-                    return torch.stack([of(answer_log_probs(logits[row], answer)) for row, answer in enumerate(answers)])
-
-                results[rows] = self._engine.gradient(batch, chosen, loss, n_logits=max(map(len, answers)))
+                results[rows] = self._engine.gradient(batch, chosen, answers, of)
                 bar.advance(len(rows))
 
-            most = scoring_rows(text_config(self.config), [len(row.answer_ids) for row in tokenised])
-            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", most=most)
+            room = self._rooms.differentiating()
+            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", room=room)
         return results
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
@@ -303,16 +299,19 @@ class SteerableModel(Closing):
 
         def run(rows: list[int]) -> None:
             batch = self._pad([prompt_ids[row] for row in rows])
-            results[rows] = self._logits(batch, graph.for_rows(rows), 1)[:, 0].float().cpu()
+            logits = self._engine.forward(batch, graph.for_rows(rows), Readouts((), self.n_layers), n_logits=1)
+            if logits is None:
+                raise RuntimeError("the engine returned no logits")
+            results[rows] = logits[:, 0].float().cpu()
 
-        run_in_batches([len(ids) for ids in prompt_ids], run, batch_size=batch_size, what="reading")
+        room = self._rooms.predicting()
+        run_in_batches([len(ids) for ids in prompt_ids], run, batch_size=batch_size, what="reading", room=room)
         return results
 
-    def _logits(self, batch: PaddedBatch, graph: InterventionGraph, n_logits: int) -> Float[Tensor, "batch kept vocab"]:
-        logits = self._engine.forward(batch, graph, Readouts((), self.n_layers), n_logits=n_logits)
-        if logits is None:
-            raise RuntimeError("the engine returned no logits")
-        return logits
+    @property
+    def _rooms(self) -> Rooms:
+        here = not self.hf_model.get_input_embeddings().weight.is_meta
+        return Rooms(self.config, self.dtype, self.device, known=here)
 
     def _pad(self, rows: Sequence[Sequence[int]], n_prompt: Sequence[int] | None = None) -> PaddedBatch:
         pad_id = self.tokenizer.pad_token_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -14,9 +14,10 @@ from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
-from persona_interp.models.engine import Loss, Restart
+from persona_interp.models.engine import Restart
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.turns import Turns
+from persona_interp.models.unembedding import answer_log_probs
 from persona_interp.modulation.activations import CapturedRows, Stretch, Tap
 from persona_interp.modulation.control_vectors import SteeredRows, check_expressible, control_vectors
 from persona_interp.modulation.llama_session import TOKENS_PER_CALL, LlamaContext, LlamaWeights
@@ -37,7 +38,7 @@ class LlamaEngine:
         name: how errors call the model.
     """
 
-    restarts = False
+    restarts = slices_logits = False
 
     def __init__(self, weights: LlamaWeights, *, d_model: int, n_threads: int, exact_cache: bool, name: str) -> None:
         self._weights, self._d_model, self._n_threads = weights, d_model, n_threads
@@ -107,8 +108,21 @@ class LlamaEngine:
         """Never asked for, since forwards do not begin in the middle."""
         self._refuse("restart a forward in the middle")
 
+    def log_probs(
+        self, batch: PaddedBatch, graph: InterventionGraph, answers: Sequence[Sequence[int]], *, start: Restart | None = None
+    ) -> list[Float[Tensor, " n_answer"]]:
+        """Log probabilities of the answers' tokens; see `Engine.log_probs`.
+
+        Raises:
+            UnsupportedError: a graph that control vectors cannot express.
+        """
+        logits = self.forward(batch, graph, Readouts((), self._n_layers), n_logits=max(1, *map(len, answers)))
+        if logits is None:
+            raise RuntimeError("llama.cpp returned no logits")
+        return [answer_log_probs(logits[row], answer) for row, answer in enumerate(answers)]
+
     def gradient(
-        self, batch: PaddedBatch, layers: Sequence[int], loss: Loss, *, n_logits: int
+        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], of: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "batch layer d_model"]:
         """Not to be had from llama.cpp.
 

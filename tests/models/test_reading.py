@@ -12,9 +12,7 @@ import torch
 from persona_interp.errors import IncompatibleError, InvalidInputError
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write, WritePositions
 from persona_interp.interventions.operations import Add
-from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.chat import TokenisedAnswer
-from persona_interp.models.nnsight_engine import NnsightEngine
 from persona_interp.models.steerable import SteerableModel
 
 TinyModel = Callable[[str], SteerableModel]
@@ -127,21 +125,47 @@ def test_means_are_float32_and_single_positions_keep_the_dtype_of_the_model(tiny
     assert torch.equal(got[Capture("prompt_last", "none")], got[Capture("all", "none")][:, TEXTS[0].n_prompt - 1])
 
 
-def test_logits_of_many_answers_are_not_held_at_once(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_are_made_at_answer_positions_alone_and_a_few_at_a_time(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tiny_model("llama")
     expected = model.log_likelihood(TEXTS)
-    rows_run: list[int] = []
-    forward = NnsightEngine.forward
-
-    def counted(self: NnsightEngine, batch: PaddedBatch, *args: Any, **options: Any) -> torch.Tensor | None:
-        rows_run.append(batch.ids.shape[0])
-        return forward(self, batch, *args, **options)
-
-    monkeypatch.setattr(NnsightEngine, "forward", counted)
-    monkeypatch.setattr("persona_interp.models.batching.LOGITS_PER_BATCH", 2 * 12 * model.config.vocab_size)
-    for one, other in zip(expected, model.log_likelihood(TEXTS), strict=True):
+    made: list[int] = []
+    hook = model.hf_model.lm_head.register_forward_hook(lambda _module, _args, logits: made.append(logits.shape[:-1].numel()))
+    monkeypatch.setattr("persona_interp.models.unembedding.SLICE", 4 * model.config.vocab_size * 5)
+    found = model.log_likelihood(TEXTS)
+    hook.remove()
+    for one, other in zip(expected, found, strict=True):
         torch.testing.assert_close(one.token_log_probs, other.token_log_probs, **CLOSE)
-    assert rows_run == [2, 2, 1]  # the longest answer has 12 tokens
+    assert max(made) == 5, "positions of one slice"
+    assert sum(made) == sum(len(text.answer_ids) for text in TEXTS), "none at prompts, none at pads"
+
+
+def test_an_architecture_that_turns_its_logits_in_a_way_of_its_own_is_asked_for_them(
+    tiny_hf: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hf_model, tokenizer = tiny_hf("llama")
+    forward = type(hf_model).forward
+
+    def scaled(self: Any, *args: Any, **options: Any) -> Any:
+        output = forward(self, *args, **options)
+        output.logits = output.logits * 0.25
+        return output
+
+    plain = SteerableModel(hf_model, tokenizer, name="plain").log_likelihood(TEXTS)
+    monkeypatch.setattr(type(hf_model), "forward", scaled)
+    other_hf, _ = tiny_hf("llama")
+    model = SteerableModel(other_hf, tokenizer, name="scaled")
+    for text, found, unscaled in zip(TEXTS, model.log_likelihood(TEXTS), plain, strict=True):
+        logits = model.hf_model(torch.tensor([text.ids[:-1]])).logits[0, text.n_prompt - 1 :].log_softmax(-1)
+        assert not torch.allclose(found.token_log_probs, unscaled.token_log_probs, atol=1e-2)
+        torch.testing.assert_close(found.token_log_probs, logits[range(len(text.answer_ids)), text.answer_ids], **CLOSE)
+    step = 1e-3
+    direction = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0))
+    slope = model.likelihood_gradient(TEXTS[:1], [1])[0, 0] @ direction
+    ends = [InterventionGraph((Write(1, Add(direction), sign * step),)) for sign in (-1, 1)]
+    low, high = (found[0].total for found in model.log_likelihoods(TEXTS[:1], ends))
+    assert float(slope) == pytest.approx((high - low) / (2 * step), rel=2e-2)
 
 
 def test_empty_answer_has_no_log_probs(tiny_model: TinyModel) -> None:

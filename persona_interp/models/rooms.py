@@ -1,0 +1,64 @@
+"""How large a batch each verb of a model may run, from the model's shape and what its device has free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from persona_interp.interventions.graph import Capture
+from persona_interp.models.batching import ROWS_PER_BATCH, Room, generation_rows, scoring_rows
+from persona_interp.models.families import text_config
+from persona_interp.models.memory import PassCost, RowBytes
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """The rooms of one model.
+
+    Attributes:
+        config: of Hugging Face.
+        dtype: of the weights.
+        device: where they are.
+        known: whether `device` is where the model runs; of NDIF's memory nothing is known.
+    """
+
+    config: Any
+    dtype: torch.dtype
+    device: torch.device
+    known: bool = True
+
+    def generating(self, lengths: Sequence[int]) -> Room:
+        """For rows of so many tokens, answers included."""
+        return self._room(self._cost.generating(), generation_rows(self._text, self.dtype, max(lengths, default=1)))
+
+    def capturing(self, captures: Sequence[Capture], n_layers: int) -> Room:
+        """For reading texts; what is kept of every position is put together from layers, and held twice meanwhile."""
+        whole = sum(len(node.layers_of(n_layers)) for node in captures if node.reduction == "none")
+        return self._room(self._cost.reading(kept_layers=2 * whole))
+
+    def scoring(self, answer_lengths: Sequence[int], n_kept_layers: int, *, slices_logits: bool) -> Room:
+        """For likelihoods, while the residuals of some layers are kept to restart from."""
+        most = ROWS_PER_BATCH if slices_logits else scoring_rows(self._text, answer_lengths)
+        return self._room(self._cost.reading(kept_layers=n_kept_layers), most)
+
+    def differentiating(self) -> Room:
+        """For gradients."""
+        return self._room(self._cost.differentiating())
+
+    def predicting(self) -> Room:
+        """For the logits of the next token."""
+        return self._room(self._cost.reading(logits=True))
+
+    @property
+    def _text(self) -> Any:
+        return text_config(self.config)
+
+    @property
+    def _cost(self) -> PassCost:
+        return PassCost(self._text, self.dtype)
+
+    def _room(self, a_row: RowBytes, most: int = ROWS_PER_BATCH) -> Room:
+        return Room(most, a_row if self.known else None, self.device)
