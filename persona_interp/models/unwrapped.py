@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from persona_interp.errors import InvalidInputError, UnsupportedError
+from persona_interp.interventions.compile.eager import uncompiled
+from persona_interp.models.inference import inference_only
+from persona_interp.models.placement import token_device
 
 _WRAPPED_AT = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module"}
 
@@ -31,6 +35,26 @@ def unwrapped(module: nn.Module) -> nn.Module:
             raise UnsupportedError("DataParallel runs copies of a model, which cannot be steered as one: give its .module instead")
         else:
             return inner
+
+
+def check_same(wrapper: nn.Module, hf_model: nn.Module) -> None:
+    """Refuse a wrapper that computes something else than the model `unwrapped` found in it, shown by a few tokens.
+
+    Raises:
+        UnsupportedError: it does.
+    """
+    if wrapper is hf_model:
+        return
+    ids = torch.arange(1, 9, device=token_device(hf_model)).unsqueeze(0)
+    call = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+    with inference_only(wrapper), uncompiled():
+        expected, found = wrapper(**call).logits, hf_model(**call).logits
+    if not torch.equal(expected, found):
+        raise UnsupportedError(
+            f"the {type(wrapper).__name__} computes something else than the {type(hf_model).__name__} inside it, so it does part "
+            "of its work outside that model's layers: merge its adapters into the weights (merge_and_unload()), or give the "
+            "model alone"
+        )
 
 
 def _without_peft(wrapper: Any) -> nn.Module:
