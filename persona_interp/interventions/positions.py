@@ -89,52 +89,54 @@ class CallMasks(ABC):
         """The step of generation each position belongs to; a number where it is the same for all."""
 
 
-class _PrefillMasks(CallMasks):
+class _SpanMasks(CallMasks):
     # on the class: NDIF is sent functions with what their bodies name, and has no jaxtyping
     _known: dict[WritePositions, Bool[Tensor, "batch pos"] | Everywhere]
     _steps: Int[Tensor, "batch pos"] | None
 
-    def __init__(self, spans: Spans) -> None:
+    def __init__(self, spans: Spans, start: int = 0) -> None:
         self._spans = spans
+        self._start = start
         self._known = {}
         self._steps = None
 
     def __call__(self, positions: WritePositions) -> Bool[Tensor, "batch pos"] | Everywhere:
         if positions not in self._known:
-            touched = self._spans.writing(positions)
+            touched = self._spans.writing(positions)[:, self._start :]
             self._known[positions] = True if bool(touched.all()) else touched
+            if self._start and not bool(touched.any()):  # as in every call that holds answer tokens only
+                self._known[positions] = False
         return self._known[positions]
 
     @property
     def steps(self) -> int | Int[Tensor, "batch pos"]:
         if self._steps is None:
-            self._steps = self._spans.steps()
+            self._steps = self._spans.steps()[:, self._start :]
         return self._steps
 
 
 class _AnswerMasks(CallMasks):
-    def __init__(self, real: PositionMask | Everywhere, steps: int | Int[Tensor, "batch pos"]) -> None:
-        self._real = real
-        self._steps = steps
+    def __init__(self, step: int) -> None:
+        self._step = step
 
     def __call__(self, positions: WritePositions) -> Bool[Tensor, "batch pos"] | Everywhere:
-        return False if positions == "prompt" else self._real
+        return positions != "prompt"
 
     @property
     def steps(self) -> int | Int[Tensor, "batch pos"]:
-        return self._steps
+        return self._step
 
 
 def prefill_masks(spans: Spans) -> CallMasks:
     """Masks of a call that holds whole rows or whole prompts. Each is computed once."""
-    return _PrefillMasks(spans)
+    return _SpanMasks(spans)
 
 
 def decode_masks(step: int) -> CallMasks:
     """Masks of a call that holds the answer token just generated for each row, the `step`-th one (from 1 on)."""
-    return _AnswerMasks(True, step)
+    return _AnswerMasks(step)
 
 
-def answer_masks(real: PositionMask, steps: Int[Tensor, "batch pos"]) -> CallMasks:
-    """Masks of a call that holds answer tokens only, at the positions in `real`."""
-    return _AnswerMasks(True if bool(real.all()) else real, steps)
+def later_masks(spans: Spans, start: int) -> CallMasks:
+    """Masks of a call that holds the columns of `spans` from `start` on, the others being in a KV cache. Each is computed once."""
+    return _SpanMasks(spans, start)

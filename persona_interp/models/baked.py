@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from persona_interp.errors import PersonaInterpError, UnsupportedError
 from persona_interp.interventions.compile.weights import constant_offsets
 from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.models.adapters import adapter_settings
 from persona_interp.models.inference import inference_only
 from persona_interp.models.second_tree import second_tree
 from persona_interp.models.steerable import SteerableModel
@@ -105,6 +106,9 @@ def _check_weights(hf_model: Any, name: str) -> None:
         what = "are quantized, and a bias beside them could not be saved as they were loaded: load the model without quantization"
     elif len(devices) > 1 or any(device.type == "meta" for device in devices):
         what = f"are not all on one device ({', '.join(sorted(map(str, devices)))}): load the model onto one, the CPU will do"
+    elif adapters := adapter_settings(hf_model):
+        names = sorted({adapter for layer in adapters.values() for adapter, _ in layer})
+        what = f"have adapters beside them ({', '.join(names)}): merge those first, with PEFT's merge_and_unload()"
     else:
         return
     raise UnsupportedError(f"{name} cannot be baked: its weights {what}")

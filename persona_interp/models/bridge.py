@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from persona_interp.errors import UnsupportedError
+from persona_interp.models.adapters import adapter_settings
 from persona_interp.models.second_tree import second_tree
 
 
@@ -40,6 +41,11 @@ def transformer_lens_bridge(hf_model: nn.Module, tokenizer: Any, *, name: str) -
         raise UnsupportedError(
             f"the weights of {name} are not in memory (remote or offloaded), so TransformerLens cannot run them: load the model "
             "on this machine, without remote=True"
+        )
+    if adapter_settings(hf_model):
+        raise UnsupportedError(
+            f"the layers of {name} hold adapters beside their weights, and TransformerLens would show the weights alone: merge "
+            "the adapters first, with PEFT's merge_and_unload()"
         )
     sources = _transformer_lens()
     tree = second_tree(hf_model)

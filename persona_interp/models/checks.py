@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from persona_interp.errors import UnsupportedError
+from persona_interp.interventions.compile.eager import uncompiled
 from persona_interp.models.families import FamilyLayout, text_config
 from persona_interp.models.inference import inference_only
+from persona_interp.models.placement import token_device
 
 
 def verified_blocks(hf_model: nn.Module, layout: FamilyLayout, model_name: str) -> list[nn.Module]:
@@ -65,14 +67,10 @@ def _block_outputs(hf_model: nn.Module, blocks: list[nn.Module]) -> list[Any]:
 
         return hook
 
-    with ExitStack() as stack, inference_only(hf_model):
+    with ExitStack() as stack, inference_only(hf_model), uncompiled():
         for layer, block in enumerate(blocks):
             stack.callback(block.register_forward_hook(keep(layer)).remove)
-        ids = torch.zeros(1, 2, dtype=torch.long, device=_input_device(hf_model))
+        ids = torch.zeros(1, 2, dtype=torch.long, device=token_device(hf_model))
         # with a mask: without one, transformers looks at values for the seams of packed texts, and the meta device has none
         hf_model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     return outputs
-
-
-def _input_device(hf_model: Any) -> torch.device:
-    return hf_model.get_input_embeddings().weight.device

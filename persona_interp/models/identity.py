@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from persona_interp.errors import FileFormatError
+from persona_interp.models.adapters import adapter_settings, effective_names
 from persona_interp.models.families import text_config
+from persona_interp.models.placement import value_at_hand
 
 _SAMPLES = 256
 _CONFIG_ESSENTIALS = (
@@ -86,7 +88,8 @@ class ModelIdentity:
 def fingerprint(hf_model: nn.Module) -> str:
     """sha256 over the essentials of the configuration and the names, shapes and sampled values of all parameters.
 
-    Where values are not at hand, as in a run on NDIF, the name of the checkpoint stands for them.
+    It is the same wherever the weights lie, offloaded ones too. Where values are not at hand, as in a run on NDIF, the name of
+    the checkpoint stands for them. Adapters count as far as they are active.
 
     Up to 256 evenly spaced values of each parameter are taken, as float32, so a 7B model takes about a second, and weights
     stored in bfloat16 have the same fingerprint whether they are loaded as bfloat16 or as float32. Training changes it;
@@ -97,17 +100,32 @@ def fingerprint(hf_model: nn.Module) -> str:
     config = text_config(config)
     essentials = {key: getattr(config, key, None) for key in _CONFIG_ESSENTIALS}
     digest.update(json.dumps(essentials, sort_keys=True, default=str).encode())
-    if any(parameter.is_meta for parameter in hf_model.parameters()):
+    if working := adapter_settings(hf_model):
+        digest.update(json.dumps(working, sort_keys=True).encode())
+    parameters = _parameters(hf_model)
+    samples = {name: _sample(hf_model, *named) for name, named in parameters.items()}
+    if any(sample is None for sample in samples.values()):
         digest.update(str(getattr(hf_model, "name_or_path", "")).encode())
-    for name, parameter in sorted(hf_model.named_parameters()):
+    for name, (_, parameter) in sorted(parameters.items()):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(_sample(parameter).numpy().tobytes())
+        sample = samples[name]
+        digest.update(b"" if sample is None else sample.numpy().tobytes())
     return digest.hexdigest()
 
 
-def _sample(parameter: Tensor) -> Tensor:
-    values = parameter.detach().reshape(-1)
-    if values.is_meta:  # offloaded: its values are not at hand
-        return torch.empty(0)
+def _parameters(hf_model: Any) -> dict[str, tuple[str, Tensor]]:
+    """What counts, each parameter once, by its name without adapters: its own name and itself."""
+    named: dict[str, Tensor] = dict(hf_model.named_parameters())
+    tied = getattr(hf_model, "all_tied_weights_keys", None) or {}  # offloaded, they are tensors of their own
+    own = [name for name, parameter in named.items() if not (parameter.is_meta and tied.get(name) in named)]
+    return {effective: (name, named[name]) for name, effective in effective_names(hf_model, own).items()}
+
+
+def _sample(hf_model: nn.Module, name: str, parameter: Tensor) -> Tensor | None:
+    """Some values, None where they are not at hand."""
+    values = value_at_hand(hf_model, name, parameter)
+    if values is None:
+        return None
+    values = values.reshape(-1)
     step = max(1, -(-values.numel() // _SAMPLES))
     return values[::step].to(device="cpu", dtype=torch.float32)

@@ -139,12 +139,17 @@ def load_tokenizer(location: str, options: LoadOptions, *, shipped: Iterable[str
     from transformers import AutoTokenizer
 
     local = Path(location).is_dir()
-    if local and gguf_file is None and not any((Path(location) / name).is_file() for name in _TOKENIZER_FILES):
+    if local and gguf_file is None and not holds_tokenizer(Path(location)):
         raise FileFormatError(
             f"model folder {location} has no tokenizer ({', '.join(_TOKENIZER_FILES)}): copy one there or pass tokenizer=..."
         )
     with explained(location, revision=options.revision, cache_dir=options.cache_dir, shipped=shipped):
         return AutoTokenizer.from_pretrained(location, **_access(options, local=local, gguf_file=gguf_file))
+
+
+def holds_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds files of a tokenizer."""
+    return any((folder / name).is_file() for name in _TOKENIZER_FILES)
 
 
 def _form(config: Any, options: LoadOptions, location: str) -> dict[str, Any]:

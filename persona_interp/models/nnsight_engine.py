@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessorList
 
 from persona_interp.errors import PersonaInterpError, UnsupportedError
+from persona_interp.interventions.compile.eager import uncompiled
+from persona_interp.interventions.compile.model_call import cache_name
 from persona_interp.interventions.compile.nnsight import TracedGraph
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.compile.stacked import stack_writes
@@ -27,6 +29,7 @@ from persona_interp.models.engine import Restart
 from persona_interp.models.families import FamilyLayout, text_config
 from persona_interp.models.generation_settings import plain_settings
 from persona_interp.models.inference import frozen, inference_only
+from persona_interp.models.placement import token_device
 from persona_interp.models.remote import remote_errors
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.shared_prompts import last_column, shared_prompts
@@ -75,7 +78,7 @@ class NnsightEngine:
         self._remote = remote
         self._name = name
         self._lock = _LOCKS.setdefault(hf_model, Turns())
-        device = {} if getattr(hf_model, "hf_device_map", None) else {"device": hf_model.device}
+        device = {} if getattr(hf_model, "hf_device_map", None) else {"device": hf_model.device if remote else token_device(hf_model)}
         if remote:
             nnsight.register("persona_interp")  # its source goes with each request: the servers do not have it installed
         with self._lock:
@@ -149,7 +152,7 @@ class NnsightEngine:
         spans = batch.spans if shared is None else last_column(batch.spans)
         if shared is not None:
             with self._running():
-                options["past_key_values"] = shared.cache(self._hf_model)
+                options[cache_name(self._hf_model)] = shared.cache(self._hf_model)
         ids, read, calls = batch.ids, readouts.values(), [0]
         with self._running(settings), self._traced.generate(**options, remote=self._remote) as tracer:
             with tracer.invoke(input_ids=batch.ids, attention_mask=batch.attention_mask):
@@ -248,8 +251,10 @@ class NnsightEngine:
             raise UnsupportedError(f"the unembedding of {self._name} is not on this machine: use method 'likelihood' instead")
         norm, head = (self._hf_model.get_submodule(path) for path in (self._layout.final_norm, self._layout.unembedding))
         weight = next(norm.parameters())
+        device = token_device(self._hf_model) if weight.is_meta else weight.device  # offloaded weights come to where they are used
         with self._running():
-            logits = head(norm(resid.to(weight)).to(next(head.parameters())))
+            normed = norm(resid.to(device, weight.dtype))
+            logits = head(normed.to(dtype=next(head.parameters()).dtype))
         return logits.float().cpu()
 
     @property
@@ -286,8 +291,8 @@ class NnsightEngine:
 
     @contextmanager
     def _running(self, settings: GenerationConfig | None = None) -> Iterator[None]:
-        """The model to ourselves: locked, in evaluation mode, without gradients; everything is put back."""
-        with self._lock, inference_only(self._hf_model), remote_errors(self._remote, self._name):
+        """The model to ourselves: locked, not compiled, in evaluation mode, without gradients; everything is put back."""
+        with self._lock, uncompiled(), inference_only(self._hf_model), remote_errors(self._remote, self._name):
             before = self._hf_model.generation_config
             try:
                 if settings is not None:

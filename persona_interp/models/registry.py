@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -14,14 +14,17 @@ import torch
 from torch import nn
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError, UnsupportedError, unknown_name
+from persona_interp.models.adapter_folder import base_of, base_revision, holds_adapter, with_adapter
+from persona_interp.models.adapters import active_adapters
 from persona_interp.models.gguf_file import GGUF_SUFFIX, is_gguf
 from persona_interp.models.gguf_options import refuse_in_torch
 from persona_interp.models.gguf_torch import load_gguf_in_torch
 from persona_interp.models.hub import cached_commit, cached_weights
-from persona_interp.models.loading import LoadOptions, load_hf_model, load_tokenizer
+from persona_interp.models.loading import LoadOptions, holds_tokenizer, load_hf_model, load_tokenizer
 from persona_interp.models.packaged import PACKAGED, local_file
 from persona_interp.models.remote import check_remote
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.models.unwrapped import check_same, unwrapped
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PATH_LIKE = re.compile(r"[.~/\\]|.*[/\\].*[/\\]|[A-Za-z]:[/\\]|.*\.(gguf|safetensors|bin|pt)$")
@@ -207,8 +210,10 @@ def load_model(
         >>> model = load_model("model-q8_0.gguf", engine="torch")      # the same weights, with gradients and every operation
 
     Args:
-        model: a short name (`MODELS`, `shipped_models`), a local folder, a GGUF file (of the options below llama.cpp takes none,
-            PyTorch `tokenizer`, `dtype`, `device` and `device_map`), a hub id, or a loaded Hugging Face causal LM.
+        model: a short name (`MODELS`, `shipped_models`), a local folder (of a model, or of an adapter that PEFT saved, which is
+            put into its base model), a GGUF file (of the options below llama.cpp takes none, PyTorch `tokenizer`, `dtype`,
+            `device` and `device_map`), a hub id, or a loaded Hugging Face causal LM, also one that PEFT or ``torch.compile`` has
+            wrapped.
         tokenizer: a tokenizer, or the name or folder of one; required with a loaded module, else the model's own.
         dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``: what the checkpoint was saved in, except that float16
             becomes float32 on a CPU, where half precision is slow and inexact.
@@ -229,7 +234,7 @@ def load_model(
         FileFormatError: the folder lacks files, or they are damaged.
         InvalidInputError: an option that does not exist here, or does not fit the others.
         UnsupportedError: no layout for the architecture, its code is not trusted, or a remote run without a key.
-        MissingExtraError: quantized weights without the extra ``quantized``.
+        MissingExtraError: quantized weights without the extra ``quantized``, an adapter without ``peft``.
         PersonaInterpError: the hub cannot be reached and the model is not cached, or memory ran out.
     """
     options = LoadOptions(dtype, device, device_map, revision, trust_remote_code, cache_dir, quantization, engine)
@@ -244,6 +249,8 @@ def load_model(
     options.check(local=source.local)
     if remote is True and source.local:
         raise InvalidInputError(f"model {source.name} is a local folder, which a remote run cannot see: give a hub id")
+    if source.local and holds_adapter(Path(source.location)):
+        return _load_adapter(source, options, tokenizer, remote)
     with _or_fetched(source):
         hf_model = load_hf_model(
             source.location, options, local=source.local, weights=remote is not True, shipped=shipped_models()
@@ -269,6 +276,22 @@ def _or_fetched(source: ModelSource) -> Iterator[None]:
         raise type(error)(f"{error}. {name} can be had without the hub too: persona-interp models fetch {name}") from error
 
 
+def _load_adapter(source: ModelSource, options: LoadOptions, tokenizer: Any, remote: bool | str) -> SteerableModel:
+    """A folder that holds what PEFT saves: the model it was trained on, found by the name in it, with the adapter in its layers."""
+    folder = Path(source.location)
+    base = find_model(base_of(folder))
+    if base.gguf or (base.local and holds_adapter(Path(base.location))):
+        raise UnsupportedError(f"the adapter {folder} is of {base.location}, which is not a model of transformers itself")
+    base_options = replace(options, revision=options.revision or base_revision(folder))
+    base_options.check(local=base.local)
+    hf_model = load_hf_model(base.location, base_options, local=base.local, weights=True, shipped=shipped_models())
+    hf_model = unwrapped(with_adapter(hf_model, folder))
+    if tokenizer is None or isinstance(tokenizer, str | Path):
+        own = source.location if holds_tokenizer(folder) else base.location
+        tokenizer = load_tokenizer(own if tokenizer is None else str(tokenizer), base_options, shipped=shipped_models())
+    return SteerableModel(hf_model, tokenizer, name=source.name, remote=remote)
+
+
 def _load_gguf(file: ModelSource, options: LoadOptions, tokenizer: Any, remote: bool | str) -> SteerableModel:
     if (options.engine or file.engine) == TORCH:
         refuse_in_torch(file.location, options, remote)
@@ -286,9 +309,13 @@ def _wrap_module(module: nn.Module, tokenizer: Any, options: LoadOptions, *, rem
             "dtype, device, device_map, revision, cache_dir and quantization say how to load a model, but this one is loaded and "
             "stays as it is: move or convert it yourself, then leave them out"
         )
-    config = getattr(module, "config", None)
+    hf_model = unwrapped(module)
+    config = getattr(hf_model, "config", None)
     if config is None:
-        raise InvalidInputError(f"a {type(module).__name__} is not a Hugging Face model: it has no config")
-    name = str(getattr(config, "_name_or_path", "") or type(module).__name__)
+        raise InvalidInputError(f"a {type(hf_model).__name__} is not a Hugging Face model: it has no config")
+    name = str(getattr(config, "_name_or_path", "") or type(hf_model).__name__)
     folder = Path(name)
-    return SteerableModel(module, tokenizer, name=folder.name if folder.is_dir() else name, remote=remote)
+    shown = "+".join((folder.name if folder.is_dir() else name, *active_adapters(hf_model)))
+    model = SteerableModel(hf_model, tokenizer, name=shown, remote=remote)
+    check_same(module, hf_model)
+    return model

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from persona_interp.interventions.compile.model_call import cache_of
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.interventions.positions import Spans
 from persona_interp.models.batching import PaddedBatch
@@ -44,8 +45,9 @@ class SharedPrompts:
             use_cache=True,
             logits_to_keep=1,
         )
-        outputs.past_key_values.reorder_cache(self.index)
-        return outputs.past_key_values
+        cache = cache_of(outputs)
+        cache.reorder_cache(self.index)
+        return cache
 
 
 def shared_prompts(batch: PaddedBatch, graph: InterventionGraph) -> SharedPrompts | None:

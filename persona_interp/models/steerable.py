@@ -23,6 +23,7 @@ from persona_interp.models.families import context_length, layout_of, text_confi
 from persona_interp.models.identity import ModelIdentity, fingerprint
 from persona_interp.models.likelihoods import gradient_layers, likelihoods_under, restart_layers
 from persona_interp.models.nnsight_engine import NnsightEngine
+from persona_interp.models.placement import token_device
 from persona_interp.models.results import AnswerLikelihood, Generation
 from persona_interp.models.rooms import Rooms
 from persona_interp.models.row_sampler import RowSampler
@@ -79,8 +80,7 @@ class SteerableModel(Closing):
     @property
     def device(self) -> torch.device:
         """Where token ids go: to the embedding, or the CPU if the weights are elsewhere (remote)."""
-        device = self.hf_model.get_input_embeddings().weight.device
-        return torch.device("cpu") if device.type == "meta" else device
+        return token_device(self.hf_model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -262,7 +262,7 @@ class SteerableModel(Closing):
         """
         chosen = gradient_layers(layers, self.n_layers, tokenised)
         self._check_answers(tokenised)
-        results = torch.zeros(len(tokenised), len(chosen), self.d_model)
+        results = torch.zeros(len(tokenised), len(chosen), self.d_model, dtype=torch.float32)
         fed = [row.ids[:-1] for row in tokenised]
         with track(len(fed), f"{self.name}: gradients of texts") as bar:
 
@@ -295,7 +295,7 @@ class SteerableModel(Closing):
         graph = InterventionGraph((graph or _NOTHING).writes)
         self._check(graph, len(prompt_ids))
         self._check_lengths([len(ids) for ids in prompt_ids], 0)
-        results = torch.zeros(len(prompt_ids), text_config(self.config).vocab_size)
+        results = torch.zeros(len(prompt_ids), text_config(self.config).vocab_size, dtype=torch.float32)
 
         def run(rows: list[int]) -> None:
             batch = self._pad([prompt_ids[row] for row in rows])

@@ -143,7 +143,7 @@ class StackedGraph:
         """The residual stream after the writes of `layer`, in the order of the graph."""
         key = (layer, resid.device)
         if key not in self._placed:
-            self._placed[key] = tuple(write.to(resid.device) for write in self.by_layer[layer])
+            self._placed[key] = tuple(write.to(resid.device) for write in self.by_layer.get(layer, ()))
         for write in self._placed[key]:
             resid = write.apply(resid, masks)
         return resid

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from persona_interp.errors import UnsupportedError
-from persona_interp.interventions.compile.hooks import FollowedCalls
+from persona_interp.interventions.compile.eager import uncompiled
+from persona_interp.interventions.compile.followed_calls import FollowedCalls
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.shapes import Residual, TokenIds
 
@@ -58,16 +59,15 @@ def transformer_lens_hooks(
     calls = FollowedCalls(graph, attention_mask, n_prompt)
     pads = _UnmarkedPads(bridge) if attention_mask is None else None
 
-    def begin(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def check(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if pads is not None:
             pads.refuse(args, kwargs)
-        calls.begin(module, args, kwargs)
 
     # by its own name: under an alias, compatibility mode would call a hook twice
     writes = [(bridge.blocks[layer].hook_out.name, _hook(calls, layer)) for layer in sorted({w.layer for w in graph.writes})]
-    start = hf_model.register_forward_pre_hook(begin, with_kwargs=True)
+    start = hf_model.register_forward_pre_hook(check, with_kwargs=True)
     try:
-        with bridge.hooks(fwd_hooks=writes):
+        with uncompiled(), calls.following(hf_model, bridge=bridge), bridge.hooks(fwd_hooks=writes):
             yield bridge
     finally:
         start.remove()

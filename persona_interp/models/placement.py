@@ -1,0 +1,46 @@
+"""Where the weights of a model lie: in memory, or with accelerate on another device or on disk, from where it fetches them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def token_device(hf_model: Any) -> torch.device:
+    """Where token ids go: to the embedding; the CPU if its weights are on no device of this machine (remote)."""
+    embedding = hf_model.get_input_embeddings()
+    device = embedding.weight.device
+    if device.type != "meta":
+        return device
+    for module in (embedding, hf_model):
+        for hook in _hooks(module):
+            if (given := getattr(hook, "execution_device", None)) is not None:
+                return torch.device(given)
+    return torch.device("cpu")
+
+
+def value_at_hand(hf_model: nn.Module, name: str, parameter: Tensor) -> Tensor | None:
+    """The values of the parameter called `name`, fetched from where accelerate has put them; None if they are not here."""
+    if not parameter.is_meta:
+        return parameter.detach()
+    parts = name.split(".")
+    for n_parents in range(len(parts) - 1, -1, -1):
+        module = hf_model.get_submodule(".".join(parts[:n_parents]))
+        for hook in _hooks(module):
+            weights = getattr(hook, "weights_map", None)
+            try:
+                found = None if weights is None else weights[".".join(parts[n_parents:])]
+            except KeyError:
+                continue
+            if isinstance(found, Tensor):
+                return found.detach()
+    return None
+
+
+def _hooks(module: nn.Module) -> Iterator[Any]:
+    hook = getattr(module, "_hf_hook", None)
+    if hook is not None:
+        yield from getattr(hook, "hooks", (hook,))
