@@ -13,7 +13,9 @@ The rules, in the order they are applied:
    puts a space before it).
 6. Answers are answers, without a train of thought before them, since that is what judges read and vectors average. Templates
    that can switch thinking off (Qwen 3) are told to, and what a template itself puts in front of an answer (an empty thought,
-   the final channel of gpt_oss) is part of the prompt.
+   the final channel of gpt_oss) is part of the prompt. A thought that the generation prompt opens (R1) is closed there.
+7. Under the plain layout no token ends an answer: what is generated ends before the next ``User:`` or ``Assistant:`` line.
+   Answers that are given stay as they are.
 
 The template decides about a beginning-of-sequence token, as in `tokenizer.apply_chat_template`; nothing is added to it. Templates
 that write today's date (Llama 3.2, gpt_oss) are given `DATE` instead: the same question must be the same prompt tomorrow.
@@ -24,28 +26,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
+from persona_interp.characters import check_characters
 from persona_interp.errors import InvalidInputError, UnsupportedError
+from persona_interp.models.chat_template import ChatTemplate, any_of
+from persona_interp.models.next_turn import first_id_behind, next_turn, settled
+from persona_interp.models.thoughts import begins_with_thought
+from persona_interp.progress import say
 from persona_interp.traits.conversation import Conversation
 
-PLAIN_TEMPLATE = (
-    "{{ start }}"
-    "{% for message in messages %}"
-    "{% if message['role'] == 'system' %}{{ message['content'] }}\n\n"
-    "{% elif message['role'] == 'user' %}User: {{ message['content'] }}\n"
-    "{% else %}Assistant: {{ message['content'] }}\n"
-    "{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}Assistant:{% endif %}"
-)
-DATE = date(2024, 7, 26)  # what Llama 3.1 and 3.2 templates fall back to
-_STOPPED_CLOCK = (  # for templates that ask the clock themselves; `+` keeps a line break they may begin with
-    "{% macro strftime_now(format) %}{{ format"
-    + "".join(f" | replace('%{code}', '{DATE.strftime('%' + code)}')" for code in "YymdbBaAHMS")
-    + " }}{% endmacro +%}"
-)
-_PROBE = "PersonaProbe7391"
 _PRIVATE_USE = range(0xE000, 0xF8FF)
 
 
@@ -79,16 +69,6 @@ class TokenisedAnswer:
         return self.ids[self.n_prompt :]
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """What a template does around a turn, learned by rendering probes."""
-
-    takes_system: bool
-    opener: str  # what the template puts in front of an answer beyond its generation prompt
-    separator: str  # whitespace the template puts between the prompt and an answer
-    ending: str  # the text that ends an answer, up to and including its own token
-
-
 class ChatFormat:
     """Turns conversations into the exact ids a model was trained on, and ids back into text.
 
@@ -111,15 +91,15 @@ class ChatFormat:
 
     def __init__(self, tokenizer: Any, generation_config: Any = None) -> None:
         self.tokenizer = tokenizer
-        self.plain = not getattr(tokenizer, "chat_template", None)
         added = getattr(tokenizer, "added_tokens_decoder", {})
         self._special: dict[str, int] = {token.content: index for index, token in added.items() if token.special}
         self._added: dict[str, int] = {token.content: index for index, token in added.items() if not token.content.isspace()}
-        self._special_text = _any_of(self._special)
-        self._start = self._own_start() if self.plain else ""
-        self._layout = self._learn_layout()
-        self.folds_system = not self._layout.takes_system
+        self._special_text = any_of(self._special)
+        self._template = ChatTemplate(tokenizer, self._added)
+        self.plain = self._template.plain
+        self.folds_system = not self._template.takes_system
         self.end_ids = self._collect_end_ids(generation_config)
+        self._noted_thoughts = False
 
     def prompt_text(self, conversation: Conversation) -> str:
         """The rendered prompt, up to where an answer begins."""
@@ -142,13 +122,14 @@ class ChatFormat:
         the template puts before answers (the space behind ``Assistant:``) is added where the answer does not bring its own.
 
         Raises:
-            InvalidInputError: as `prompt_ids`.
+            InvalidInputError: as `prompt_ids`, or half of a character in `answer`.
             UnsupportedError: a slow tokenizer met text that looks like a special token.
         """
+        check_characters(answer, "the answer")
         prompt, mark = self._marked_prompt(conversation, answer)
         seam = len(prompt.replace(mark, ""))
-        separator = self._layout.separator if answer[:1].strip() else ""
-        whole = prompt + separator + self._mark(answer, mark) + self._layout.ending
+        separator = self._template.separator if answer[:1].strip() else ""
+        whole = prompt + separator + self._mark(answer, mark) + self._template.ending
         text, literal = self._unmark(whole, mark)
         ids, ends = self._encode(text, literal)
         if ends is not None:
@@ -163,55 +144,46 @@ class ChatFormat:
         while kept and kept[-1] in self.end_ids:
             kept.pop()
         text = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        bare = text.removeprefix(self._layout.separator)
+        bare = text.removeprefix(self._template.separator)
         return bare if bare[:1].strip() else text
 
-    # -- rendering -------------------------------------------------------------------------------------------------
+    def spoken(self, ids: Sequence[int], *, whole: bool = True) -> str:
+        """What a generated answer says: `decode`, under the plain layout up to where the next turn begins.
 
-    def _render(self, messages: list[dict[str, str]], *, generation_prompt: bool) -> str:
-        plain = {"chat_template": PLAIN_TEMPLATE, "start": self._start}
-        settled: dict[str, Any] = {"date_string": f"{DATE:%d %b %Y}", "enable_thinking": False}
-        if not self.plain and "strftime_now" in (template := self.tokenizer.get_chat_template()):
-            settled["chat_template"] = _STOPPED_CLOCK + template
-        extra = plain if self.plain else settled
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_prompt, **extra)
+        Args:
+            ids: those generated, up to the end id.
+            whole: False: more may follow, and an end that may yet become the next turn is held back.
+        """
+        text = self.decode(ids)
+        if not self.plain:
+            return text
+        cut = next_turn(text)
+        if cut is None:
+            cut = len(text) if whole else settled(text)
+        return text[:cut]
 
-    def _learn_layout(self) -> _Layout:
-        user = {"role": "user", "content": "Hi"}
-        prompt = self._render([user], generation_prompt=True)
-        answered = self._try_render([user, {"role": "assistant", "content": _PROBE}])
-        before, found, after = answered.rpartition(_PROBE)
-        extra = before[len(prompt) :] if found and before.startswith(prompt) else ""
-        return _Layout(
-            takes_system=_PROBE in self._try_render([{"role": "system", "content": _PROBE}, user]),
-            opener=extra if extra.strip() else "",
-            separator="" if extra.strip() else extra,
-            ending=self._ending(after if found else ""),
-        )
+    def end_of(self, ids: Sequence[int]) -> int | None:
+        """The place of the id that ends a generated answer: an end id, or the first that is all the next turn's; else None."""
+        end = next((place for place, token in enumerate(ids) if token in self.end_ids), None)
+        said = ids if end is None else ids[:end]
+        if not self.plain or (cut := next_turn(self.decode(said))) is None:
+            return end
+        return first_id_behind(said, cut, self.decode)
 
-    def _try_render(self, messages: list[dict[str, str]]) -> str:
-        """A probe's rendering, empty where the template refuses the conversation."""
-        from jinja2 import TemplateError
+    def completes_turn(self, ids: Sequence[int]) -> bool:
+        """Whether the newest of these ids completes what begins the next turn: the answer was over before."""
+        if not self.plain or ":" not in self.tokenizer.decode(ids[-1:]):
+            return False
+        return next_turn(self.decode(ids)) is not None
 
-        try:
-            return self._render(messages, generation_prompt=False)
-        except (TemplateError, TypeError, ValueError):
-            return ""
-
-    def _ending(self, after: str) -> str:
-        """`after` (what the template puts behind an answer) up to its first added token; without one, the eos token."""
-        match = _any_of(self._added).search(after)
-        if match:
-            return after[: match.end()]
-        return getattr(self.tokenizer, "eos_token", None) or ""
-
-    def _own_start(self) -> str:
-        """The bos token, where the tokenizer puts one before plain text by itself."""
-        bos = getattr(self.tokenizer, "bos_token", None)
-        if not bos:
-            return ""
-        ids = self.tokenizer("a")["input_ids"]
-        return bos if ids and ids[0] == self.tokenizer.bos_token_id else ""
+    def note_thoughts(self, answers: Iterable[str]) -> None:
+        """Say it, once, where generated answers begin with a thought that the template neither opened nor closed."""
+        if not self._noted_thoughts and any(map(begins_with_thought, answers)):
+            self._noted_thoughts = True
+            say(
+                f"note: answers of {getattr(self.tokenizer, 'name_or_path', '') or 'this model'} begin with a train of thought, "
+                "which judges and vectors then read too: give its tokenizer a chat template that puts an empty one in front"
+            )
 
     def _collect_end_ids(self, generation_config: Any) -> frozenset[int]:
         ends: set[int] = set()
@@ -219,7 +191,7 @@ class ChatFormat:
         for value in (getattr(self.tokenizer, "eos_token_id", None), configured):
             if value is not None:
                 ends.update([value] if isinstance(value, int) else value)
-        match = _any_of(self._added).search(self._layout.ending)
+        match = any_of(self._added).search(self._template.ending)
         if match:
             ends.add(self._added[match.group()])
         return frozenset(ends)
@@ -234,18 +206,11 @@ class ChatFormat:
 
     def _marked_prompt(self, conversation: Conversation, answer: str = "") -> tuple[str, str]:
         """The rendered prompt with a mark before everything that only looks like a special token, and that mark."""
-        from jinja2 import TemplateError
-
         messages = self._messages(conversation)
         contents = "".join(message["content"] for message in messages) + answer
         mark = next(chr(code) for code in _PRIVATE_USE if chr(code) not in contents)
         marked = [{**message, "content": self._mark(message["content"], mark)} for message in messages]
-        try:
-            return self._render(marked, generation_prompt=True) + self._layout.opener, mark
-        except TemplateError as error:
-            roles = ", ".join(message["role"] for message in messages)
-            model = getattr(self.tokenizer, "name_or_path", "") or "this tokenizer"
-            raise InvalidInputError(f"the chat template of {model} refuses a conversation of {roles}: {error}") from error
+        return self._template.prompt(marked), mark
 
     # -- special tokens and text that looks like them -----------------------------------------------------------------
 
@@ -283,12 +248,6 @@ class ChatFormat:
 
     def _encode_as_text(self, text: str) -> Mapping[str, Any]:
         return self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
-
-
-def _any_of(names: Iterable[str]) -> re.Pattern[str]:
-    """Finds the longest of `names` at the earliest place; nothing where there are none."""
-    longest_first = sorted(names, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

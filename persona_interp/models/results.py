@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.interventions.graph import Capture
-from persona_interp.models.chat import ChatFormat
+from persona_interp.interventions.compile.readout import Readouts
+from persona_interp.interventions.graph import Capture, InterventionGraph
+from persona_interp.models.chat import ChatFormat, TokenisedAnswer
 from persona_interp.traits.conversation import Conversation
 
 
@@ -20,8 +21,9 @@ class Generation:
     Attributes:
         conversation: what was asked.
         prompt_ids: the ids the model was given.
-        answer_ids: the ids it generated; the end id is the last of them if it ended by itself.
-        text: the answer without the end id.
+        answer_ids: the ids it generated. If it ended by itself the last of them says so: the end id, or under the plain layout
+            the first id of the next turn.
+        text: the answer without that id.
         finished: whether it ended by itself before the length limit.
         captured: what each `Capture` of the graph read, ``[layer d_model]`` or ``[layer pos d_model]``. Absent for a capture that
             found no position to read: in an answer of one token, that token never passed through the model.
@@ -44,9 +46,11 @@ class Generation:
         captured: Mapping[Capture, Tensor],
     ) -> Generation:
         """The answer in `ids`, of which everything behind the first end id is padding."""
-        end = next((place for place, token in enumerate(ids) if token in chat.end_ids), None)
+        end = chat.end_of(ids)
         answer = tuple(ids if end is None else ids[: end + 1])
-        return cls(conversation, prompt_ids, answer, chat.decode(answer), finished=end is not None, captured=captured)
+        # a token that the next turn begins in the middle of is the answer's last, but the text ends where the turn begins
+        text = chat.decode(answer) if end is None or ids[end] in chat.end_ids else chat.spoken(ids)
+        return cls(conversation, prompt_ids, answer, text, finished=end is not None, captured=captured)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,3 +67,37 @@ class AnswerLikelihood:
     def total(self) -> float:
         """Log probability of the whole answer; 0 for an empty one."""
         return float(self.token_log_probs.double().sum())
+
+
+def drawn_answers(
+    asked: Sequence[tuple[Conversation, tuple[int, ...]]],
+    ids: Sequence[Sequence[int]],
+    chat: ChatFormat,
+    readouts: Readouts,
+    graph: InterventionGraph,
+    capture: Callable[[Sequence[TokenisedAnswer], InterventionGraph], Sequence[Mapping[Capture, Tensor]]],
+) -> list[Generation]:
+    """The answers of a batch.
+
+    Those that ended before a next turn are read again without it: by the time it is known for one, its first tokens were read.
+
+    Args:
+        asked: the conversation of each row, and the ids the model was given.
+        ids: what it generated, padded.
+        chat: of the model.
+        readouts: what was read meanwhile.
+        graph: what was generated under, its rows those of the batch.
+        capture: reads given texts, see `SteerableModel.capture`.
+    """
+    answers = [
+        Generation.drawn(conversation, prompt_ids, ids[place], chat, readouts.result(place))
+        for place, (conversation, prompt_ids) in enumerate(asked)
+    ]
+    chat.note_thoughts(answer.text for answer in answers)
+    cut = [place for place, each in enumerate(answers) if each.finished and each.answer_ids[-1] not in chat.end_ids]
+    if not cut or not any(read.positions in ("all", "answer") for read in graph.captures):
+        return answers
+    rows = [TokenisedAnswer((*each.prompt_ids, *each.answer_ids), len(each.prompt_ids)) for each in map(answers.__getitem__, cut)]
+    for place, captured in zip(cut, capture(rows, graph.for_rows(cut)), strict=True):
+        answers[place] = replace(answers[place], captured=captured)
+    return answers

@@ -26,7 +26,8 @@ class RowSampler(LogitsProcessor):
         sampling: temperature 0 leaves the scores alone.
         seeds: one a row.
         on_step: called after each step with the places of the rows in their batch and what the step leaves possible for them: the
-            largest score of a row is its token.
+            largest score of a row is its token. It says which rows are over, none where it says nothing.
+        end_id: what rows that are over go on with, so that the batch ends with the last of them; None: they just go on.
     """
 
     # on the class: NDIF is sent functions with what their bodies name
@@ -39,9 +40,12 @@ class RowSampler(LogitsProcessor):
         self,
         sampling: Sampling,
         seeds: Sequence[int],
-        on_step: Callable[[Sequence[int], Float[Tensor, "batch vocab"]], None] | None = None,
+        on_step: Callable[[Sequence[int], Float[Tensor, "batch vocab"]], Sequence[bool]] | None = None,
+        end_id: int | None = None,
     ) -> None:
         self.on_step = on_step
+        self._end_id = end_id
+        self._over: Sequence[bool] = ()
         self._places: Sequence[int] = range(len(seeds))
         self._step = 0
         self._warpers: list[LogitsProcessor] = []
@@ -91,12 +95,17 @@ class RowSampler(LogitsProcessor):
                 warped = warper(cast(torch.LongTensor, input_ids), warped)
             chosen = draw(warped, self._uniform[:, self._step].to(_uniform_dtype(scores.device), copy=False).to(scores.device))
             scores = torch.full_like(scores, -torch.inf).scatter(1, chosen.unsqueeze(1), 0.0)
+        if self._end_id is not None and any(self._over):
+            over = torch.tensor(self._over, device=scores.device).unsqueeze(1)
+            ended = torch.full_like(scores[:1], -torch.inf)
+            ended[:, self._end_id] = 0.0
+            scores = torch.where(over, ended, scores)
         if self._penalty != 1:  # kept here, since what stands before an answer may be pads
             taken = scores.argmax(dim=-1, keepdim=True)
             self._answers = taken if self._answers is None else torch.cat([self._answers.to(taken.device), taken], dim=1)
         self._step += 1
         if self.on_step is not None:
-            self.on_step(self._places, scores)
+            self._over = self.on_step(self._places, scores)
         return scores
 
     def for_rows(self, rows: Sequence[int]) -> RowSampler:

@@ -24,7 +24,7 @@ from persona_interp.models.identity import ModelIdentity, fingerprint
 from persona_interp.models.likelihoods import gradient_layers, likelihoods_under, restart_layers
 from persona_interp.models.nnsight_engine import NnsightEngine
 from persona_interp.models.placement import token_device
-from persona_interp.models.results import AnswerLikelihood, Generation
+from persona_interp.models.results import AnswerLikelihood, Generation, drawn_answers
 from persona_interp.models.rooms import Rooms
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.sampling import Sampling, row_seeds
@@ -145,20 +145,20 @@ class SteerableModel(Closing):
             def run(rows: list[int]) -> None:
                 done = bar.done
                 readouts = Readouts(graph.captures, self.n_layers)
-                stream = AnswerStream(rows, self.chat, bar.advance, on_text, on_captured, readouts)
-                sampler = RowSampler(sampling, [seeds[row] for row in rows], on_step=stream.step)
+                stream = AnswerStream(rows, self.chat, bar.advance, on_text, on_captured, readouts, sampling.max_new_tokens)
+                sampler = RowSampler(sampling, [seeds[row] for row in rows], stream.step, min(self.chat.end_ids, default=None))
                 batch = self._pad([prompts[row] for row in rows])
                 part = graph.for_rows(rows)
                 ids = self._engine.generate(
                     batch, part, readouts, sampler=sampler, max_new_tokens=sampling.max_new_tokens, end_ids=self.chat.end_ids
                 ).tolist()
-                for place, row in enumerate(rows):
-                    captured = readouts.result(place)
-                    answers[row] = Generation.drawn(conversations[row], prompts[row], ids[place], self.chat, captured)
+                asked = [(conversations[row], prompts[row]) for row in rows]
+                found = drawn_answers(asked, ids, self.chat, readouts, part, self.capture)
+                for row, answer in zip(rows, found, strict=True):
+                    answers[row] = answer
                 bar.to(done + len(rows) * sampling.max_new_tokens)
-                for row in rows:
-                    answer = answers[row]
-                    if on_generation is not None and answer is not None:
+                if on_generation is not None:
+                    for row, answer in zip(rows, found, strict=True):
                         on_generation(row, answer)
 
             lengths = [len(prompt) + sampling.max_new_tokens for prompt in prompts]

@@ -13,7 +13,9 @@ from persona_interp.interventions.graph import Capture
 from persona_interp.models.chat import ChatFormat
 
 OnText: TypeAlias = Callable[[int, str], None]
-"""Called with a row and the text of its answer so far. What it raises ends the generation and reaches the caller."""
+"""Called with a row and the text of its answer so far. What it raises ends the generation and reaches the caller.
+
+What may yet turn out to begin the next turn (a base model's ``User:`` line) is held back until it is known."""
 OnCaptured: TypeAlias = Callable[[int, Mapping[Capture, Tensor]], None]
 """Called likewise, with what the captures have read of the row so far: all but the newest token, which has not passed yet."""
 
@@ -28,6 +30,7 @@ class AnswerStream:
         on_text: told the text of a row after each of its tokens, also when a token adds nothing to be seen; None: nobody listens.
         on_captured: told then what was read of the row, before `on_text` is told.
         readouts: of the batch.
+        most: tokens an answer may have.
     """
 
     def __init__(
@@ -38,24 +41,49 @@ class AnswerStream:
         on_text: OnText | None,
         on_captured: OnCaptured | None,
         readouts: Readouts,
+        most: int,
     ) -> None:
         self._rows, self._chat, self._advance, self._on_text = rows, chat, advance, on_text
-        self._on_captured, self._readouts = on_captured, readouts
+        self._on_captured, self._readouts, self._most = on_captured, readouts, most
         self._answers: list[list[int]] = [[] for _ in rows]
+        self._told = [""] * len(rows)
         self._ended = [False] * len(rows)
 
-    def step(self, places: Sequence[int], scores: Float[Tensor, "batch vocab"]) -> None:
-        """Take the tokens that one step chose, the largest score of each row, for these rows of the batch."""
+    def step(self, places: Sequence[int], scores: Float[Tensor, "batch vocab"]) -> list[bool]:
+        """Take the tokens that one step chose, the largest score of each row, for these rows of the batch.
+
+        Returns:
+            For each of them whether its answer is over though no end id says so.
+        """
         self._advance(len(places))
-        if self._on_text is None and self._on_captured is None:
-            return
+        if self._on_text is None and self._on_captured is None and not self._chat.plain:
+            return []
         for place, token in zip(places, scores.argmax(dim=-1).tolist(), strict=True):
-            if self._ended[place]:
-                continue
-            self._ended[place] = token in self._chat.end_ids
             if not self._ended[place]:
-                self._answers[place].append(token)
-                if self._on_captured is not None:
-                    self._on_captured(self._rows[place], self._readouts.result(place))
-                if self._on_text is not None:
-                    self._on_text(self._rows[place], self._chat.decode(self._answers[place]))
+                self._take(place, token)
+        return [self._ended[place] for place in places]
+
+    def _take(self, place: int, token: int) -> None:
+        if token in self._chat.end_ids:
+            self._ended[place] = True
+            self._tell(place, self._answers[place], again=False)
+            return
+        self._answers[place].append(token)
+        answer = self._answers[place]
+        if self._chat.completes_turn(answer):
+            self._ended[place] = True
+            self._tell(place, answer, again=False)
+            return
+        at_limit = len(answer) == self._most
+        if self._on_captured is not None and (at_limit or self._chat.spoken(answer, whole=False) == self._chat.spoken(answer)):
+            self._on_captured(self._rows[place], self._readouts.result(place))
+        self._tell(place, answer, whole=at_limit)
+
+    def _tell(self, place: int, answer: Sequence[int], *, whole: bool = True, again: bool = True) -> None:
+        """Tell the text so far; with `again` also where nothing is new."""
+        if self._on_text is None:
+            return
+        text = self._chat.spoken(answer, whole=whole)
+        if again or text != self._told[place]:
+            self._told[place] = text
+            self._on_text(self._rows[place], text)

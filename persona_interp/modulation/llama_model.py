@@ -103,14 +103,10 @@ class LlamaCppModel(SteerableModel):
             raise
 
     def _chat_format(self) -> ChatFormat:
-        from jinja2 import TemplateError
-
         try:
             return ChatFormat(self.tokenizer, SimpleNamespace(eos_token_id=self.tokenizer.end_ids))
-        except TemplateError as error:
-            raise FileFormatError(
-                f"GGUF file {self.path} has a chat template that cannot be rendered ({error}): download or export it again"
-            ) from error
+        except FileFormatError as error:
+            raise FileFormatError(f"GGUF file {self.path}: {error}") from error
 
     @cached_property
     def identity(self) -> ModelIdentity:

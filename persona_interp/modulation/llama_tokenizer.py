@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from persona_interp.characters import check_characters
 from persona_interp.errors import UnsupportedError
 from persona_interp.models.llama_library import llama_cpp
 
@@ -35,7 +36,7 @@ class LlamaTokenizer:
 
     Attributes:
         is_fast: True: character spans of tokens are known.
-        chat_template: the file's, None if it has none.
+        chat_template: the file's, those by name where it has several and none is the default; None if it has none.
         bos_token_id: None where the file names none; llama.cpp then makes one up, which nothing here uses.
     """
 
@@ -47,7 +48,7 @@ class LlamaTokenizer:
         self._texts: list[str] = list(metadata["tokenizer.ggml.tokens"])
         self._pieces: dict[int, bytes] = {}
         self._sentencepiece = self._library.llama_vocab_type(vocab) == _SENTENCEPIECE
-        self.chat_template: str | None = metadata.get("tokenizer.chat_template")
+        self.chat_template: str | Mapping[str, str] | None = _chat_template(metadata)
         self.bos_token_id = self._id(metadata, "tokenizer.ggml.bos_token_id")
         self.eos_token_id = self._id(metadata, "tokenizer.ggml.eos_token_id")
         self.pad_token_id = self._id(metadata, "tokenizer.ggml.padding_token_id")
@@ -93,10 +94,10 @@ class LlamaTokenizer:
         """The file's own template.
 
         Raises:
-            UnsupportedError: it has none.
+            UnsupportedError: it has none, or several of which none is the default.
         """
-        if not self.chat_template:
-            raise UnsupportedError(f"{self.name_or_path} has no chat template: give texts instead of conversations")
+        if not isinstance(self.chat_template, str):
+            raise UnsupportedError(f"{self.name_or_path} has no chat template of its own: give texts instead of conversations")
         return self.chat_template
 
     def apply_chat_template(
@@ -124,9 +125,10 @@ class LlamaTokenizer:
         """Ids, and with `return_offsets_mapping` the characters each token spans.
 
         Raises:
+            InvalidInputError: half of a character in `text`.
             UnsupportedError: spans are asked for, but the tokenizer rewrites this text, so that tokens do not spell it.
         """
-        raw = text.encode("utf-8", "replace")
+        raw = check_characters(text, "the text").encode()
         ids = self._tokenise(raw, add_special=add_special_tokens, parse_special=not split_special_tokens)
         encoding: dict[str, list[Any]] = {"input_ids": ids}
         if return_offsets_mapping:
@@ -158,7 +160,7 @@ class LlamaTokenizer:
     def _spans(self, text: str, raw: bytes, ids: Sequence[int]) -> list[tuple[int, int]]:
         starts = [0]  # of each character, in bytes
         for character in text:
-            starts.append(starts[-1] + len(character.encode("utf-8", "replace")))
+            starts.append(starts[-1] + len(character.encode()))
         spans: list[tuple[int, int]] = []
         at = 0
         for place, index in enumerate(ids):
@@ -186,3 +188,10 @@ class LlamaTokenizer:
     def _id(self, metadata: Mapping[str, Any], key: str) -> int | None:
         value = metadata.get(key)
         return int(value) if isinstance(value, int) and 0 <= value < self._n_tokens else None
+
+
+def _chat_template(metadata: Mapping[str, Any]) -> str | Mapping[str, str] | None:
+    """The template of a file that has one, or names one its default; else its templates by name."""
+    prefix = "tokenizer.chat_template"
+    named = {key.removeprefix(f"{prefix}."): value for key, value in metadata.items() if key.startswith(f"{prefix}.")}
+    return metadata.get(prefix) or named.get("default") or named or None

@@ -10,7 +10,7 @@ from tiny import tiny_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from persona_interp.errors import InvalidInputError, UnsupportedError
+from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
 from persona_interp.traits.conversation import Conversation, Message
 
@@ -132,6 +132,33 @@ def test_template_that_refuses_the_conversation_says_why() -> None:
     long = Conversation((Message("user", "a"), Message("assistant", "b"), Message("user", "c")))
     with pytest.raises(InvalidInputError, match="refuses a conversation of user, assistant, user: too long"):
         ChatFormat(with_template(template)).prompt_ids(long)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for m in messages %}{{ m['content'] }}", "cannot be rendered .TemplateSyntaxError: Unexpected end of template"),
+        ("{{ messages[0]['content'] + 1 }}", "cannot be rendered .TypeError: "),
+        ("{{ messages[0]['nothing']['at all'] }}", "cannot be rendered .UndefinedError: "),
+        ("{{ 1 / 0 }}", "cannot be rendered .ZeroDivisionError: "),
+        ("{{ raise_exception('a system prompt is needed') }}", "cannot be rendered .TemplateError: a system prompt is needed"),
+        ({"tool_use": "{{ 1 }}", "rag": "{{ 2 }}"}, "has chat templates named 'rag', 'tool_use', and none is the 'default'"),
+    ],
+)
+def test_template_that_cannot_be_used_is_told_in_words(template: Any, said: str) -> None:
+    with pytest.raises(FileFormatError, match=said):
+        ChatFormat(with_template(template))
+
+
+def test_of_several_named_templates_the_default_is_used() -> None:
+    assert ChatFormat(with_template({"rag": "{{ 2 }}", "default": "Hm. "})).prompt_text(Conversation.ask("a")) == "Hm. "
+
+
+def test_template_that_fails_on_a_later_conversation_is_told_in_words() -> None:
+    chat = ChatFormat(with_template("{{ messages[0]['content'] }}{{ 1 / (4 - messages | length) }}"))
+    longest = Conversation(tuple(Message(role, "a") for role in ("system", "user", "assistant", "user")))
+    with pytest.raises(InvalidInputError, match="refuses a conversation of system, user, assistant, user: division by zero"):
+        chat.prompt_ids(longest)
 
 
 def test_template_without_generation_prompt_still_opens_the_answer() -> None:
