@@ -162,7 +162,7 @@ def test_an_index_that_cannot_be_reached_is_told_with_the_ways_out(index: Path, 
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nothing listens there
-    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_RETRIES", "1")  # pip says nothing of what it did not try again
     with pytest.raises(PersonaInterpError, match=r"index cannot be reached\. Connect, .*pip config list.*PIP_FIND_LINKS"):
         fetch(model_of())
 
