@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 
 WritePositions: TypeAlias = Literal["all", "prompt", "response"]
 ReadPositions: TypeAlias = Literal["all", "prompt", "prompt_last", "answer"]
-Reduction: TypeAlias = Literal["none", "mean"]
+Reduction: TypeAlias = Literal["none", "mean", "norm"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Capture:
     Attributes:
         positions: ``all``, ``prompt``, ``prompt_last``, or ``answer`` tokens. The last answer token is never read: while
             generating it never passes through the model.
-        reduction: ``mean`` over the positions (float32), or ``none``: every position (the model's dtype).
+        reduction: ``mean`` over the positions (float32), ``norm``: mean of their Euclidean norms (float32, a number a block), or
+            ``none``: every position (the model's dtype).
         layers: 0-based block indices in ascending order, None for every block.
     """
 

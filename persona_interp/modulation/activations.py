@@ -108,7 +108,10 @@ class CapturedRows:
     def __init__(self, captures: Iterable[Capture], n_layers: int, n_rows: int, d_model: int) -> None:
         self._captures = tuple(captures)
         self._layers = {capture: capture.layers_of(n_layers) for capture in self._captures}
-        self._sums = {c: torch.zeros(len(self._layers[c]), n_rows, d_model) for c in self._captures if c.reduction == "mean"}
+        widths = {"mean": d_model, "norm": 1}
+        self._sums = {
+            c: torch.zeros(len(self._layers[c]), n_rows, widths[c.reduction]) for c in self._captures if c.reduction in widths
+        }
         self._counts = {capture: torch.zeros(n_rows, dtype=torch.long) for capture in self._sums}
         self._kept: dict[Capture, list[list[Tensor]]] = {
             capture: [[] for _ in range(n_rows)] for capture in self._captures if capture.reduction == "none"
@@ -132,7 +135,9 @@ class CapturedRows:
             if not len(places):
                 continue
             seen = torch.stack([resid[layer][places.start : places.stop] for layer in self._layers[capture]])
-            if capture.reduction == "mean":
+            if capture.reduction == "norm":
+                seen = torch.linalg.vector_norm(seen, dim=-1, keepdim=True)
+            if capture in self._sums:
                 self._sums[capture][:, stretch.row] += seen.sum(dim=1)
                 self._counts[capture][stretch.row] += len(places)
             else:

@@ -15,6 +15,10 @@ POOLINGS: dict[str, Capture] = {
 }
 """Name -> the node that reads it. ``response_avg`` leaves out the last answer id, which never passes through the model."""
 
+ANSWER_NORM = Capture(positions="answer", reduction="norm")
+"""Reads the mean norm of a text's single answer positions (a mean of positions is shorter). Its mean over all texts that were
+read, each counting once, is the residual norm of a model: what doses are compared to, of vectors and of anchors alike."""
+
 
 def pooling(name: str) -> Capture:
     """The capturing node called `name`.

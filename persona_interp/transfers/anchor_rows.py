@@ -38,7 +38,7 @@ class AnchorRows:
     Attributes:
         model: whose.
         anchors: digest of the texts, see `anchors_digest`.
-        resid_norms: mean norm of single residuals in the texts, one a layer.
+        resid_norms: mean over the texts of the mean norm of single residuals in their answers, one a layer.
         kinds: which rows there are.
         path: the file; None: rows are in memory.
         first_layer: at which what the rows were read with can be steered: 1 for GGUF files. Not kept, because the same weights

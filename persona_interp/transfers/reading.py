@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.progress import say
+from persona_interp.residuals.pooling import ANSWER_NORM
 from persona_interp.storage import home, safe_name
 from persona_interp.transfers.anchor_rows import AnchorRows, Kind, held_in_memory
 from persona_interp.transfers.anchors import Anchor, anchors_digest
@@ -28,7 +29,6 @@ _ANSWER = Capture("answer")
 _PROMPT = Capture("prompt")
 _EVERY = Capture("answer", reduction="none")
 _MEANS: dict[Kind, Capture] = {"states": _ANSWER, "prompts": _PROMPT}
-_FOR_NORMS = 64
 _AT_ONCE = 128  # texts whose every position is in memory together
 
 
@@ -71,9 +71,9 @@ def read_rows(
     tokenised = [model.chat.tokenise(anchor.conversation, anchor.text) for anchor in anchors]
     pieces: list[Kind] = [kind for kind in missing if kind in ("sentences", "words")]
     found, texts = _pieces(model, anchors, tokenised, pieces, batch_size)
-    for kind, node in _MEANS.items():
-        if kind in missing:
-            found[kind] = _means(model, tokenised, node, batch_size)
+    wanted = {kind: node for kind, node in _MEANS.items() if kind in missing}
+    means, norms = _means(model, tokenised, wanted, None if known is None else known.resid_norms, batch_size)
+    found |= means
     if "effects" in missing:
         try:
             found["effects"] = model.likelihood_gradient(tokenised, batch_size=batch_size)
@@ -85,7 +85,7 @@ def read_rows(
             )
             if known is not None and not found:
                 return replace(known, **own)
-    made = held_in_memory(model.identity, digest, found, _norms(model, tokenised, batch_size), texts)
+    made = held_in_memory(model.identity, digest, found, norms, texts)
     return replace((made if known is None else known.joined(made)).save(path), **own)
 
 
@@ -109,12 +109,24 @@ def _file(fingerprint: str, digest: str, folder: str | Path | None, dtype: str) 
 
 
 def _means(
-    model: SteerableModel, tokenised: Sequence[TokenisedAnswer], node: Capture, batch_size: int | None
-) -> Float[Tensor, "row layer d_model"]:
-    read = model.capture(tokenised, InterventionGraph((node,)), batch_size=batch_size)
-    if short := sum(node not in row for row in read):
+    model: SteerableModel,
+    tokenised: Sequence[TokenisedAnswer],
+    wanted: Mapping[Kind, Capture],
+    norms: Sequence[float] | None,
+    batch_size: int | None,
+) -> tuple[dict[Kind, Float[Tensor, "row layer d_model"]], Float[Tensor, " layer"]]:
+    """A row a text of each kind, and the residual norms as an extraction takes them, from the same pass unless they are known."""
+    nodes = [*wanted.values(), *([ANSWER_NORM] if norms is None else [])]
+    read = model.capture(tokenised, InterventionGraph(tuple(nodes)), batch_size=batch_size) if nodes else []
+    if short := sum(any(node not in row for node in wanted.values()) for row in read):
         raise InvalidInputError(f"{short} anchors are of a single token or none: take out texts that short")
-    return torch.stack([row[node] for row in read])
+    found = {kind: torch.stack([row[node] for row in read]) for kind, node in wanted.items()}
+    if norms is not None:
+        return found, torch.tensor(norms, dtype=torch.float64)
+    single = [row[ANSWER_NORM][:, 0] for row in read if ANSWER_NORM in row]
+    if not single:
+        raise InvalidInputError(f"all {len(read)} anchors are of a single token or none: give longer texts")
+    return found, torch.stack(single).double().mean(dim=0)
 
 
 def _pieces(
@@ -142,8 +154,3 @@ def _pieces(
     return {kind: torch.stack(found) for kind, found in rows.items()}, {
         kind: torch.tensor(found) for kind, found in texts.items()
     }
-
-
-def _norms(model: SteerableModel, tokenised: Sequence[TokenisedAnswer], batch_size: int | None) -> Tensor:
-    read = model.capture(tokenised[:_FOR_NORMS], InterventionGraph((_EVERY,)), batch_size=batch_size)
-    return torch.cat([row[_EVERY].double().norm(dim=-1) for row in read if _EVERY in row], dim=1).mean(dim=1)

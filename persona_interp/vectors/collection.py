@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,22 +18,21 @@ from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.progress import track
 from persona_interp.residuals.cache import ResidualCache, residual_key
-from persona_interp.residuals.pooling import POOLINGS
+from persona_interp.residuals.pooling import ANSWER_NORM, POOLINGS
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.rollout_log import RolloutLog
 from persona_interp.vectors.rollouts import Rollout, RolloutKey
 
-READING = InterventionGraph(tuple(POOLINGS.values()))
-"""What is read from every rollout: all three poolings at every layer, so that another choice of positions costs nothing later."""
+_POOLED = InterventionGraph(tuple(POOLINGS.values()))
+READING = _POOLED + InterventionGraph((ANSWER_NORM,))
+"""What is read from every rollout: all three poolings at every layer, so that another choice of positions costs nothing later,
+and the norm of single positions."""
 
-ANSWER_NORM = "answer_norm"
-"""Cached beside the poolings of the first texts: mean norm of single answer positions, per layer (a mean of
-positions is shorter)."""
+_NORM = "answer_norm"
+"""The name in the cache of what `ANSWER_NORM` reads, ``[layer]``."""
 
-_EVERY_POSITION = Capture(positions="answer", reduction="none")
-_TEXTS_FOR_NORMS = 16
 _AT_ONCE = 128  # rollouts in memory together; bounds what is lost if the machine goes down while a judge is slow
 _RESIDUALS_A_FILE = 32
 
@@ -58,9 +56,8 @@ class Collection:
         self.log = log
         self.cache = cache
         self.batch_size = batch_size
-        self._graph = READING.fingerprint()
+        self._graph = _POOLED.fingerprint()  # of before the norm was read everywhere, so that what was read then is still found
         self._unsaved: dict[str, dict[str, Tensor]] = {}
-        self._norms = False
 
     def residual_key(self, rollout: Rollout) -> str:
         """Where the residuals of a rollout are in the cache."""
@@ -76,7 +73,7 @@ class Collection:
         missing = [key for key in keys if key not in self.log]
         with track(len(missing), f"{self.trait.name}: rollouts") as bar:
             while missing:
-                chunk = missing[: self._chunk_size()]
+                chunk = missing[:_AT_ONCE]
                 missing = missing[len(chunk) :]
                 bar.part = len(chunk)
                 made = self._generate_chunk(chunk, questions, sampling, seed)
@@ -107,7 +104,7 @@ class Collection:
         try:
             self.model.generate(
                 conversations,
-                graph=self._reading(),
+                graph=READING,
                 sampling=sampling,
                 seed=[key.seed(seed) for key in keys],
                 batch_size=self.batch_size,
@@ -166,34 +163,21 @@ class Collection:
     def read_missing(self) -> None:
         """Read the rollouts in the log whose residuals are not in the cache: those given as texts, and any lost to a crash."""
         unread = (rollout for rollout in self.log.scan() if rollout.readable and self.residual_key(rollout) not in self.cache)
-        while chunk := list(islice(unread, self._chunk_size())):
+        while chunk := list(islice(unread, _AT_ONCE)):
             self._read_chunk(chunk)
 
     def _read_chunk(self, rollouts: Sequence[Rollout]) -> None:
         rows = [TokenisedAnswer((*rollout.prompt_ids, *rollout.answer_ids), len(rollout.prompt_ids)) for rollout in rollouts]
-        captured = self.model.capture(rows, self._reading(), batch_size=self.batch_size)
+        captured = self.model.capture(rows, READING, batch_size=self.batch_size)
         for rollout, found in zip(rollouts, captured, strict=True):
             self._keep_residuals(rollout, found)
         self._save_residuals()
-
-    def _chunk_size(self) -> int:
-        return _AT_ONCE if self._norms_known() else _TEXTS_FOR_NORMS
-
-    def _reading(self) -> InterventionGraph:
-        return READING if self._norms_known() else READING + InterventionGraph((_EVERY_POSITION,))
-
-    def _norms_known(self) -> bool:
-        """Whether single positions were read already; that takes much memory, so it is done for the first texts only."""
-        if not self._norms:
-            self._norms = any(ANSWER_NORM in self.cache.names(key) for key in self.cache)
-        return self._norms
 
     def _keep_residuals(self, rollout: Rollout, captured: Mapping[Capture, Tensor]) -> None:
         if not rollout.readable:
             return
         entry = {name: captured[capture].float() for name, capture in POOLINGS.items()}
-        if _EVERY_POSITION in captured:
-            entry[ANSWER_NORM] = captured[_EVERY_POSITION].float().norm(dim=2).mean(dim=1)
+        entry[_NORM] = captured[ANSWER_NORM][:, 0].float()
         self._unsaved[self.residual_key(rollout)] = entry
         if len(self._unsaved) >= _RESIDUALS_A_FILE:
             self._save_residuals()
@@ -202,10 +186,17 @@ class Collection:
         self.cache.put_many(self._unsaved)
         self._unsaved = {}
 
-    def resid_norm(self, residual_keys: Iterable[str]) -> Float[Tensor, " layer"] | None:
-        """Mean norm of single answer positions per layer, over those of `residual_keys` of which it was taken."""
-        norms = [self.cache.read(key, ANSWER_NORM) for key in residual_keys if ANSWER_NORM in self.cache.names(key)]
-        return torch.stack(norms).mean(dim=0) if norms else None
+    def resid_norm(self, residual_keys: Iterable[str]) -> tuple[Float[Tensor, " layer"] | None, int]:
+        """Mean over the texts of the mean norm of their single answer positions, per layer, and over how many texts.
+
+        Folders of before hold that norm for the first texts only.
+        """
+        total, n = None, 0
+        for key in residual_keys:
+            if _NORM in self.cache.names(key):
+                norm = self.cache.read(key, _NORM).double()
+                total, n = norm if total is None else total + norm, n + 1
+        return (None if total is None else (total / n).float()), n
 
     # -- scores ----------------------------------------------------------------------------------------------------
 

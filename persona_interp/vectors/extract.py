@@ -27,7 +27,7 @@ from persona_interp.vectors.pairs import Selection, Thresholds, halves_by_questi
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.rollouts import SIGNS, RolloutKey, Sign, read_rollouts
 from persona_interp.vectors.run import Run, rollout_file, run_settings
-from persona_interp.vectors.statistics import PairedResiduals, Summary, summarise
+from persona_interp.vectors.statistics import PairedResiduals, summarise
 
 _EXAMPLES = 25
 
@@ -117,7 +117,9 @@ def extract(
         selection = found.selection
         pairs = _paired(collection, selection, rollouts_read, positions)
         summary = summarise(pairs, estimate)
-        statistics = _with_resid_norm(summary, collection, rollouts_read)
+        read = (each.residuals for each in rollouts_read.values())
+        norms, n_norms = collection.resid_norm(dict.fromkeys(key for key in read if key is not None))
+        known = {} if norms is None else {"resid_norm": tuple(norms.tolist())}
         layers = tuple(range(model.n_layers))
         return PersonaVector(
             directions=summary.directions,
@@ -127,9 +129,12 @@ def extract(
             positions=positions,
             estimator=estimator,
             counts={"rollouts": len(keys), **selection.to_json()},
-            statistics=statistics,
+            statistics={**known, **summary.statistics},
             massive=massive_dimensions(summary.directions, summary.mean_abs, layers),
-            provenance=_provenance(settings, found.judged_by, thresholds, selection, pairs, samples, time.monotonic() - started),
+            provenance={
+                **_provenance(settings, found.judged_by, thresholds, selection, pairs, samples, time.monotonic() - started),
+                "resid_norm_answers": n_norms,
+            },
             responses=_examples(collection, selection, found.judgements),
         )
 
@@ -155,16 +160,6 @@ def _paired(
 
     asked = [(one.question, other.question) for one, other in zip(of("positive"), of("negative"), strict=True)]
     return PairedResiduals(collection.cache, positions, residuals("positive"), residuals("negative"), halves_by_question(asked))
-
-
-def _with_resid_norm(
-    summary: Summary, collection: Collection, rollouts_read: Mapping[RolloutKey, _Read]
-) -> dict[str, tuple[float | None, ...]]:
-    keys = dict.fromkeys(read.residuals for read in rollouts_read.values())
-    norms = collection.resid_norm(key for key in keys if key is not None)
-    if norms is None:
-        return summary.statistics
-    return {"resid_norm": tuple(norms.tolist()), **summary.statistics}
 
 
 def _provenance(

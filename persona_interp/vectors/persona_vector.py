@@ -186,9 +186,7 @@ class PersonaVector:
             positions=self.positions if self.positions == other.positions else "mixed",
             estimator=self.estimator if self.estimator == other.estimator else "mixed",
             counts={},
-            statistics={
-                name: of.statistics[name] for name in OF_THE_MODEL for of in (other, self) if name in of.statistics
-            },
+            statistics={name: of.statistics[name] for name in OF_THE_MODEL for of in (other, self) if name in of.statistics},
             massive=(),
             provenance={"derived": [{"operation": sign, "operands": [self._summary(), other._summary()]}]},
             responses={},

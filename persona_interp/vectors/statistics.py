@@ -7,8 +7,8 @@ Held-out numbers split the *questions* in two halves: the direction of one half 
 round, and the two results are averaged. Separation so measured does not say how well steering works at a layer.
 
 ==================  ===========================================================================================
-``resid_norm``      mean norm of the residuals at single answer positions, over the first texts read: what a dose is
-                    compared to (added by `extract`, which sees single positions)
+``resid_norm``      mean norm of the residuals at single answer positions, over all answers read: what a dose is compared to
+                    (added by `extract`)
 ``positive_norm``   norm of the mean residual of the positive texts
 ``negative_norm``   the same of the negative texts
 ``cohens_d``        held-out standardised difference of the projections of positive and negative texts

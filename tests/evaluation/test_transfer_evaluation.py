@@ -65,7 +65,14 @@ def test_recovery_does_not_depend_on_the_order_of_the_points() -> None:
     assert TransferEvaluation.from_json(data).recovery == evaluation(carried).recovery
 
 
-@pytest.mark.parametrize("compare", [lambda points: recovery([points], NATIVE, BASE, BOOTSTRAP), lambda points: share(points, NATIVE, BASE, BOOTSTRAP), lambda points: evaluation(points)])
+@pytest.mark.parametrize(
+    "compare",
+    [
+        lambda points: recovery([points], NATIVE, BASE, BOOTSTRAP),
+        lambda points: share(points, NATIVE, BASE, BOOTSTRAP),
+        lambda points: evaluation(points),
+    ],
+)
 def test_a_missing_or_a_further_point_is_refused_by_name(compare: Callable[[tuple[DosePoint, ...]], object]) -> None:
     with pytest.raises(InvalidInputError, match=r"at coefficients 1 cannot be compared with one at -1, 1: measure both at -1"):
         compare(NATIVE[1:])

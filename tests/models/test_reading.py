@@ -40,8 +40,10 @@ def test_capture_equals_plain_hooks(tiny_model: TinyModel, architecture: str) ->
         Capture("prompt_last"),
         Capture("all", "none"),
         Capture("answer", "none", (1,)),
+        Capture("answer", "norm"),
+        Capture("prompt", "norm", (0, 2)),
     )
-    answer, prompt, last, every, one = captures
+    answer, prompt, last, every, one, norm, prompt_norm = captures
     for row, got in zip(TEXTS, model.capture(TEXTS, InterventionGraph(captures)), strict=True):
         _, outputs = oracle.forward(model.hf_model, row.ids[:-1])
         torch.testing.assert_close(got[every], outputs, **CLOSE)
@@ -50,7 +52,12 @@ def test_capture_equals_plain_hooks(tiny_model: TinyModel, architecture: str) ->
         if len(row.answer_ids) == 1:  # the only answer id never passes through the model
             assert answer not in got
             assert one not in got
+            assert norm not in got
             continue
+        torch.testing.assert_close(got[norm], outputs[:, row.n_prompt :].norm(dim=2).mean(dim=1, keepdim=True), **CLOSE)
+        torch.testing.assert_close(
+            got[prompt_norm], outputs[[0, 2], : row.n_prompt].norm(dim=2).mean(dim=1, keepdim=True), **CLOSE
+        )
         torch.testing.assert_close(got[answer], outputs[:, row.n_prompt :].mean(dim=1), **CLOSE)
         torch.testing.assert_close(got[one], outputs[1:2, row.n_prompt :], **CLOSE)
 

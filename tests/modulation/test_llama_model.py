@@ -92,6 +92,18 @@ def test_likelihoods_and_captures_of_given_texts_are_those_of_pytorch(name, kind
     torch.testing.assert_close(logits, model.next_token_logits(prompts, graph=graph), rtol=0, atol=1e-3)
 
 
+def test_norms_are_those_of_the_single_positions(gguf_model):
+    native = gguf_model("organism-llama")
+    texts = [native.chat.tokenise(ASKED[0], "The bee is a small animal."), *TEXTS]
+    norm, every = Capture("answer", "norm"), Capture("answer", "none")
+    reading = InterventionGraph((norm, every))
+    answers = [answer.captured for answer in native.generate(ASKED, graph=reading, sampling=GREEDY)]
+    for found in (*native.capture(texts, reading), *answers):
+        assert (norm in found) == (every in found)
+        if norm in found:
+            torch.testing.assert_close(found[norm], found[every].norm(dim=-1).mean(dim=1, keepdim=True))
+
+
 def assert_captured_alike(ours, theirs) -> None:
     """To 1e-3; GPT-2 to 1e-4 of the length of its residuals: where a value falls between two of its table, rounding decides."""
     assert set(ours) == set(theirs)

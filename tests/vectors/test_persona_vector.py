@@ -82,7 +82,12 @@ def test_a_sum_forgets_what_was_measured_on_its_parts() -> None:
 
 def measured(**more: tuple[float | None, ...]) -> PersonaVector:
     """A vector with every statistic that an extraction and a scoring of layers leave."""
-    known = {"positive_norm": (5.0,) * 4, "negative_norm": (4.0,) * 4, "split_half": (0.8,) * 4, "effectiveness": (1.0, 3.0, 2.0, 0.5)}
+    known = {
+        "positive_norm": (5.0,) * 4,
+        "negative_norm": (4.0,) * 4,
+        "split_half": (0.8,) * 4,
+        "effectiveness": (1.0, 3.0, 2.0, 0.5),
+    }
     noted = {"effectiveness": {"method": "likelihood", "n_tokens": 9}}
     return dataclasses.replace(make(), statistics={**make().statistics, **known, **more}, provenance=noted)
 

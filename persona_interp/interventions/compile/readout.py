@@ -18,7 +18,8 @@ from persona_interp.interventions.positions import Spans
 from persona_interp.shapes import PositionMask, Residual
 
 ReadValues: TypeAlias = tuple[Tensor | None, Tensor | None, list[tuple[Tensor, Tensor]]]
-"""Sums ``[layer batch d_model]``, counts ``[batch]``, and what is kept of each call: ``[layer batch pos d_model]`` and mask."""
+"""Sums ``[layer batch d_model]``, of norms ``[layer batch 1]``; counts ``[batch]``; what is kept of each call:
+``[layer batch pos d_model]`` and mask."""
 
 
 class Readout:
@@ -59,7 +60,10 @@ class Readout:
             return
         if self.capture.reduction == "none":
             self._parts.append(resid.detach().cpu())
-        elif resid.shape[1] == 1:
+            return
+        if self.capture.reduction == "norm":
+            resid = torch.linalg.vector_norm(resid, dim=-1, keepdim=True, dtype=torch.float32)
+        if resid.shape[1] == 1:
             self._parts.append(resid.detach()[:, 0])
         else:
             mask = self._mask.to(resid.device).unsqueeze(-1)
@@ -92,7 +96,7 @@ class Readout:
         self._sum, self._count, self._kept = values
 
     def result(self, row: int) -> Tensor | None:
-        """What was read of `row`, on the CPU: ``[layer d_model]``, or ``[layer pos d_model]`` without reduction.
+        """What was read of `row`, on the CPU: ``[layer d_model]``, of norms ``[layer 1]``, unreduced ``[layer pos d_model]``.
 
         None where the row has no such position: an answer of a single token has none that can be read.
         """
