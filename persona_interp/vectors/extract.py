@@ -22,6 +22,7 @@ from persona_interp.traits.trait import Trait
 from persona_interp.vectors.collection import Collection
 from persona_interp.vectors.estimators import estimator as estimator_called
 from persona_interp.vectors.kept_pairs import MINIMUM_PAIRS, check_asked, filtered, slots
+from persona_interp.vectors.lineage import KEY, Lineage
 from persona_interp.vectors.massive import massive_dimensions
 from persona_interp.vectors.pairs import Selection, Thresholds, halves_by_question
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -129,7 +130,8 @@ def extract(
             counts={"rollouts": len(keys), **selection.to_json()},
             statistics=statistics,
             massive=massive_dimensions(summary.directions, summary.mean_abs, layers),
-            provenance=_provenance(settings, found.judged_by, thresholds, selection, pairs, samples, time.monotonic() - started),
+            provenance=_provenance(settings, found.judged_by, thresholds, selection, pairs, samples, time.monotonic() - started)
+            | {KEY: Lineage.of(model).to_json()},
             responses=_examples(collection, selection, found.judgements),
         )
 

@@ -24,6 +24,7 @@ from persona_interp.vectors.validation import check_layers, finite_number, layer
 
 # What a statistic becomes when its direction is turned round; others stay, but for the effectiveness, which is then unknown.
 _WHEN_NEGATED: dict[str, Callable[[float], float]] = {"cohens_d": lambda d: -d, "auroc": lambda a: 1.0 - a}
+READ_FROM_PT = "a .pt tensor"
 # What says nothing about directions, and so stays true of a sum.
 _OF_THE_MODEL = ("resid_norm",)
 
@@ -91,6 +92,11 @@ class PersonaVector:
     def d_model(self) -> int:
         """Width of the residual stream."""
         return self.directions.shape[1]
+
+    @property
+    def covers_model(self) -> bool:
+        """Whether it came from a file with a row for every layer, so that its model has as many layers as the file says."""
+        return self.provenance.get("read_from") == READ_FROM_PT
 
     @property
     def norms(self) -> tuple[float, ...]:
@@ -283,7 +289,7 @@ class PersonaVector:
         Raises:
             IncompatibleError: the width differs, or the model lacks a layer. Names both models and the remedy.
         """
-        check_fits(self.trait, self.model, self.layers, identity_of(model))
+        check_fits(self.trait, self.model, self.layers, identity_of(model), whole=self.covers_model)
 
     def same_basis(self, model: ModelIdentity | HasIdentity) -> bool:
         """Whether `model` is the one this vector was made in, by fingerprint, or by name where a file had none."""
