@@ -108,8 +108,8 @@ def is_architecture(name: str) -> bool:
 
 @cache
 def _architectures() -> frozenset[str]:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
 
     from persona_interp.models.llama_library import gguf
 
-    return frozenset(canonical_architecture(name) for name in (*CONFIG_MAPPING_NAMES, *gguf().MODEL_ARCH_NAMES.values()))
+    return frozenset(canonical_architecture(name) for name in (*CONFIG_MAPPING.keys(), *gguf().MODEL_ARCH_NAMES.values()))

@@ -95,17 +95,27 @@ def fitted_to(
         return _as_it_is(vector, model, kin)
     if kin.exact:
         raise InvalidInputError(
-            f"the vector {vector.trait!r} was made in these very weights ({model.name}): there is nowhere to carry it from; leave "
-            "--transfer always (transfer='always') out"
+            f"the vector {vector.trait!r} was made in these very weights ({model.name}): there is nowhere to carry it from; "
+            "leave --transfer always (transfer='always') out"
         )
     if vector.model.name in UNKNOWN or vector.model.fingerprint == model.identity.fingerprint:
         raise IncompatibleError(
-            f"the vector {vector.trait!r} {kin.why}, and as it names no model it cannot be carried to {model.name}: say whose it is "
-            "with import --model, or extract one from this model"
+            f"the vector {vector.trait!r} {kin.why}, and as it names no model it cannot be carried to {model.name}: say whose it "
+            "is with import --model, or extract one from this model"
         )
     texts = _anchors_between(vector, model, n_anchors) if anchors is None else anchors
     unsure = transfer == "auto" and kin.alike and kin.measured is None
     return _carried(vector, model, kin, texts, unsure=unsure, alignment=alignment, load=load, batch_size=batch_size)
+
+
+def copy_for(vector: PersonaVector, model: SteerableModel) -> Fitted | None:
+    """`vector` for `model` where that is a copy of the vector's own model, or this itself; None where it is not, or nobody knows.
+
+    Raises:
+        FileFormatError: what the vector records is damaged.
+    """
+    kin = kinship(vector, model)
+    return _as_it_is(vector, model, kin) if kin.fits else None
 
 
 def _as_it_is(vector: PersonaVector, model: SteerableModel, kin: Kinship) -> Fitted:
@@ -167,8 +177,8 @@ def _opened(vector: PersonaVector, model: SteerableModel, load: Opener) -> Itera
         found = kinship(vector, source)
         if vector.model.fingerprint and not found.exact and not (found.measured and found.measured.kin):
             raise IncompatibleError(
-                f"the vector {vector.trait!r} is of {vector.model.name}, but what is loaded by that name holds other weights: give "
-                "a vector of those, or extract one from this model"
+                f"the vector {vector.trait!r} is of {vector.model.name}, but what is loaded by that name holds other weights: "
+                "give a vector of those, or extract one from this model"
             )
         yield source
 

@@ -75,7 +75,7 @@ def check_fits(trait: str, own: ModelIdentity, layers: Sequence[int], other: Mod
         whole: it has a direction for every layer of its model, so that `other` must have as many.
 
     Raises:
-        IncompatibleError: the width or, with `whole`, the depth differs, or `other` lacks a layer. Names both models and the remedy.
+        IncompatibleError: the width or, with `whole`, the depth differs, or `other` lacks a layer. Names both and the remedy.
     """
     remedy = f"Extract {trait!r} from {other.name}, or transfer this vector to it"
     if own.d_model != other.d_model:
@@ -91,6 +91,6 @@ def check_fits(trait: str, own: ModelIdentity, layers: Sequence[int], other: Mod
     if whole and own.n_layers != other.n_layers:
         raise IncompatibleError(
             f"the vector {trait!r} of {own.name} has a row for each of {own.n_layers} layers behind one for the embeddings, and "
-            f"{other.name} has {other.n_layers} layers: every row would be used at the wrong one. {remedy}; a .pt file without a row "
-            "for the embeddings needs one of zeros put first"
+            f"{other.name} has {other.n_layers} layers: every row would be used at the wrong one. {remedy}; a .pt file without a "
+            "row for the embeddings needs one of zeros put first"
         )

@@ -39,8 +39,8 @@ def choose_layer(vector: PersonaVector, first_layer: int = 0) -> LayerChoice:
         usable = [layer for layer in vector.layers if layer >= first_layer]
         if not usable:
             raise InvalidInputError(
-                f"the vector {vector.trait!r} of {vector.model.name} has layers {layer_spans(vector.layers)} only, and this model "
-                f"can be steered from layer {first_layer} on: extract one at more layers"
+                f"the vector {vector.trait!r} of {vector.model.name} has layers {layer_spans(vector.layers)} only, and this "
+                f"model can be steered from layer {first_layer} on: extract one at more layers"
             )
         vector = vector.select(usable)
     measured = {

@@ -1,4 +1,4 @@
-"""Lineage: which weights a vector was made from, and which other copies of them (quantized, dequantised, finetuned) it still fits.
+"""Lineage: which weights a vector was made from, and which copies of them (quantized, dequantised, finetuned) it still fits.
 
 A vector fits weights in whose basis it is. Fingerprints tell the very same weights; for others the prints of both models are
 compared (`models.residual_print`), which takes one short forward pass of the model at hand and none of the vector's own. Only
@@ -130,7 +130,9 @@ def kinship(vector: PersonaVector, model: SteerableModel) -> Kinship:
     if whose.name in UNKNOWN:
         return Kinship(None, "does not say whose it is; it fits by shape only")
     if any(same_name(whose.name, name, form=False) for name in names):
-        return Kinship(True, f"was made in {whose.name}, not in these weights, but they go by that name (not measured)", alike=True)
+        return Kinship(
+            True, f"was made in {whose.name}, not in these weights, but they go by that name (not measured)", alike=True
+        )
     made = f", although that says to be made from {whose.name}" if any(same_name(whose.name, name) for name in bases) else ""
     return Kinship(False, f"is of {whose.name}, not of {identity.name}{made}", alike=True)
 

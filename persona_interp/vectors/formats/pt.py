@@ -3,8 +3,8 @@
 Row 0 is the embedding layer and row ``i + 1`` the output of block ``i``, so that its "layer 20" is our layer 19. We keep blocks
 only: row 0 is dropped on reading and written as zeros. Such a file cannot say that a layer is missing, nor whose vector it is.
 
-The original code stacks Hugging Face's hidden states, the last of which is taken after the final norm: it is not the output of the
-last block, and is left out on reading. Files of ours, told by the zeros of row 0, hold the output of the last block itself.
+The original code stacks Hugging Face's hidden states, the last of which is taken after the final norm: it is not the output of
+the last block, and is left out on reading. Files of ours, told by the zeros of row 0, hold the output of the last block itself.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class PtFormat:
             )
         if not len(directions):
             raise FileFormatError(f"{source} holds the embeddings and the last hidden state only: give one with more layers")
-        left_out = "" if ours else f"layer {n_layers - 1}: its row is of the last hidden state, which is taken after the final norm"
+        left_out = (
+            "" if ours else f"layer {n_layers - 1}: its row is of the last hidden state, which is taken after the final norm"
+        )
         if left_out:
             say(f"note: {source} has no {left_out}, and is left out")
         return PersonaVector(
