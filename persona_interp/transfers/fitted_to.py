@@ -18,6 +18,7 @@ from persona_interp.transfers.anchors import N_ORGANISM, Anchor, anchors_for, or
 from persona_interp.transfers.reading import known_rows, read_rows
 from persona_interp.transfers.report import TransferReport
 from persona_interp.transfers.transfer import transfer as carry_between
+from persona_interp.vectors.basis import same_weights
 from persona_interp.vectors.lineage import KEY, UNKNOWN, Kinship, Lineage, kinship, measured_words
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -98,7 +99,7 @@ def fitted_to(
             f"the vector {vector.trait!r} was made in these very weights ({model.name}): there is nowhere to carry it from; "
             "leave --transfer always (transfer='always') out"
         )
-    if vector.model.name in UNKNOWN or vector.model.fingerprint == model.identity.fingerprint:
+    if vector.model.name in UNKNOWN or same_weights(vector.model, model.identity):
         raise IncompatibleError(
             f"the vector {vector.trait!r} {kin.why}, and as it names no model it cannot be carried to {model.name}: say whose it "
             "is with import --model, or extract one from this model"
@@ -142,7 +143,7 @@ def _carried(
     ours = known_rows(vector.model.fingerprint, anchors) if vector.model.fingerprint else None
     if ours is None:
         say(f"{vector.trait!r} {kin.why}: loading {vector.model.name} to carry the vector to {model.name}")
-        with _opened(vector, model, load) as source:
+        with _opened(vector, model, kin, load) as source:
             if unsure and (found := _likeness(source, model)) and found.kin:
                 return _as_it_is(vector, model, _measured(vector, model, found))
             ours = read_rows(source, anchors, batch_size=batch_size)
@@ -158,7 +159,7 @@ def _carried(
 
 
 @contextmanager
-def _opened(vector: PersonaVector, model: SteerableModel, load: Opener) -> Iterator[SteerableModel]:
+def _opened(vector: PersonaVector, model: SteerableModel, kin: Kinship, load: Opener) -> Iterator[SteerableModel]:
     """The vector's own model, for as long as it is read.
 
     Raises:
@@ -169,9 +170,9 @@ def _opened(vector: PersonaVector, model: SteerableModel, load: Opener) -> Itera
         entered = load(vector.model.name)
     except PersonaInterpError as error:
         raise PersonaInterpError(
-            f"the vector {vector.trait!r} is of {vector.model.name}, which cannot be loaded to carry it to {model.name} "
-            f"({error}). Run persona-interp align where both are at hand, extract the vector from this model, or use it as it is "
-            "with --transfer never (transfer='never')"
+            f"the vector {vector.trait!r} {kin.why}; {vector.model.name} cannot be loaded to carry it to {model.name} ({error}). "
+            "Run persona-interp align where both are at hand, extract the vector from this model, or use it as it is with "
+            "--transfer never (transfer='never')"
         ) from error
     with entered as source:
         found = kinship(vector, source)

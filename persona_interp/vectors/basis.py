@@ -32,8 +32,16 @@ def same_basis(first: ModelIdentity, second: ModelIdentity) -> bool:
     Fingerprints decide where both are known. Files of other programs carry none; there the name decides (`same_name`).
     """
     if first.fingerprint and second.fingerprint:
-        return first.fingerprint == second.fingerprint
+        return same_weights(first, second)
     return same_name(first.name, second.name) and first.d_model == second.d_model
+
+
+def same_weights(first: ModelIdentity, second: ModelIdentity) -> bool:
+    """Whether fingerprints say so: of the weights, or of the GGUF file they come from, whichever engine runs it."""
+    if first.fingerprint and first.fingerprint == second.fingerprint:
+        return True
+    files = {getattr(model, "weights_file", None) for model in (first, second)}
+    return len(files) == 1 and None not in files
 
 
 def label(model: ModelIdentity) -> str:

@@ -15,6 +15,7 @@ from persona_interp.errors import FileFormatError, UnsupportedError
 from persona_interp.models.names import architecture_of, canonical_architecture, hf_names, is_architecture, same_name
 from persona_interp.models.residual_print import Likeness, ResidualPrint, likeness, residual_print
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.vectors.basis import same_weights
 from persona_interp.vectors.persona_vector import PersonaVector
 
 KEY = "lineage"
@@ -116,12 +117,13 @@ def kinship(vector: PersonaVector, model: SteerableModel) -> Kinship:
     hint = vector.provenance.get("model_hint")
     if isinstance(hint, str) and is_architecture(hint) and architecture and canonical_architecture(hint) != architecture:
         return Kinship(False, f"is of a model of architecture {hint!r}, and {identity.name} is of {architecture!r}")
-    if whose.fingerprint and whose.fingerprint == identity.fingerprint:
+    if same_weights(whose, identity):
         return Kinship(True, "was made in these weights", exact=True, alike=True)
     if whose.d_model != identity.d_model:
-        return Kinship(False, f"is of {_whose(vector)}, whose width is {whose.d_model}, not {identity.d_model}")
+        return Kinship(False, f"is of {_whose(vector)} (width {whose.d_model}), and {identity.name} has width {identity.d_model}")
     if vector.layers[-1] >= identity.n_layers or (depth_known(vector) and whose.n_layers != identity.n_layers):
-        return Kinship(False, f"is of {_whose(vector)}, which has {whose.n_layers} layers, not {identity.n_layers}")
+        depth = f"{whose.n_layers} layers, here up to layer {vector.layers[-1]}"
+        return Kinship(False, f"is of {_whose(vector)} ({depth}), and {identity.name} has {identity.n_layers}")
     recorded = Lineage.recorded_in(vector)
     if recorded is not None and recorded.residuals is not None:
         own = residual_print(model)
@@ -130,9 +132,10 @@ def kinship(vector: PersonaVector, model: SteerableModel) -> Kinship:
     if whose.name in UNKNOWN:
         return Kinship(None, "does not say whose it is; it fits by shape only")
     if any(same_name(whose.name, name, form=False) for name in names):
-        return Kinship(
-            True, f"was made in {whose.name}, not in these weights, but they go by that name (not measured)", alike=True
-        )
+        if not whose.fingerprint:
+            return Kinship(True, f"is of {whose.name} and does not say from which weights: they go by that name", alike=True)
+        why = f"was made in {whose.name}, not in these weights, but they go by that name (not measured)"
+        return Kinship(True, why, alike=True)
     made = f", although that says to be made from {whose.name}" if any(same_name(whose.name, name) for name in bases) else ""
     return Kinship(False, f"is of {whose.name}, not of {identity.name}{made}", alike=True)
 

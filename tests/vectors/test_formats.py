@@ -254,8 +254,8 @@ def test_row_i_plus_1_of_a_pt_tensor_is_block_i(tmp_path: Path) -> None:
     rows = torch.arange(15, dtype=torch.float32).reshape(5, 3)
     torch.save(rows, tmp_path / "silly_response_avg_diff.pt")
     vector = PersonaVector.load(tmp_path / "silly_response_avg_diff.pt", model="Model-A", trait="silly")
-    assert vector.layers == (0, 1, 2, 3)
-    assert torch.equal(vector.at(0), rows[1])
+    assert vector.layers == (0, 1, 2), "the last row is taken after the final norm"
+    assert torch.equal(vector.directions, rows[1:4])
     assert (vector.model.name, vector.model.n_layers, vector.trait) == ("Model-A", 4, "silly")
     assert PersonaVector.load(tmp_path / "silly_response_avg_diff.pt").trait == "unknown"
 
@@ -287,9 +287,9 @@ def test_a_pt_file_of_anything_else_is_refused(tmp_path: Path, value: object) ->
 
 def test_a_pt_file_with_nan_names_the_layer(tmp_path: Path) -> None:
     rows = torch.ones(4, 3)
-    rows[0] = rows[3] = float("nan")  # row 0 is dropped, so its NaN does no harm
+    rows[0] = rows[2] = float("nan")  # row 0 is dropped, so its NaN does no harm
     torch.save(rows, tmp_path / "v.pt")
-    with pytest.raises(FileFormatError, match=r"\(layer 2: 3\)"):
+    with pytest.raises(FileFormatError, match=r"\(layer 1: 3\)"):
         PersonaVector.load(tmp_path / "v.pt")
 
 
