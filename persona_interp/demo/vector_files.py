@@ -12,7 +12,7 @@ from typing import NoReturn
 from persona_interp.demo.limits import MAX_UNPACKED, MAX_UPLOAD, MIB
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, PersonaInterpError
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.transfers.fitted_to import Opener, When, fitted_to
+from persona_interp.transfers.fitted_to import AUTO, Opener, fitted_to
 from persona_interp.vectors.formats import FORMATS
 from persona_interp.vectors.formats.gguf import GgufFormat
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -41,7 +41,7 @@ def read_upload(
     *,
     trait: str = "",
     generator_offset: bool = False,
-    transfer: When = "auto",
+    transfer: str = AUTO,
     load: Opener | None = None,
 ) -> Upload:
     """Read a vector of `model` from a file somebody uploaded.
@@ -134,7 +134,7 @@ def _check_unpacked(path: Path, shown: str) -> None:
         raise InvalidInputError(f"{shown} unpacks to {total / MIB:.0f} MiB: at most {MAX_UNPACKED // MIB} MiB are taken here")
 
 
-def _fitted(vector: PersonaVector, model: SteerableModel, shown: str, transfer: When, load: Opener | None) -> Upload:
+def _fitted(vector: PersonaVector, model: SteerableModel, shown: str, transfer: str, load: Opener | None) -> Upload:
     whose = vector.model
 
     def nothing(_name: str) -> NoReturn:

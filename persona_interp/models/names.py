@@ -69,15 +69,17 @@ def gguf_names(metadata: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str,
 
 
 def hf_names(config: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a Hugging Face model was loaded from, and the models that the card beside its weights says it was made from."""
+    """As `gguf_names`, of a Hugging Face model: no name of its own, for what was loaded may have been changed since; it was made
+    from that, and from the models that the card beside its weights names.
+    """
     path = str(getattr(config, "_name_or_path", "") or "")
     if not path:
         return (), ()
     folder = Path(path)
     card = folder / "README.md"
     if folder.is_dir():
-        return (folder.resolve().name,), _bases_in(card) if card.is_file() else ()
-    return (path,), ()
+        return (), (folder.resolve().name, *(_bases_in(card) if card.is_file() else ()))
+    return (), (path,)
 
 
 def _bases_in(card: Path) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 from persona_interp.errors import IncompatibleError, InvalidInputError, PersonaInterpError, unknown_name
 from persona_interp.models.registry import load_model
@@ -22,8 +21,7 @@ from persona_interp.vectors.basis import same_weights
 from persona_interp.vectors.lineage import KEY, UNKNOWN, Kinship, Lineage, kinship, measured_words
 from persona_interp.vectors.persona_vector import PersonaVector
 
-When = Literal["auto", "never", "always"]
-WHEN: tuple[When, ...] = get_args(When)
+AUTO, NEVER, ALWAYS = WHEN = ("auto", "never", "always")
 """When a vector is carried over: ``auto`` where it is of a model in another basis, ``never``, or ``always``."""
 Opener = Callable[[str], AbstractContextManager[SteerableModel]]
 """Opens a model by its name, for a ``with`` block."""
@@ -53,7 +51,7 @@ def fitted_to(
     vector: PersonaVector,
     model: SteerableModel,
     *,
-    transfer: When = "auto",
+    transfer: str = AUTO,
     anchors: Sequence[Anchor] | None = None,
     n_anchors: int | None = None,
     alignment: str | None = None,
@@ -89,10 +87,10 @@ def fitted_to(
     if transfer not in WHEN:
         raise unknown_name("choice of transfer", transfer, WHEN)
     kin = kinship(vector, model)
-    if transfer == "never":
+    if transfer == NEVER:
         vector.check_fits(model.identity)
         return Fitted(vector, "" if kin.exact else f"{kin.why}; used as it is, because transfer is off")
-    if transfer == "auto" and kin.fits is not False:
+    if transfer == AUTO and kin.fits is not False:
         return _as_it_is(vector, model, kin)
     if kin.exact:
         raise InvalidInputError(
@@ -105,7 +103,7 @@ def fitted_to(
             "is with import --model, or extract one from this model"
         )
     texts = _anchors_between(vector, model, n_anchors) if anchors is None else anchors
-    unsure = transfer == "auto" and kin.alike and kin.measured is None
+    unsure = transfer == AUTO and kin.alike and kin.measured is None
     return _carried(vector, model, kin, texts, unsure=unsure, alignment=alignment, load=load, batch_size=batch_size)
 
 

@@ -216,9 +216,9 @@ def test_gguf_files_and_model_cards_say_what_a_model_was_made_from(tmp_path: Pat
     class Config:
         _name_or_path = str(tmp_path)
 
-    assert hf_names(Config()) == ((tmp_path.name,), ("Qwen/Qwen2.5-7B",))
+    assert hf_names(Config()) == ((), (tmp_path.name, "Qwen/Qwen2.5-7B"))
     (tmp_path / "README.md").write_text("---\n: : [\n---\n", encoding="utf-8")
-    assert hf_names(Config()) == ((tmp_path.name,), ())
+    assert hf_names(Config()) == ((), (tmp_path.name,))
 
 
 # -- where a hint names an architecture ----------------------------------------------------------------------------------

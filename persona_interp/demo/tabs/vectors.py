@@ -20,7 +20,7 @@ from persona_interp.demo.tabs.picker import choice_controls, wire_choice
 from persona_interp.demo.vector_files import read_upload, write_downloads
 from persona_interp.errors import InvalidInputError
 from persona_interp.plotting.layers import layer_figure
-from persona_interp.transfers.fitted_to import WHEN, When
+from persona_interp.transfers.fitted_to import WHEN
 from persona_interp.vectors.formats import FORMATS
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -105,7 +105,7 @@ class VectorsTab:
             yield {**self._opened(found), self.status: notices.done(whose, found.notes)}
 
     def take(
-        self, path: str | None, name: str, called: str, numbered: bool, transfer: When, request: gr.Request
+        self, path: str | None, name: str, called: str, numbered: bool, transfer: str, request: gr.Request
     ) -> Iterator[Updates]:
         """Read an uploaded file; the upload itself goes, whatever came of it."""
         if path is None:
