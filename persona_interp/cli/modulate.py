@@ -146,12 +146,13 @@ def source_of(chosen: Chosen, model: SteerableModel | EndpointModel, args: argpa
         PersonaInterpError: it cannot be loaded by the name the vector knows.
     """
     from persona_interp.models.steerable import SteerableModel
+    from persona_interp.transfers.fitted_to import copy_for
 
     name = args.source or chosen.vector.model.name
     try:
         return arguments.loaded(name)
     except PersonaInterpError as error:
-        if args.source is None and isinstance(model, SteerableModel) and chosen.vector.same_basis(model.identity):
+        if args.source is None and isinstance(model, SteerableModel) and copy_for(chosen.vector, model) is not None:
             return model
         raise PersonaInterpError(
             f"the vector {chosen.vector.trait!r} is read in its own model, {name}, which cannot be loaded ({error}). Name the "

@@ -169,6 +169,7 @@ def _recorded(provenance: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield found
     derived = provenance.get("derived")
     for step in derived if isinstance(derived, Sequence) else ():
-        for operand in step.get("operands", ()) if isinstance(step, Mapping) else ():
+        operands = step.get("operands") if isinstance(step, Mapping) else None
+        for operand in operands if isinstance(operands, list) else ():
             if isinstance(operand, Mapping) and isinstance(operand.get("provenance"), Mapping):
                 yield from _recorded(operand["provenance"])
