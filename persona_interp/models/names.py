@@ -71,8 +71,8 @@ def gguf_names(metadata: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str,
 def hf_names(config: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """As `gguf_names`, of a Hugging Face model.
 
-    It has no name of its own, for what was loaded may have been changed since; it was made from that, and from the models that the
-    card beside its weights names.
+    It has no name of its own, for what was loaded may have been changed since; it was made from that, and from the models that
+    the card beside its weights names.
     """
     path = str(getattr(config, "_name_or_path", "") or "")
     if not path:
