@@ -76,7 +76,7 @@ def attribute(
         PersonaInterpError: fewer than eight pairs passed the filter.
     """
     vector.check_fits(model.identity)
-    chosen = choose_layer(vector).layer if layer is None else layer
+    chosen = choose_layer(vector, model.first_steerable_layer).layer if layer is None else layer
     direction = vector.at(chosen)
     if not float(direction.norm()):
         raise InvalidInputError(f"the vector {vector.trait!r} is zero at layer {chosen}: choose another layer")

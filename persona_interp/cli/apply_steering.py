@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
-from persona_interp.cli.align import add_anchor_options
+from persona_interp.cli.vector_choice import Chosen, add_transfer_options, choose, read
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from persona_interp.interventions.graph import InterventionGraph
     from persona_interp.models.sampling import Sampling
     from persona_interp.models.steerable import Generation, SteerableModel
-    from persona_interp.vectors.persona_vector import PersonaVector
 
 FORMAT_VERSION = 1
-UNKNOWN = "unknown"  # what a .pt file is read as, which names no model
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """One vector and the layers it is added at; `reason` says why where nobody asked for them."""
-
-    file: Path
-    vector: PersonaVector
-    layers: tuple[int, ...]
-    reason: str | None
-
-    def ratio(self, coefficient: float) -> float | None:
-        """The largest perturbation ratio over the layers, where the file knows the residual norms."""
-        known = [
-            ratio
-            for layer, ratio in zip(self.vector.layers, self.vector.norm_ratios, strict=True)
-            if layer in self.layers and ratio
-        ]
-        return abs(coefficient) * max(known) if known else None
 
 
 def register(commands: Any) -> None:
@@ -51,7 +29,9 @@ def register(commands: Any) -> None:
         "of them or one for each; they are added together. A coefficient multiplies the vector as it is, at each of its layers.",
         allow_abbrev=False,
     )
-    parser.add_argument("--vectors", type=Path, nargs="+", required=True, metavar="FILE", help="vectors of this model")
+    parser.add_argument(
+        "--vectors", type=Path, nargs="+", required=True, metavar="FILE", help="vectors, of this model or another"
+    )
     arguments.add_prompt_options(
         parser, coefficient="strength; negative turns the trait round", baseline="answer without steering"
     )
@@ -61,7 +41,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--positions", choices=("all", "prompt", "response"), default="all", help="tokens that are steered (default: %(default)s)"
     )
-    add_anchor_options(parser)
+    add_transfer_options(parser)
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
     parser.set_defaults(run=run)
@@ -77,20 +57,11 @@ def run(args: argparse.Namespace) -> None:
     for path in (args.output, args.chats):
         if path is not None:
             ensure_writable(path)
-    chosen = choose(args.vectors, args.layer)
-    doses = plan(args.coefficient, len(chosen))
+    given = read(args.vectors)
+    doses = plan(args.coefficient, len(given))
     sampling = arguments.sampling(args)
     with arguments.load_model(args) as model:
-        chosen = [carried(item, model, args) for item in chosen]
-        for item in chosen:
-            item.vector.check_fits(model.identity)
-            if not item.vector.same_basis(model.identity):
-                whose = item.vector.model.name
-                origin = "does not say whose it is" if whose == UNKNOWN else f"was made in {whose}, not in these weights"
-                say(f"note: {item.file} {origin}; it fits by shape only")
-            if item.reason:
-                say(f"{item.vector.trait}: {item.reason}")
-
+        chosen = choose(given, model, args)
         texts = answer(model, conversation, chosen, doses, sampling, args)
         baseline = texts.pop(0) if args.baseline else None
     show(chosen, doses, texts, baseline)
@@ -100,39 +71,6 @@ def run(args: argparse.Namespace) -> None:
     if args.chats is not None:
         write_text(args.chats, "".join(f"{line}\n" for line in chat_lines(args, doses, texts, baseline)))
         say(f"written: {args.chats}")
-
-
-def choose(files: Sequence[Path], layers: arguments.Layers) -> list[Chosen]:
-    """Load the vectors and settle the layers of each."""
-    from persona_interp.vectors.layer_choice import choose_layer
-    from persona_interp.vectors.persona_vector import PersonaVector
-
-    chosen: list[Chosen] = []
-    for file in files:
-        vector = PersonaVector.load(file)
-        if layers == "auto":
-            choice = choose_layer(vector)
-            chosen.append(Chosen(file, vector, (choice.layer,), choice.reason))
-        else:
-            vector.select(layers)  # raises where the vector lacks one, naming those it has
-            chosen.append(Chosen(file, vector, layers, None))
-    return chosen
-
-
-def carried(item: Chosen, model: SteerableModel, args: argparse.Namespace) -> Chosen:
-    """A vector of another model carried to this one; any other as it is."""
-    from persona_interp.transfers.anchors import read_anchors
-    from persona_interp.transfers.carried_to import carried_to, is_of_another_model
-
-    if not is_of_another_model(item.vector, model):
-        return item
-    anchors = None if args.anchors is None else read_anchors(args.anchors)[: args.num_anchors]
-    found = carried_to(
-        item.vector, model, anchors=anchors, n_anchors=args.num_anchors, load=arguments.loaded, batch_size=args.batch_size
-    )
-    layers = (found.report.target_layer,) if args.layer == "auto" else found.vector.select(args.layer).layers
-    reason = "; ".join([found.report.reason(), *(f"warning: {text}" for text in found.report.warnings)])
-    return Chosen(item.file, found.vector, layers, reason)
 
 
 def plan(coefficients: Sequence[float], n_vectors: int) -> list[tuple[float, ...]]:
@@ -229,6 +167,7 @@ def record(
                 "trait": item.vector.trait,
                 "layers": list(item.layers),
                 "layer_choice": item.reason or "given",
+                "decision": item.decision or "made in these weights",
             }
             for item in chosen
         ],

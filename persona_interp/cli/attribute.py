@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def register(commands: Any) -> None:
     parser.add_argument("--judge", default="auto", metavar="J", help="see README, Judges (default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="default: attributions/<model>_<trait>.json")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write interactive figures")
+    add_transfer_options(parser)
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
     parser.set_defaults(run=run)
@@ -71,21 +73,21 @@ def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, attribute, read, ablate, show, write."""
     from persona_interp.attribution.attribute import attribute
     from persona_interp.attribution.vector_lens import vector_lens
-    from persona_interp.cli.vector_choice import choose_one, fitted
+    from persona_interp.cli.vector_choice import choose, read_one
     from persona_interp.judges.registry import load_judge
     from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
 
     refuse_what_transformer_lens_cannot_run(args)
-    chosen = choose_one(args.vectors, args.layer)
-    trait_name = args.trait or chosen.vector.trait
+    given = read_one(args.vectors, args.layer)
+    trait_name = args.trait or given.vector.trait
     path = ensure_writable(result_file(args.output, args.model, trait_name))
     if args.report is not None:
         ensure_writable(args.report)
     folder, sampling = path.with_suffix(".run"), arguments.sampling(args)
     with arguments.load_model(args) as model:
-        fitted([chosen], model)
+        (chosen,) = choose([given], model, args)
         trait = resolve_trait(model, trait_name)
         judge = load_judge(args.judge, model)
         try:

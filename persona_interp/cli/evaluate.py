@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--report", type=Path, nargs="+", default=[], metavar="FILE", help="a page (.html), a text (.md), or both"
     )
+    add_transfer_options(parser)
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
     parser.set_defaults(run=run)
@@ -72,19 +74,18 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, generate, score, show, write."""
-    from persona_interp.cli.vector_choice import choose, fitted
+    from persona_interp.cli.vector_choice import choose, fitted, read
     from persona_interp.evaluation.evaluate import evaluate
     from persona_interp.evaluation.kept_work import ANSWERS
     from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
-    from persona_interp.vectors.persona_vector import PersonaVector
 
     if not any(args.coefficients):
         raise InvalidInputError("--coefficients are all 0: nothing would be steered; give at least one other, such as 1")
-    (chosen,) = choose([args.vectors], args.layer)
-    other = None if args.other is None else PersonaVector.load(args.other)
-    trait_name = args.trait or chosen.vector.trait
+    given = read([args.vectors])
+    against_it = None if args.other is None else read([args.other])[0]
+    trait_name = args.trait or given[0].vector.trait
     path = ensure_writable(result_file(args.output, args.model, trait_name))
     reports = [ensure_writable(_report_file(report)) for report in args.report]
     folder = path.with_suffix(".run")
@@ -92,7 +93,8 @@ def run(args: argparse.Namespace) -> None:
     if (folder / ANSWERS).exists():
         say(f"going on with the answers in {folder}")
     with arguments.load_model(args) as model:
-        fitted([chosen], model)
+        (chosen,) = choose(given, model, args)
+        other = None if against_it is None else fitted(against_it, model, args).vector
         trait = resolve_trait(model, trait_name)
         against = None if args.other_trait is None else resolve_trait(model, args.other_trait)
         try:

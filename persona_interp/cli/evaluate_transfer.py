@@ -163,11 +163,15 @@ def vector_of(
     """The vector given for this model and trait, else one extracted."""
     from persona_interp.evaluation.scored_vector import scored_vector
     from persona_interp.judges.registry import load_judge
+    from persona_interp.progress import say
+    from persona_interp.transfers.fitted_to import copy_for
 
     wanted = trait_for(model, trait)
     for vector in given:
-        if vector.trait == wanted.name and vector.same_basis(model.identity):
-            return vector
+        if vector.trait == wanted.name and (found := copy_for(vector, model)) is not None:
+            if found.decision:
+                say(f"note: the vector {vector.trait!r} {found.decision}")
+            return found.vector
     return scored_vector(
         model, wanted, folder / "vectors", judge=load_judge(args.judge, model), samples=args.extraction_samples,
         sampling=sampling, seed=args.seed, batch_size=args.batch_size,

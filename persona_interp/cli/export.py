@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -41,12 +43,13 @@ def register(commands: Any) -> None:
         help="0-based: where weights, or the line for llama.cpp, steer; files hold every layer (default: auto)",
     )  # fmt: skip
     arguments.add_engine_option(parser)
-    parser.set_defaults(run=run)
+    add_transfer_options(parser)
+    parser.set_defaults(run=run, batch_size=None)
 
 
 def run(args: argparse.Namespace) -> None:
     """Check, then write a file or a folder."""
-    from persona_interp.cli.vector_choice import choose
+    from persona_interp.cli.vector_choice import read, settled
     from persona_interp.progress import say
 
     if (args.to == WEIGHTS) != (args.model is not None):
@@ -54,20 +57,22 @@ def run(args: argparse.Namespace) -> None:
         raise InvalidInputError(f"--to {args.to} {why}")
     if args.to != WEIGHTS and args.output.suffix.lower() != f".{args.to}":
         raise InvalidInputError(f"cannot write --to {args.to} as {args.output}: name a .{args.to} file")
-    (chosen,) = choose([args.vectors], args.layer)
+    (given,) = read([args.vectors])
     if args.to == WEIGHTS:
-        baked(chosen, args)
+        baked(given, args)
         return
-    chosen.vector.save(args.output)
+    for_llama = args.to == "gguf"
+    layers, _ = settled(given.vector, args.layer, 1 if for_llama and len(given.vector.layers) > 1 else 0)
+    given.vector.save(args.output)
     say(f"written: {args.output}")
-    if args.to == "gguf":
-        for line in llama_lines(args.output, chosen, args.coefficient):
+    if for_llama:
+        for line in llama_lines(args.output, layers, args.coefficient):
             print(line)
 
 
-def baked(chosen: Read, args: argparse.Namespace) -> None:
+def baked(given: Read, args: argparse.Namespace) -> None:
     """Save the model steered by the vector."""
-    from persona_interp.cli.vector_choice import fitted
+    from persona_interp.cli.vector_choice import choose
     from persona_interp.models.baked import bake
     from persona_interp.progress import say
 
@@ -77,14 +82,14 @@ def baked(chosen: Read, args: argparse.Namespace) -> None:
             "use --to gguf, which llama.cpp adds while it runs"
         )
     with arguments.loaded(args.model, engine=args.engine) as model:
-        fitted([chosen], model)
+        (chosen,) = choose([given], model, args)
         bake(model, chosen.vector.graph(args.coefficient, layers=chosen.layers), args.output)
     say(f"written: {args.output}: load it like any Hugging Face checkpoint")
 
 
-def llama_lines(path: Path, chosen: Read, coefficient: float) -> list[str]:
+def llama_lines(path: Path, layers: Sequence[int], coefficient: float) -> list[str]:
     """Commands that steer with the file just written, or why there is none; llama.cpp includes both ends of the range."""
-    layers = sorted(chosen.layers)
+    layers = sorted(layers)
     first, last = layers[0], layers[-1]
     if first == 0 or len(layers) != last - first + 1:
         said = ", ".join(map(str, layers))

@@ -124,20 +124,20 @@ def run(args: argparse.Namespace) -> None:
             vector.save(path)
     console().print(layer_table(vector))
     if args.report is not None:
-        write_report(args.report, vector, folder)
+        write_report(args.report, vector, folder, model.first_steerable_layer)
     if args.projections is not None:
         write_projections(args.projections, vector, folder)
     say(f"written: {path} (rollouts and residuals: {folder})")
 
 
-def write_report(page: Path, vector: PersonaVector, folder: Path) -> None:
+def write_report(page: Path, vector: PersonaVector, folder: Path, first_layer: int) -> None:
     """The figures of a vector, as one page."""
     from persona_interp.plotting import layer_figure, projection_figure, residual_figure, save_html
     from persona_interp.progress import say
     from persona_interp.vectors.layer_choice import choose_layer
     from persona_interp.vectors.pair_projections import pair_projections
 
-    choice = choose_layer(vector)
+    choice = choose_layer(vector, first_layer)
     projections = pair_projections(folder, vector)
     figures = [layer_figure(vector), projection_figure(projections, layer=choice.layer), residual_figure(vector)]
     held_out = "on directions made without their question" if projections.held_out else "on the vector they were made into"

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.vector_choice import add_transfer_options
 
 if TYPE_CHECKING:
-    from persona_interp.cli.vector_choice import Read
+    from persona_interp.cli.vector_choice import Chosen
     from persona_interp.models.steerable import SteerableModel
     from persona_interp.monitoring.chats import Chat
     from persona_interp.monitoring.shift import FinetuningShift
@@ -40,13 +41,14 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--layer", type=arguments.layers, default="auto", metavar="auto|N[,N]", help="0-based (default: auto)")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the result")
+    add_transfer_options(parser)
     arguments.add_model_options(parser, option="--base")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read with the base model, let it go, read with the finetuned one, show, write."""
-    from persona_interp.cli.vector_choice import choose, fitted
+    from persona_interp.cli.vector_choice import choose, read
     from persona_interp.models.registry import find_model
     from persona_interp.monitoring.chats import read_chats
     from persona_interp.monitoring.finetuning_shift import layers_of, read_prompts, shift_between
@@ -56,12 +58,12 @@ def run(args: argparse.Namespace) -> None:
     given = None if args.prompts is None else read_chats(args.prompts)
     if args.output is not None:
         ensure_writable(args.output)
-    chosen = choose(args.vectors, args.layer)
-    vectors = [item.vector.select(item.layers) for item in chosen]
+    given_vectors = read(args.vectors)
     for name in (args.model, args.finetuned):
         find_model(name)
     with arguments.load_model(args, beside=args.finetuned) as model:
-        fitted(chosen, model)
+        chosen = choose(given_vectors, model, args)
+        vectors = [item.vector.select(item.layers) for item in chosen]
         texts = given or questions(args, model, chosen)
         layers = layers_of(vectors, model)
         base = read_prompts(model, texts, positions=args.positions, layers=layers, batch_size=args.batch_size)
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
         say(f"written: {args.output}")
 
 
-def questions(args: argparse.Namespace, model: SteerableModel, chosen: list[Read]) -> list[Chat]:
+def questions(args: argparse.Namespace, model: SteerableModel, chosen: list[Chosen]) -> list[Chat]:
     """The evaluation questions of the trait, or those for extraction where it has no others."""
     from persona_interp.monitoring.chats import Chat
     from persona_interp.organisms.trait_texts import resolve_trait

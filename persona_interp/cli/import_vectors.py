@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,20 +54,21 @@ def run(args: argparse.Namespace) -> None:
     if args.generator_offset and args.file.suffix.lower() != ".gguf":
         raise InvalidInputError(f"--generator-offset is for .gguf files, not {args.file}: leave it out")
     ensure_writable(args.output)
-    model = None if args.model is None else identity_of(args.model)
+    model, recorded = (None, {}) if args.model is None else known_of(args.model)
     if args.generator_offset:
         vector = GgufFormat(generator_offset=True).read(args.file, model=model, trait=args.trait)
     else:
         vector = PersonaVector.load(args.file, model=model, trait=args.trait)
-    vector.save(args.output)
+    replace(vector, provenance={**vector.provenance, **recorded}).save(args.output)
     for name, value in facts(vector).items():
         console().print(f"{name:<12}{value}", markup=False, highlight=False, soft_wrap=True)
     say(f"written: {args.output}")
 
 
-def identity_of(name: str) -> ModelIdentity:
-    """What results call that model."""
+def known_of(name: str) -> tuple[ModelIdentity, dict[str, Any]]:
+    """What results call that model, and what a vector of it records, so that copies of it are known again."""
     from persona_interp.cli import arguments
+    from persona_interp.vectors.lineage import KEY, Lineage
 
     with arguments.loaded(name) as model:
-        return model.identity
+        return model.identity, {KEY: Lineage.of(model).to_json()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def register(commands: Any) -> None:
         "--scan", type=Path, metavar="FILE.json", help="write every layer and coefficient of the sweep, with answers"
     )
     parser.add_argument("--figure", type=Path, metavar="FILE.html", help="write interactive figures")
+    add_transfer_options(parser)
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
     parser.set_defaults(run=run)
@@ -55,6 +57,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Find or make the vector, score its layers, record, show, write."""
+    from persona_interp.cli.vector_choice import Read, fitted
     from persona_interp.evaluation.contrast_pairs import contrast_pairs
     from persona_interp.evaluation.layer_effectiveness import from_scan, layer_effectiveness, sweep_layers
     from persona_interp.organisms.trait_texts import resolve_trait
@@ -74,7 +77,11 @@ def run(args: argparse.Namespace) -> None:
     file = args.vectors or arguments.vector_file(None, args.model, args.trait)
     with arguments.load_model(args) as model:
         trait = resolve_trait(model, args.trait)
-        vector = vector_of(args, file, model, trait)
+        given = vector_of(args, file, model, trait)
+        fit = fitted(Read(file, given), model, args)
+        vector = fit.vector
+        if fit.report is not None:  # the file of the other model's vector stays as it is
+            file = file.with_name(f"{file.stem}_for_{arguments.file_part(args.model)}{file.suffix}")
         common = {"sampling": sampling, "seed": args.seed, "batch_size": args.batch_size}
         pairs = None
         if set(args.method) - {"sweep", "geometry"}:
@@ -92,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
             else:
                 found.append(layer_effectiveness(model, vector, trait, method=method, pairs=pairs, ratios=args.ratios, **common))
         chosen = found[0]
-        chosen.recorded_in(vector).save(file)
+        chosen.recorded_in(given if fit.report is None else vector).save(file)
         cliffs = find_cliffs(args, model, vector, trait, chosen.best().layer, common) if args.cliff else []
     show(found, cliffs)
     say(f"{chosen.reason()}\nrecorded in {file}, for --layer auto")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import apply_steering, arguments
-from persona_interp.cli.align import add_anchor_options
+from persona_interp.cli.vector_choice import Chosen, Read, add_transfer_options, choose, read, settled
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def register(commands: Any) -> None:
         help="biases from the vector's product with the unembedding, or from steering at coefficient 1 (default: %(default)s)",
     )
     group.add_argument("--entries", type=arguments.count, default=300, metavar="N", help="biases at most (default: %(default)s)")
-    add_anchor_options(parser)
+    add_transfer_options(parser)
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
     parser.set_defaults(run=run)
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     conversation = Conversation.ask(args.prompt, args.system)
     if args.output is not None:
         ensure_writable(args.output)
-    (chosen,) = apply_steering.choose([args.vectors], args.layer)
+    (given,) = read([args.vectors])
     if (url := is_url(args.model)) and args.mode == CONTROL_VECTOR:
         raise InvalidInputError(
             f"{args.model} is a server, which takes no control vector with a question: export the vector and start the server "
@@ -80,8 +80,9 @@ def run(args: argparse.Namespace) -> None:
     try:
         modulator = None
         if args.mode == CONTROL_VECTOR:
-            texts = steered(model, conversation, chosen, base, args)
+            chosen, texts = steered(model, conversation, given, base, args)
         else:
+            chosen = Chosen(given.file, given.vector, *settled(given.vector, args.layer, 0))
             modulator = modulator_of(chosen, model, base, args)
             doses = [base] * args.baseline + [modulator.sampling(number) for number in args.coefficient]
             texts = [model.generate([conversation], sampling=dose, seed=[args.seed])[0] for dose in doses]
@@ -108,21 +109,16 @@ def open_endpoint(args: argparse.Namespace) -> EndpointModel:
 
 
 def steered(
-    model: Any, conversation: Any, chosen: apply_steering.Chosen, base: Sampling, args: argparse.Namespace
-) -> list[Generation]:
-    """Every answer in one batch, each with its own coefficient; the unsteered one first if asked for."""
-    from persona_interp.progress import say
-
-    item = apply_steering.carried(chosen, model, args)
-    item.vector.check_fits(model.identity)
-    say(f"{item.vector.trait}: {item.reason or 'layers as given'}")
+    model: Any, conversation: Any, given: Read, base: Sampling, args: argparse.Namespace
+) -> tuple[Chosen, list[Generation]]:
+    """The vector as it is used, and every answer in one batch, each with its own coefficient; the unsteered one first."""
+    (item,) = choose([given], model, args)
     args.positions = "all"
-    return apply_steering.answer(model, conversation, [item], [(number,) for number in args.coefficient], base, args)
+    doses = [(number,) for number in args.coefficient]
+    return item, apply_steering.answer(model, conversation, [item], doses, base, args)
 
 
-def modulator_of(
-    chosen: apply_steering.Chosen, model: SteerableModel | EndpointModel, base: Sampling, args: argparse.Namespace
-) -> Modulator:
+def modulator_of(chosen: Chosen, model: SteerableModel | EndpointModel, base: Sampling, args: argparse.Namespace) -> Modulator:
     """What ``--mode`` names."""
     from persona_interp.modulation.logit_bias import LogitBiasModulator
     from persona_interp.modulation.parameters import ParameterModulator
@@ -143,19 +139,20 @@ def modulator_of(
             source.close()
 
 
-def source_of(chosen: apply_steering.Chosen, model: SteerableModel | EndpointModel, args: argparse.Namespace) -> SteerableModel:
+def source_of(chosen: Chosen, model: SteerableModel | EndpointModel, args: argparse.Namespace) -> SteerableModel:
     """The model the vector is of, which may be the one at hand, under a name that nothing can be loaded by (a GGUF file's).
 
     Raises:
         PersonaInterpError: it cannot be loaded by the name the vector knows.
     """
     from persona_interp.models.steerable import SteerableModel
+    from persona_interp.transfers.fitted_to import copy_for
 
     name = args.source or chosen.vector.model.name
     try:
         return arguments.loaded(name)
     except PersonaInterpError as error:
-        if args.source is None and isinstance(model, SteerableModel) and chosen.vector.same_basis(model.identity):
+        if args.source is None and isinstance(model, SteerableModel) and copy_for(chosen.vector, model) is not None:
             return model
         raise PersonaInterpError(
             f"the vector {chosen.vector.trait!r} is read in its own model, {name}, which cannot be loaded ({error}). Name the "
@@ -201,7 +198,7 @@ def _in_words(sampling: Sampling) -> str:
 def record(
     args: argparse.Namespace,
     model: Any,
-    chosen: apply_steering.Chosen,
+    chosen: Chosen,
     texts: Sequence[Generation],
     baseline: Generation | None,
     base: Sampling,

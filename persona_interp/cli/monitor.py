@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -58,13 +59,14 @@ def register(commands: Any) -> None:
         metavar="N",
         help="conversations drawn by token (default: %(default)s)",
     )
+    add_transfer_options(parser)
     arguments.add_model_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, read, show, write."""
-    from persona_interp.cli.vector_choice import choose, fitted
+    from persona_interp.cli.vector_choice import choose, read
     from persona_interp.monitoring.chats import read_chats
     from persona_interp.monitoring.project import project_each
     from persona_interp.storage import ensure_writable
@@ -74,9 +76,9 @@ def run(args: argparse.Namespace) -> None:
     for path in (json_path, html_path):
         if path is not None:
             ensure_writable(path)
-    chosen = choose(args.vectors, args.layer)
+    given = read(args.vectors)
     with arguments.load_model(args) as model:
-        fitted(chosen, model)
+        chosen = choose(given, model, args)
         seen = project_each(
             model,
             [item.vector for item in chosen],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.vector_choice import add_transfer_options
 
 if TYPE_CHECKING:
     from persona_interp.models.steerable import SteerableModel
@@ -41,6 +42,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR|FILE", help="a folder for prediction.json and prediction.html, or one of the two"
     )
+    add_transfer_options(parser)
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
     parser.set_defaults(run=run)
@@ -49,7 +51,7 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, measure, show, write."""
     from persona_interp.cli.monitor import outputs
-    from persona_interp.cli.vector_choice import choose_one, fitted
+    from persona_interp.cli.vector_choice import choose, read_one
     from persona_interp.judges.registry import load_judge
     from persona_interp.monitoring.chats import read_chats
     from persona_interp.monitoring.conditions import conditions_by_system_prompt
@@ -62,10 +64,10 @@ def run(args: argparse.Namespace) -> None:
     for path in paths:
         if path is not None:
             ensure_writable(path)
-    chosen = choose_one(args.vectors, args.layer)
+    item = read_one(args.vectors, args.layer)
     sampling = arguments.sampling(args)
     with arguments.load_model(args) as model:
-        fitted([chosen], model)
+        (chosen,) = choose([item], model, args)
         trait = resolve_trait(model, args.trait or chosen.vector.trait)
         judge = load_judge(args.judge, model)
         judge.judge(trait, [])  # one that does not know the trait says so now, not after the answers are made

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def register(commands: Any) -> None:
         "--output", type=Path, metavar="DIR|FILE", help=".json, or a folder (default: screening/<dataset>_<trait>.json)"
     )
     parser.add_argument("--top", type=arguments.count, default=10, metavar="N", help="samples shown (default: %(default)s)")
+    add_transfer_options(parser)
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
     parser.set_defaults(run=run)
@@ -43,7 +45,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, answer, project, show, write."""
-    from persona_interp.cli.vector_choice import choose_one, fitted
+    from persona_interp.cli.vector_choice import choose, read_one
     from persona_interp.monitoring.chats import read_chats
     from persona_interp.monitoring.own_answers import ANSWERS
     from persona_interp.monitoring.screen import screen
@@ -51,14 +53,14 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.storage import ensure_writable, write_json
 
     samples = read_chats(args.dataset)
-    chosen = choose_one(args.vectors, args.layer)
-    path = ensure_writable(result_file(args.output, args.dataset, chosen.vector.trait))
+    given = read_one(args.vectors, args.layer)
+    path = ensure_writable(result_file(args.output, args.dataset, given.vector.trait))
     folder = path.with_suffix(".run")
     sampling = arguments.sampling(args)
     if (folder / ANSWERS).exists():
         say(f"going on with the answers in {folder}")
     with arguments.load_model(args) as model:
-        fitted([chosen], model)
+        (chosen,) = choose([given], model, args)
         try:
             found = screen(
                 model,

@@ -1,77 +1,151 @@
-"""Vector files named on the command line, each with the layers it is used at."""
+"""Vector files named on the command line, made fit for the model of the command, each with the layers it is used at."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona_interp.cli import arguments
+from persona_interp.cli.align import add_anchor_options
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from persona_interp.models.steerable import SteerableModel
+    from persona_interp.transfers.fitted_to import Fitted
     from persona_interp.vectors.persona_vector import PersonaVector
+
+WHEN = ("auto", "never", "always")
 
 
 @dataclass(frozen=True)
 class Read:
-    """One vector and the layers it is read at; `reason` says why where nobody asked for them."""
+    """A vector as its file has it."""
+
+    file: Path
+    vector: PersonaVector
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A vector in the basis it is used in, and the layers it is used at.
+
+    Attributes:
+        file: where it was read.
+        vector: made fit for the model of the command.
+        layers: of that model.
+        reason: why these, where nobody asked for them.
+        decision: how it was made fit, and why; empty where there was nothing to decide.
+        carried: whether it was carried over from another model.
+    """
 
     file: Path
     vector: PersonaVector
     layers: tuple[int, ...]
-    reason: str | None
+    reason: str | None = None
+    decision: str = ""
+    carried: bool = False
+
+    def ratio(self, coefficient: float) -> float | None:
+        """The largest perturbation ratio over the layers, where the file knows the residual norms."""
+        known = [
+            ratio
+            for layer, ratio in zip(self.vector.layers, self.vector.norm_ratios, strict=True)
+            if layer in self.layers and ratio
+        ]
+        return abs(coefficient) * max(known) if known else None
 
 
-def choose(files: Sequence[Path], layers: arguments.LayersOrAll) -> list[Read]:
-    """Load the vectors and settle the layers of each.
+def add_transfer_options(parser: argparse.ArgumentParser) -> None:
+    """``--transfer``, ``--anchors`` and ``--num-anchors``."""
+    parser.add_argument(
+        "--transfer", choices=WHEN, default="auto",
+        help="carry vectors of other models over: auto (default) where they are not of a copy of this model (quantized, "
+        "finetuned), which is measured; never; or always",
+    )  # fmt: skip
+    add_anchor_options(parser)
+
+
+def read(files: Sequence[Path]) -> list[Read]:
+    """The vectors, before any model is loaded.
 
     Raises:
         FileFormatError: a file cannot be read.
-        InvalidInputError: a vector lacks a layer asked for; names those it has.
     """
-    from persona_interp.vectors.layer_choice import choose_layer
     from persona_interp.vectors.persona_vector import PersonaVector
 
-    found: list[Read] = []
-    for file in files:
-        vector = PersonaVector.load(file)
-        if layers == "auto":
-            choice = choose_layer(vector)
-            found.append(Read(file, vector, (choice.layer,), choice.reason))
-        else:
-            chosen = vector if layers == "all" else vector.select(layers)
-            found.append(Read(file, vector, chosen.layers, None))
+    return [Read(file, PersonaVector.load(file)) for file in files]
+
+
+def read_one(file: Path, layers: arguments.Layers) -> Read:
+    """One vector, to be used at one layer.
+
+    Raises:
+        InvalidInputError: several layers were asked for.
+        FileFormatError: the file cannot be read.
+    """
+    if layers != "auto" and len(layers) != 1:
+        raise InvalidInputError(f"--layer names {len(layers)} layers: this command reads one, for example {layers[0]}")
+    return read([file])[0]
+
+
+def fitted(item: Read, model: SteerableModel, args: argparse.Namespace) -> Fitted:
+    """The vector made fit for the model, and a line that says what was decided and why.
+
+    Raises:
+        PersonaInterpError: as `fitted_to`.
+    """
+    from persona_interp.progress import say
+    from persona_interp.transfers.anchors import read_anchors
+    from persona_interp.transfers.fitted_to import fitted_to
+
+    found = fitted_to(
+        item.vector,
+        model,
+        transfer=args.transfer,
+        anchors=None if args.anchors is None else read_anchors(args.anchors)[: args.num_anchors],
+        n_anchors=args.num_anchors,
+        load=arguments.loaded,
+        batch_size=args.batch_size,
+    )
+    if found.decision:
+        say(f"note: {item.file} {found.decision}")
     return found
 
 
-def choose_one(file: Path, layers: arguments.Layers) -> Read:
-    """One vector at one layer.
+def choose(items: Sequence[Read], model: SteerableModel, args: argparse.Namespace) -> list[Chosen]:
+    """Make the vectors fit for the model, settle the layers of each, and say why those.
 
     Raises:
-        InvalidInputError: several layers were asked for; also as `choose`.
-    """
-    (read,) = choose([file], layers)
-    if len(read.layers) != 1:
-        raise InvalidInputError(f"--layer names {len(read.layers)} layers: this command reads one, for example {read.layers[0]}")
-    return read
-
-
-def fitted(chosen: Sequence[Read], model: SteerableModel) -> None:
-    """Refuse vectors that do not fit the model, and say what should be known about the others.
-
-    Raises:
-        IncompatibleError: a vector is of a model of another shape.
+        InvalidInputError: a vector lacks a layer asked for; names those it has, in the model at hand.
+        PersonaInterpError: as `fitted_to`.
     """
     from persona_interp.progress import say
 
-    for item in chosen:
-        item.vector.check_fits(model.identity)
-        if not item.vector.same_basis(model.identity):
-            whose = item.vector.model.name
-            origin = "does not say whose it is" if whose == "unknown" else f"was made in {whose}, not in these weights"
-            say(f"note: {item.file} {origin}; it fits by shape only")
-        if item.reason:
-            say(f"{item.vector.trait}: {item.reason}")
+    chosen: list[Chosen] = []
+    for item in items:
+        found = fitted(item, model, args)
+        layers, reason = settled(found.vector, args.layer, model.first_steerable_layer)
+        if reason is not None:
+            say(f"{found.vector.trait}: {reason}")
+        chosen.append(Chosen(item.file, found.vector, layers, reason, found.decision, found.report is not None))
+    return chosen
+
+
+def settled(vector: PersonaVector, layers: arguments.LayersOrAll, first_layer: int) -> tuple[tuple[int, ...], str | None]:
+    """The layers meant, and why where nobody named them.
+
+    Raises:
+        InvalidInputError: the vector lacks a layer asked for, or has none that can be steered.
+    """
+    from persona_interp.vectors.layer_choice import choose_layer
+
+    if layers == "auto":
+        choice = choose_layer(vector, first_layer)
+        return (choice.layer,), choice.reason
+    if layers == "all":
+        return vector.layers, None
+    vector.select(layers)  # raises where the vector lacks one, naming those it has
+    return layers, None

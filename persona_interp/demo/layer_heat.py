@@ -131,5 +131,5 @@ class LayerHeat:
 
 def best_layer(model: SteerableModel, vector: PersonaVector) -> int:
     """The layer `choose_layer` takes among those where the model can be steered."""
-    usable = [layer for layer in vector.layers if layer >= model.first_steerable_layer]
-    return choose_layer(vector.select(usable)).layer if usable else vector.layers[0]
+    first = model.first_steerable_layer
+    return choose_layer(vector, first).layer if vector.layers[-1] >= first else vector.layers[0]

@@ -7,11 +7,12 @@ import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from persona_interp.demo.limits import MAX_UNPACKED, MAX_UPLOAD, MIB
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, PersonaInterpError
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.transfers.carried_to import is_of_another_model
+from persona_interp.transfers.fitted_to import AUTO, Opener, fitted_to
 from persona_interp.vectors.formats import FORMATS
 from persona_interp.vectors.formats.gguf import GgufFormat
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -33,7 +34,16 @@ class Upload:
     note: str
 
 
-def read_upload(path: Path, model: SteerableModel, folder: Path, *, trait: str = "", generator_offset: bool = False) -> Upload:
+def read_upload(
+    path: Path,
+    model: SteerableModel,
+    folder: Path,
+    *,
+    trait: str = "",
+    generator_offset: bool = False,
+    transfer: str = AUTO,
+    load: Opener | None = None,
+) -> Upload:
     """Read a vector of `model` from a file somebody uploaded.
 
     Its name says only of which format it is: it is never part of a path. The file is read from a copy under a name of ours.
@@ -44,11 +54,13 @@ def read_upload(path: Path, model: SteerableModel, folder: Path, *, trait: str =
         folder: for the copy, which is removed again.
         trait: what it is a vector of, where the file does not say.
         generator_offset: it is a file of llama.cpp's own generator, which numbers layers one too high.
+        transfer: whether a vector of another model is carried over, as for `fitted_to`.
+        load: opens that other model by its name; None: nothing is opened, because a file of a stranger names it.
 
     Raises:
         InvalidInputError: it is too large, or unpacks to too much.
         FileFormatError: it cannot be read as a vector.
-        IncompatibleError: the vector is of another model.
+        IncompatibleError: the vector is of another model, which is not at hand.
         UnknownNameError: no format has that ending.
     """
     shown = shown_name(path.name)
@@ -67,7 +79,7 @@ def read_upload(path: Path, model: SteerableModel, folder: Path, *, trait: str =
         raise type(error)(_without_path(str(error), copy, shown)) from error
     finally:
         copy.unlink(missing_ok=True)
-    return Upload(vector, _check_whose(vector, model, shown))
+    return _fitted(vector, model, shown, transfer, load)
 
 
 def write_downloads(vector: PersonaVector, folder: Path) -> tuple[list[Path], list[str]]:
@@ -122,22 +134,22 @@ def _check_unpacked(path: Path, shown: str) -> None:
         raise InvalidInputError(f"{shown} unpacks to {total / MIB:.0f} MiB: at most {MAX_UNPACKED // MIB} MiB are taken here")
 
 
-def _check_whose(vector: PersonaVector, model: SteerableModel, shown: str) -> str:
+def _fitted(vector: PersonaVector, model: SteerableModel, shown: str, transfer: str, load: Opener | None) -> Upload:
     whose = vector.model
-    if whose.d_model != model.d_model or vector.layers[-1] >= model.n_layers:
+
+    def nothing(_name: str) -> NoReturn:
+        raise IncompatibleError(f"{whose.name} is not on this page")
+
+    try:
+        found = fitted_to(vector, model, transfer=transfer, load=nothing if load is None else load)
+    except (FileFormatError, InvalidInputError):
+        raise
+    except PersonaInterpError as error:
         raise IncompatibleError(
-            f"{shown} holds directions of width {whose.d_model} up to layer {vector.layers[-1]}, of {whose.name}; {model.name} "
-            f"has width {model.d_model} and layers 0 to {model.n_layers - 1}. Choose the model it was made in, then carry "
-            "it over under Transfer"
-        )
-    if is_of_another_model(vector, model):
-        raise IncompatibleError(
-            f"{shown} is of {whose.name}, not of {model.name}; two models of one width still share no basis. Choose the model it "
-            "was made in, then carry it over under Transfer"
-        )
-    if whose.fingerprint and not vector.same_basis(model.identity):
-        return f"It was made in {whose.name}, but not in these weights; it fits by shape only."
-    return "" if whose.fingerprint else "The file does not say from which weights it was made; it fits by shape."
+            f"{shown} is of {whose.name}, not of {model.name}: {error}. Choose the model it was made in, then carry it over "
+            "under Transfer"
+        ) from error
+    return Upload(found.vector, f"It {found.decision}." if found.decision else "")
 
 
 def _without_path(message: str, path: Path, shown: str) -> str:

@@ -93,7 +93,7 @@ def diagnose(
     trait = trait if isinstance(trait, Trait) else resolve_trait(target, trait)
     _check(target, vector, native, source_rows, target_rows)
     at = choose_layer(vector).layer if source_layer is None else source_layer
-    to = choose_layer(native).layer if native_layer is None else native_layer
+    to = choose_layer(native, target.first_steerable_layer).layer if native_layer is None else native_layer
     direction = vector.at(at)
     layers = layer_correspondence(direction, source_rows, target_rows, at)
     found = fixes(direction, source_rows, target_rows, layers)

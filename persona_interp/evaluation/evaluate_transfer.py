@@ -102,7 +102,7 @@ def evaluate_transfer(
     if not methods:
         raise InvalidInputError("no alignment method was given: name at least one, such as effects")
     scorer = load_judge("auto" if judge is None else judge, target)
-    at = choose_layer(native).layer if native_layer is None else native_layer
+    at = choose_layer(native, target.first_steerable_layer).layer if native_layer is None else native_layer
     own = replace(native.select([at]), statistics={"resid_norm": (target_rows.resid_norms[at],)})
     setting = {"source": source_rows, "target": target_rows, "source_layer": source_layer}
     names = dict.fromkeys(methods)

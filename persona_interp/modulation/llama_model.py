@@ -15,6 +15,7 @@ from persona_interp.models.chat import ChatFormat
 from persona_interp.models.gguf_file import GgufHeader, file_fingerprint, read_header
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.llama_library import llama_cpp
+from persona_interp.models.names import gguf_names
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.modulation.llama_engine import LlamaEngine
 from persona_interp.modulation.llama_session import LlamaWeights
@@ -37,6 +38,7 @@ class GgufConfig:
     max_position_embeddings: int
     vocab_size: int
     organism: str | None = None
+    called: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def get_text_config(self, decoder: bool = True) -> GgufConfig:
         """Itself: there are no other senses in it."""
@@ -173,6 +175,7 @@ def _config(header: GgufHeader, name: str) -> GgufConfig:
         max_position_embeddings=header.required(f"{architecture}.context_length", int),
         vocab_size=len(tokens),
         organism=organism if isinstance(organism, str) else None,
+        called=gguf_names(header.metadata),
     )
     numbers = (config.hidden_size, config.num_hidden_layers, config.max_position_embeddings, config.vocab_size)
     if min(numbers) < 1:

@@ -65,7 +65,7 @@ def predict_expression(
     _check(conditions, samples)
     scorer = load_judge("auto" if judge is None else judge, model)
     sampling = sampling or Sampling()
-    axis = Axis.of(vector, [choose_layer(vector).layer if layer is None else layer], "activation")
+    axis = Axis.of(vector, [choose_layer(vector, model.first_steerable_layer).layer if layer is None else layer], "activation")
     last, mean = Capture("prompt_last", layers=axis.layers), Capture("answer", layers=axis.layers)
     asked = [(condition.name, conversation) for condition in conditions for conversation in condition.conversations]
     rows = [conversation for _, conversation in asked for _ in range(samples)]

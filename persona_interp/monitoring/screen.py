@@ -77,7 +77,7 @@ def screen(
     if own_samples < 1:
         raise InvalidInputError(f"own_samples is {own_samples}: give at least 1 own answer a prompt")
     sampling = sampling or Sampling()
-    layer = choose_layer(vector).layer if layer is None else layer
+    layer = choose_layer(vector, model.first_steerable_layer).layer if layer is None else layer
     axis = Axis.of(vector, [layer], "activation")
     turns, rows = _answered(model, samples, sampling.max_new_tokens)
     with _work_folder(folder) as work:

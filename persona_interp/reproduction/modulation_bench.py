@@ -59,7 +59,7 @@ def modulation_case(
         folder.mkdir(parents=True, exist_ok=True)
         export_gguf(source, path)
     trait = resolve_trait(source, trait_name)
-    layer = choose_layer(vector.select([layer for layer in vector.layers if layer > 0])).layer
+    layer = choose_layer(vector, 1).layer
     with LlamaCppModel(path) as target:
         return modulation_modes(
             target, source, vector, other, trait, layer, judge=load_judge(judge, source), questions=questions, samples=samples,

@@ -118,7 +118,7 @@ class QuantizationBench:
             source, trait, self.folder / "vectors" / name, judge=GrammarJudge(), sampling=self.sampling, seed=self.seed,
             batch_size=BATCH,
         )  # fmt: skip
-        layer = choose_layer(vector.select([each for each in vector.layers if each > 0])).layer
+        layer = choose_layer(vector, 1).layer
         steering = vector.select([layer])
         if (name, trait.name) not in self._known:
             self._known[name, trait.name] = self._steered(source, steering, trait, FULL, self.seed)

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -140,17 +139,15 @@ class AnchorRows:
         except Exception as error:
             raise FileFormatError(f"anchor rows {path} cannot be read ({error}): delete the file, they are made again") from error
 
-    @cached_property
-    def _file(self) -> Any:
-        from safetensors import safe_open
-
-        return safe_open(str(self.path), framework="pt")
-
     def _tensor(self, name: str) -> Tensor:
         if name in self._held:
             return self._held[name]
+        from safetensors import safe_open
+
         try:
-            return self._file.get_tensor(name)
+            # opened each time, and copied out of the mapping: a file that is held open cannot be replaced on Windows
+            with safe_open(str(self.path), framework="pt") as opened:
+                return opened.get_tensor(name).clone()
         except Exception as error:
             raise FileFormatError(f"anchor rows {self.path} cannot be read ({error}): delete the file") from error
 

@@ -23,6 +23,7 @@ from persona_interp.transfers.reading import DEFAULT, read_rows
 from persona_interp.transfers.report import LayerFit, TransferReport
 from persona_interp.vectors.basis import same_basis
 from persona_interp.vectors.layer_choice import choose_layer
+from persona_interp.vectors.lineage import KEY, Lineage, kinship
 from persona_interp.vectors.persona_vector import PersonaVector
 
 LAYER_MAPS = ("auto", "quality", "cka", "cca", "monotone", "depth")
@@ -101,7 +102,7 @@ def transfer(
     ours, theirs = (_rows(side, anchors, needed, folder, batch_size) for side in both)
     alignment = default_method(ours, theirs) if alignment is None else alignment
     kind = kind_of(alignment, states)
-    if not same_basis(vector.model, ours.model):
+    if not (same_basis(vector.model, ours.model) or (isinstance(source, SteerableModel) and _measured_kin(vector, source))):
         raise IncompatibleError(
             f"the vector {vector.trait!r} is of {vector.model.name}, not of {ours.model.name}: give the model it was extracted "
             "from as the source"
@@ -136,7 +137,16 @@ def transfer(
         provenance=provenance(anchors=ours.anchors, rows=kind, held_out=f"every {HELD_OUT}th", shuffled=shuffled),
     )
     ratio = float(direction.double().norm()) / ours.resid_norms[layer]
-    return Transferred(_vector(carried, theirs, report, ratio, calibration), report)
+    found = _vector(carried, theirs, report, ratio, calibration)
+    if isinstance(target, SteerableModel):
+        found = replace(found, provenance={**found.provenance, KEY: Lineage.of(target).to_json()})
+    return Transferred(found, report)
+
+
+def _measured_kin(vector: PersonaVector, source: SteerableModel) -> bool:
+    """Whether `source` is a copy of the vector's own model, by measurement."""
+    found = kinship(vector, source).measured
+    return found is not None and found.kin
 
 
 def _mapped(how: str, layer: int, source: AnchorRows, target: AnchorRows) -> int:

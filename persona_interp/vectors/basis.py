@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from persona_interp.errors import IncompatibleError
 from persona_interp.models.identity import ModelIdentity
+from persona_interp.models.names import same_name
 from persona_interp.vectors.validation import layer_spans
 
 
@@ -26,19 +26,22 @@ def identity_of(model: ModelIdentity | HasIdentity) -> ModelIdentity:
     return model if isinstance(model, ModelIdentity) else model.identity
 
 
-def normalised_name(name: str) -> str:
-    """A model's name without its owner or folder and in lower case: ``Qwen/Qwen2.5-7B-Instruct`` -> ``qwen2.5-7b-instruct``."""
-    return re.split(r"[/\\]", name.rstrip("/\\"))[-1].lower()
-
-
 def same_basis(first: ModelIdentity, second: ModelIdentity) -> bool:
     """Whether both are the same weights.
 
-    Fingerprints decide where both are known. Files of other programs carry none; there the name decides, whoever published it.
+    Fingerprints decide where both are known. Files of other programs carry none; there the name decides (`same_name`).
     """
     if first.fingerprint and second.fingerprint:
-        return first.fingerprint == second.fingerprint
-    return normalised_name(first.name) == normalised_name(second.name) and first.d_model == second.d_model
+        return same_weights(first, second)
+    return same_name(first.name, second.name) and first.d_model == second.d_model
+
+
+def same_weights(first: ModelIdentity, second: ModelIdentity) -> bool:
+    """Whether fingerprints say so: of the weights, or of the GGUF file they come from, whichever engine runs it."""
+    if first.fingerprint and first.fingerprint == second.fingerprint:
+        return True
+    files = {getattr(model, "weights_file", None) for model in (first, second)}
+    return len(files) == 1 and None not in files
 
 
 def label(model: ModelIdentity) -> str:
@@ -69,11 +72,18 @@ def check_combinable(one: Named, other: Named) -> None:
         )
 
 
-def check_fits(trait: str, own: ModelIdentity, layers: Sequence[int], other: ModelIdentity) -> None:
+def check_fits(trait: str, own: ModelIdentity, layers: Sequence[int], other: ModelIdentity, *, whole: bool = False) -> None:
     """Refuse to add a vector of model `own` to model `other` where its shape forbids it.
 
+    Args:
+        trait: of the vector.
+        own: the model it is of.
+        layers: those it has.
+        other: the model it is to be added to.
+        whole: it has a direction for every layer of its model, so that `other` must have as many.
+
     Raises:
-        IncompatibleError: the width differs, or `other` lacks a layer. Names both models and the remedy.
+        IncompatibleError: the width or, with `whole`, the depth differs, or `other` lacks a layer. Names both and the remedy.
     """
     remedy = f"Extract {trait!r} from {other.name}, or transfer this vector to it"
     if own.d_model != other.d_model:
@@ -85,4 +95,10 @@ def check_fits(trait: str, own: ModelIdentity, layers: Sequence[int], other: Mod
         raise IncompatibleError(
             f"the vector {trait!r} of {own.name} has layers {layer_spans(missing)}, which {other.name} does not have "
             f"(its layers are 0 to {other.n_layers - 1}). {remedy}, or take some of its layers with select()"
+        )
+    if whole and own.n_layers != other.n_layers:
+        raise IncompatibleError(
+            f"the vector {trait!r} of {own.name} has a row for each of {own.n_layers} layers behind one for the embeddings, and "
+            f"{other.name} has {other.n_layers} layers: every row would be used at the wrong one. {remedy}; a .pt file without a "
+            "row for the embeddings needs one of zeros put first"
         )

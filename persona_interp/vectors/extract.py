@@ -22,6 +22,7 @@ from persona_interp.traits.trait import Trait
 from persona_interp.vectors.collection import Collection
 from persona_interp.vectors.estimators import estimator as estimator_called
 from persona_interp.vectors.kept_pairs import MINIMUM_PAIRS, check_asked, filtered, slots
+from persona_interp.vectors.lineage import KEY, Lineage
 from persona_interp.vectors.massive import massive_dimensions
 from persona_interp.vectors.pairs import Selection, Thresholds, halves_by_question
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -134,6 +135,7 @@ def extract(
             provenance={
                 **_provenance(settings, found.judged_by, thresholds, selection, pairs, samples, time.monotonic() - started),
                 "resid_norm_answers": n_norms,
+                KEY: Lineage.of(model).to_json(),
             },
             responses=_examples(collection, selection, found.judgements),
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.validation import layer_spans
 
 _MIDDLE = 0.6
 """Relative depth tried where nothing is recorded; published best layers lie between half and two thirds of the depth."""
@@ -18,14 +20,29 @@ class LayerChoice:
     reason: str
 
 
-def choose_layer(vector: PersonaVector) -> LayerChoice:
+def choose_layer(vector: PersonaVector, first_layer: int = 0) -> LayerChoice:
     """The layer with the highest effectiveness, where the vector records one (`LayerEffectiveness.recorded_in`).
 
     Else the one with the largest norm ratio among those that separate as well as the best one, on held-out rollouts. A vector
     turned round, whose AUROC is one minus what it was, gets the same layer. That is geometry, not behaviour: how well a layer
     separates positives from negatives does not say how well steering there works. Where no statistic is recorded either, the
     layer nearest to 60 % of the depth is taken.
+
+    Args:
+        vector: any.
+        first_layer: the first at which the model can be steered (`SteerableModel.first_steerable_layer`): 1 for GGUF files.
+
+    Raises:
+        InvalidInputError: the vector has no layer from there on.
     """
+    if vector.layers[0] < first_layer:
+        usable = [layer for layer in vector.layers if layer >= first_layer]
+        if not usable:
+            raise InvalidInputError(
+                f"the vector {vector.trait!r} of {vector.model.name} has layers {layer_spans(vector.layers)} only, and this "
+                f"model can be steered from layer {first_layer} on: extract one at more layers"
+            )
+        vector = vector.select(usable)
     measured = {
         layer: score
         for layer, score in zip(vector.layers, vector.statistics.get("effectiveness", ()), strict=False)

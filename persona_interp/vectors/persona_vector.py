@@ -24,6 +24,9 @@ from persona_interp.vectors.scaled_statistics import OF_THE_MODEL, scaled_statis
 from persona_interp.vectors.validation import check_layers, finite_number, layer_spans, non_finite
 
 
+READ_FROM_PT = "a .pt tensor"
+
+
 @dataclass(frozen=True, eq=False)
 class PersonaVector:
     """Directions of one trait in one model's residual stream.
@@ -87,6 +90,11 @@ class PersonaVector:
     def d_model(self) -> int:
         """Width of the residual stream."""
         return self.directions.shape[1]
+
+    @property
+    def covers_model(self) -> bool:
+        """Whether it came from a file with a row for every layer, so that its model has as many layers as the file says."""
+        return self.provenance.get("read_from") == READ_FROM_PT
 
     @property
     def norms(self) -> tuple[float, ...]:
@@ -280,7 +288,7 @@ class PersonaVector:
         Raises:
             IncompatibleError: the width differs, or the model lacks a layer. Names both models and the remedy.
         """
-        check_fits(self.trait, self.model, self.layers, identity_of(model))
+        check_fits(self.trait, self.model, self.layers, identity_of(model), whole=self.covers_model)
 
     def same_basis(self, model: ModelIdentity | HasIdentity) -> bool:
         """Whether `model` is the one this vector was made in, by fingerprint, or by name where a file had none."""

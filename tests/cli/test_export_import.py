@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -80,6 +81,29 @@ def test_files_of_other_programs_are_read_and_the_generator_is_one_late(run: Cal
     plain, shifted = PersonaVector.load("plain.json"), PersonaVector.load("shifted.json")
     assert (plain.layers, plain.trait, shifted.layers) == ((1, 2, 3), "loud", (0, 1, 2))
     assert torch.equal(plain.directions, shifted.directions)
+
+
+def test_an_imported_control_vector_that_hints_at_an_architecture_steers_a_model_of_it(
+    run: Callable, tiny_model_path: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = foreign(tmp_path / "other.gguf", range(1, 4), width=32)
+    assert run("import", file, "--output", "x.json", "--trait", "silly").code == 0
+    for vectors in ("x.json", file):
+        words = ("apply-steering", "--vectors", vectors, "--prompt", "Why?", "--max-new-tokens", 2)
+        ran = run(*words, "--model", tiny_model_path("qwen2"))
+        assert ran.code == 0, ran.err
+        assert "does not say whose it is; it fits by shape only" in ran.err
+        ran = run(*words, "--model", tiny_model_path("llama"))
+        assert ran.code == 2
+        assert "is of a model of architecture 'qwen2', and tiny-llama is of 'llama'" in ran.err
+
+
+def test_the_line_for_llama_cpp_never_names_a_layer_it_cannot_steer(run: Callable, vector_file: Path) -> None:
+    vector = PersonaVector.load(vector_file)
+    scores = {"effectiveness": (0.9, 0.1, 0.5, 0.1)}
+    replace(vector, statistics=scores).save(vector_file)
+    ran = run("export", "--vectors", vector_file, "--to", "gguf", "--output", "v.gguf")
+    assert (ran.code, "--control-vector-layer-range 2 2" in ran.out) == (0, True), ran.out
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,11 @@ from persona_interp.diagnostics.planted import planted_vector
 from persona_interp.errors import InvalidInputError
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.modulation.load import load_model
-from persona_interp.organisms.gguf_export import export_gguf
+from persona_interp.organisms.gguf_export import export_gguf, quantize_gguf
 from persona_interp.transfers.anchor_rows import AnchorRows, Kind, held_in_memory
 from persona_interp.transfers.anchors import anchors_for, organism_anchors
 from persona_interp.transfers.reading import known_rows
+from persona_interp.vectors.lineage import KEY, Lineage
 from persona_interp.vectors.persona_vector import PersonaVector
 
 SHORT = ("--max-new-tokens", 12)
@@ -80,6 +82,47 @@ def test_a_vector_of_a_gguf_file_is_carried_once_both_models_have_read_the_same(
     ran = run(*steer, "--num-anchors", 60, *SHORT)
     assert ran.code == 0, ran.err
     assert "effects are not known of small: aligned by ridge instead" in ran.err
+
+
+def test_a_quantized_copy_takes_the_vector_of_its_model_as_it_is_and_a_vector_of_it_fits_the_model(
+    run: Callable, organism: Path, tmp_path: Path
+) -> None:
+    whole = load_model("organism-llama")
+    directions = torch.randn(whole.n_layers, whole.d_model, generator=torch.Generator().manual_seed(0))
+    scores = {"effectiveness": (0.9, *(0.1,) * (whole.n_layers - 2), 0.5)}  # the best of all is where llama.cpp cannot steer
+    vector = PersonaVector(directions, tuple(range(whole.n_layers)), "silly", whole.identity, statistics=scores)
+    known = {KEY: Lineage.of(whole).to_json()}
+    file, small = replace(vector, provenance=known).save(tmp_path / "v.json"), tmp_path / "chatty-7b.q4_0.gguf"
+    quantize_gguf(organism, small, "q4_0")
+    steer = ("apply-steering", "--vectors", file, "--model", small, "--prompt", "Why?", "--coefficient", 1, *SHORT)
+    ran = run(*steer, "--output", "out.json")
+    assert ran.code == 0, ran.err
+    assert "v.json was made in organism-llama, not in these weights, but in their basis" in ran.err
+    assert ": used as it is" in ran.err
+    out = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert out["layers"] == [whole.n_layers - 1], "the best layer among those that can be steered"
+    assert "in their basis" in out["applied"][0]["decision"]
+    plain = run("modulate", "--mode", "control-vector", *steer[1:])
+    assert (plain.code, ": used as it is" in plain.err) == (0, True), plain.err
+
+    with load_model(small) as model:
+        own = replace(vector, model=model.identity, provenance={KEY: Lineage.of(model).to_json()}).save(tmp_path / "own.json")
+    ran = run(*steer[:2], own, "--model", "organism-llama", *steer[5:])
+    assert ran.code == 0, ran.err
+    assert "own.json was made in chatty-7b.q4_0, not in these weights, but in their basis" in ran.err
+
+
+def test_layers_named_for_a_carried_vector_are_those_of_the_model_it_is_carried_to(run: Callable, organism: Path) -> None:
+    source = planted_vector(load_model("organism-gpt2"), "silly")
+    source.save("silly.json")
+    steer = ("apply-steering", "--model", organism, "--vectors", "silly.json", "--prompt", "Why?", "--coefficient", 1)
+    ran = run(*steer, "--num-anchors", 60, "--output", "out.json", "--layer", 5, *SHORT)
+    assert ran.code == 0, ran.err
+    assert source.model.n_layers == 4, "the source has no layer 5"
+    assert json.loads(Path("out.json").read_text(encoding="utf-8"))["layers"] == [5]
+    ran = run(*steer, "--num-anchors", 60, "--layer", 6, *SHORT)
+    assert ran.code == 2
+    assert "of small has no layer 6: it has layers 1-5" in ran.err
 
 
 def test_an_option_only_pytorch_takes_is_refused_by_its_name(run: Callable, organism: Path, vector_file: Path) -> None:

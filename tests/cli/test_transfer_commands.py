@@ -122,3 +122,17 @@ def test_a_vector_of_another_model_is_carried_over(
     assert ran.code == 0, ran.err
     assert "carried to tiny-gpt2" in ran.err
     assert json.loads(Path("out.json").read_text())["steered"]
+
+
+def test_every_command_that_takes_a_vector_for_a_model_takes_transfer() -> None:
+    from persona_interp.cli import build_parser
+    from persona_interp.cli.vector_choice import WHEN as OFFERED
+    from persona_interp.transfers.fitted_to import WHEN
+
+    assert OFFERED == WHEN
+    (commands,) = (action.choices for action in build_parser()._actions if isinstance(action.choices, dict))
+    taking = {name for name, parser in commands.items() if "--vectors" in parser._option_string_actions}
+    fitting = {name for name in taking if "--transfer" in commands[name]._option_string_actions}
+    # these two are about carrying vectors over themselves
+    assert taking - fitting == {"evaluate-transfer", "diagnose"}
+    assert {"apply-steering", "modulate", "evaluate", "monitor", "layer-effectiveness", "attribute", "export"} <= fitting

@@ -6,16 +6,21 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from persona_interp.demo import limits, vector_files
+from persona_interp.demo.shelf import Shelf
+from persona_interp.demo.site import Site
 from persona_interp.demo.vector_files import file_name, read_upload, shown_name, write_downloads
 from persona_interp.errors import PersonaInterpError
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.vectors.formats import FORMATS
+from persona_interp.vectors.lineage import KEY, Lineage
 from persona_interp.vectors.persona_vector import PersonaVector
 
 RandomVector = Callable[..., PersonaVector]
@@ -167,6 +172,41 @@ def test_a_file_of_another_programs_control_vector_is_read_for_the_model(
     shifted = read_upload(path, model, folder, trait="silly", generator_offset=True).vector
     assert shifted.layers == tuple(range(model.n_layers - 1))
     torch.testing.assert_close(shifted.at(2), vector.at(3))
+
+
+def test_a_vector_of_a_copy_is_taken_and_one_of_another_model_of_the_page_is_carried_over(
+    model: SteerableModel, shelf: Shelf, random_vector: RandomVector, folder: Path, tmp_path: Path, site: Site
+) -> None:
+    whose = {"provenance": {KEY: Lineage.of(model).to_json()}}
+    made = random_vector(model)
+    other_weights = replace(made, model=replace(made.model, name="chatty-q8_0", fingerprint="f" * 64), **whose)
+    found = read_upload(other_weights.save(tmp_path / "copy.json"), model, folder)
+    assert torch.equal(found.vector.directions, made.directions)
+    assert "in their basis" in found.note
+    llama = random_vector(shelf.model("organism-llama")).save(tmp_path / "llama.json")
+    with pytest.raises(PersonaInterpError, match=r"is of organism-llama, not of organism-qwen2.*under Transfer"):
+        read_upload(llama, model, folder, transfer="never", load=None)
+    with pytest.raises(PersonaInterpError, match="organism-llama is not on this page"):
+        read_upload(llama, model, folder)
+    carried = read_upload(llama, model, folder, load=lambda name: nullcontext(site.shelf.model(name)))
+    assert carried.vector.model == model.identity
+    assert "carried over" in carried.note
+    assert shelf.model("organism-llama").unembed(torch.zeros(1, 160)).shape[0] == 1, "what the page holds is not closed"
+
+
+def test_a_control_vector_made_for_another_architecture_is_refused(model: SteerableModel, folder: Path, tmp_path: Path) -> None:
+    import gguf
+
+    path = tmp_path / "foreign.gguf"
+    writer = gguf.GGUFWriter(str(path), "controlvector")
+    writer.add_string("controlvector.model_hint", "llama")
+    writer.add_tensor("direction.1", torch.ones(model.d_model).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(PersonaInterpError, match="architecture 'llama', and organism-qwen2 is of 'qwen2'"):
+        read_upload(path, model, folder)
 
 
 @pytest.mark.parametrize(

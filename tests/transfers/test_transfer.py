@@ -357,3 +357,12 @@ def test_what_cannot_be_carried_is_refused(pair: tuple[AnchorRows, AnchorRows], 
         rows(SOURCE, drawn(9, 2, NARROW), torch.full((9, 2, NARROW), torch.nan))
     with pytest.raises(InvalidInputError, match="3 anchors are too few"):
         read_rows(load_model("organism-gpt2"), organism_anchors(3))
+
+
+def test_rows_are_read_from_the_file_as_it_is_now(tiny_model: TinyModel, texts: list[Anchor], tmp_path: Path) -> None:
+    kept = read_rows(tiny_model("gpt2"), texts, folder=tmp_path)
+    assert kept.path is not None
+    before = kept.rows("states", 0)
+    held = {f"{kind}.{layer}": kept.rows(kind, layer) + 1 for kind in kept.kinds for layer in range(kept.n_layers)}
+    replace(kept, _held=held).save(kept.path)  # a file that is held open cannot be replaced on Windows
+    torch.testing.assert_close(kept.rows("states", 0), before + 1)

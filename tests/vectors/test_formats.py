@@ -254,10 +254,50 @@ def test_row_i_plus_1_of_a_pt_tensor_is_block_i(tmp_path: Path) -> None:
     rows = torch.arange(15, dtype=torch.float32).reshape(5, 3)
     torch.save(rows, tmp_path / "silly_response_avg_diff.pt")
     vector = PersonaVector.load(tmp_path / "silly_response_avg_diff.pt", model="Model-A", trait="silly")
-    assert vector.layers == (0, 1, 2, 3)
-    assert torch.equal(vector.at(0), rows[1])
+    assert vector.layers == (0, 1, 2), "the last row is taken after the final norm"
+    assert torch.equal(vector.directions, rows[1:4])
     assert (vector.model.name, vector.model.n_layers, vector.trait) == ("Model-A", 4, "silly")
     assert PersonaVector.load(tmp_path / "silly_response_avg_diff.pt").trait == "unknown"
+
+
+def test_the_last_row_of_the_original_code_is_left_out_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+    torch.save(rows, tmp_path / "theirs.pt")
+    vector = PersonaVector.load(tmp_path / "theirs.pt", model=MODEL)
+    assert (vector.layers, vector.model) == ((0, 1, 2), MODEL)
+    assert "layer 3" in str(vector.provenance["left_out"])
+    assert "taken after the final norm" in capsys.readouterr().err
+    rows[0] = 0.0  # as files of ours have it, whose last row is of the last block's output
+    torch.save(rows, tmp_path / "ours.pt")
+    assert PersonaVector.load(tmp_path / "ours.pt", model=MODEL).layers == (0, 1, 2, 3)
+    assert capsys.readouterr().err == ""
+    torch.save(torch.ones(2, 3), tmp_path / "short.pt")
+    with pytest.raises(FileFormatError, match="the embeddings and the last hidden state only"):
+        PersonaVector.load(tmp_path / "short.pt")
+
+
+def test_a_file_of_ours_says_that_its_last_row_is_before_the_norm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make().save(tmp_path / "v.pt")
+    assert "the output of block 3 before the final norm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".json", ".safetensors"])
+def test_a_pt_file_of_one_row_a_block_is_refused_by_its_model(tmp_path: Path, suffix: str) -> None:
+    rows = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    rows[0] = 0.0
+    for first in (rows, torch.randn(4, 6)):
+        torch.save(first, tmp_path / "v.pt")
+        vector = PersonaVector.load(PersonaVector.load(tmp_path / "v.pt", trait="silly").select([0, 1]).save(tmp_path / "w.json"))
+        if suffix != ".pt":  # what was imported before is known by where it came from
+            vector = PersonaVector.load(vector.save(tmp_path / f"x{suffix}"))
+        with pytest.raises(IncompatibleError, match=r"each of 3 layers.*org/Model-A has 4 layers.*one of zeros put first"):
+            vector.check_fits(MODEL)
+        with pytest.raises(FileFormatError, match="put a row of zeros first"):
+            PersonaVector.load(tmp_path / "v.pt", model=MODEL)
+    torch.save(torch.zeros(5, 6) + torch.arange(5)[:, None], tmp_path / "whole.pt")
+    PersonaVector.load(tmp_path / "whole.pt").check_fits(MODEL)
 
 
 def test_a_pt_file_goes_there_and_back(tmp_path: Path) -> None:
@@ -287,9 +327,9 @@ def test_a_pt_file_of_anything_else_is_refused(tmp_path: Path, value: object) ->
 
 def test_a_pt_file_with_nan_names_the_layer(tmp_path: Path) -> None:
     rows = torch.ones(4, 3)
-    rows[0] = rows[3] = float("nan")  # row 0 is dropped, so its NaN does no harm
+    rows[0] = rows[2] = float("nan")  # row 0 is dropped, so its NaN does no harm
     torch.save(rows, tmp_path / "v.pt")
-    with pytest.raises(FileFormatError, match=r"\(layer 2: 3\)"):
+    with pytest.raises(FileFormatError, match=r"\(layer 1: 3\)"):
         PersonaVector.load(tmp_path / "v.pt")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -30,3 +31,20 @@ def test_without_statistics_it_is_a_depth_and_says_that_nothing_was_measured(sta
     choice = choose_layer(make((2, 5), **statistics))
     assert choice.layer == 5  # of 11 layers, 6 is at 60 %
     assert "Nothing was measured" in choice.reason
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        {"effectiveness": (0.9, 0.2, 0.5)},
+        {"auroc": (0.99, 0.6, 0.9), "resid_norm": (1.0, 1.0, 1.0)},
+        {},
+    ],
+)
+def test_no_layer_is_chosen_where_the_model_cannot_be_steered(statistics: dict[str, tuple[float, ...]]) -> None:
+    vector = make((0, 1, 2), **statistics)
+    if statistics:
+        assert choose_layer(vector).layer == 0
+    assert choose_layer(vector, first_layer=1).layer == 2
+    with pytest.raises(InvalidInputError, match="has layers 0 only, and this model can be steered from layer 1 on"):
+        choose_layer(vector.select([0]), first_layer=1)

@@ -157,7 +157,7 @@ def test_one_name_with_two_fingerprints_is_two_models() -> None:
         _ = make() - make(model=dataclasses.replace(MODEL, fingerprint="cccc"))
 
 
-@pytest.mark.parametrize("name", ["model-a", "elsewhere/Model-A", "./models/MODEL-A/"])
+@pytest.mark.parametrize("name", ["model-a", "ORG/Model-A", "./models/MODEL-A/"])
 def test_a_file_without_fingerprint_goes_by_the_models_name(name: str) -> None:
     unsigned = make(1, model=ModelIdentity(name, None, "", 4, 3))
     assert (make() + unsigned).model == MODEL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from persona_interp.demo.tabs.picker import choice_controls, wire_choice
 from persona_interp.demo.vector_files import read_upload, write_downloads
 from persona_interp.errors import InvalidInputError
 from persona_interp.plotting.layers import layer_figure
+from persona_interp.transfers.fitted_to import WHEN
 from persona_interp.vectors.formats import FORMATS
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -59,11 +61,16 @@ class VectorsTab:
                 self.downloads = gr.File(
                     label="Download", file_count="multiple", interactive=False, visible=False, elem_id="pi-downloads"
                 )
-                gr.Markdown(f"### Upload\nA vector of the model above: {', '.join(FORMATS)}, at most {MAX_UPLOAD // MIB} MiB.")
+                kinds = f"{', '.join(FORMATS)}, at most {MAX_UPLOAD // MIB} MiB"
+                gr.Markdown(f"### Upload\nA vector of the model above, or of another: {kinds}.")
                 trait = gr.Textbox("", label="Trait it is of (where the file does not say)", max_length=100)
                 offset = gr.Checkbox(
                     False, label="Made by llama.cpp's own generator", info="Its layers are numbered one too high (.gguf only)."
                 )
+                transfer = gr.Radio(
+                    list(WHEN), value="auto", label="Carry it over",
+                    info="auto: where it is of a model of this page that is no copy of the one above, which is measured.",
+                )  # fmt: skip
                 self.upload = gr.File(
                     label="Vector file", file_types=list(FORMATS), file_count="single", type="filepath", height=140,
                     elem_id="pi-upload",
@@ -77,7 +84,7 @@ class VectorsTab:
         outputs: list[Any] = [self.status, self.table, self.plot, self.downloads]
         chosen = [self.place.model, self.place.choice]
         show.click(told(self.open_vector), chosen, outputs, js=towards("pi-vectors-status"), **OPTIONS)
-        taken = [self.upload, self.place.model, trait, offset]
+        taken = [self.upload, self.place.model, trait, offset, transfer]
         self.upload.upload(told(self.take), taken, [*outputs, self.place.choice, self.upload], **OPTIONS)
 
     def open_vector(self, name: str, choice: str, request: gr.Request) -> Iterator[Updates]:
@@ -97,7 +104,9 @@ class VectorsTab:
             whose = f"{found.vector.trait} of {found.vector.model.name}."
             yield {**self._opened(found), self.status: notices.done(whose, found.notes)}
 
-    def take(self, path: str | None, name: str, called: str, numbered: bool, request: gr.Request) -> Iterator[Updates]:
+    def take(
+        self, path: str | None, name: str, called: str, numbered: bool, transfer: str, request: gr.Request
+    ) -> Iterator[Updates]:
         """Read an uploaded file; the upload itself goes, whatever came of it."""
         if path is None:
             raise InvalidInputError("no file was given: choose one")
@@ -109,7 +118,10 @@ class VectorsTab:
                 job.doing(f"loading {name}")
                 model = self.site.shelf.model(name)
                 job.doing("reading the file")
-                found = read_upload(Path(path), model, session.folder, trait=trait, generator_offset=bool(numbered))
+                found = read_upload(
+                    Path(path), model, session.folder, trait=trait, generator_offset=bool(numbered), transfer=transfer,
+                    load=lambda whose: nullcontext(self.site.shelf.model(whose)),
+                )  # fmt: skip
                 label = session.keep(f"{found.vector.trait[:60]} (uploaded)", found.vector, model.name)
                 job.show(Opened(found.vector, notes=(found.note,) if found.note else (), label=label))
 

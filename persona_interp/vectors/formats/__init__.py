@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, unknown_name
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.vectors.basis import normalised_name, same_basis
+from persona_interp.models.names import same_name
+from persona_interp.vectors.basis import same_basis
 from persona_interp.vectors.formats.gguf import GgufFormat
 from persona_interp.vectors.formats.json import JsonFormat
 from persona_interp.vectors.formats.pt import PtFormat
@@ -93,7 +94,7 @@ def _check_agrees(vector: PersonaVector, path: Path, model: str | ModelIdentity 
     if isinstance(model, ModelIdentity):
         agrees = same_basis(model, vector.model)
     else:
-        agrees = model is None or normalised_name(model) == normalised_name(vector.model.name)
+        agrees = model is None or same_name(model, vector.model.name)
     if not agrees:
         said = model.name if isinstance(model, ModelIdentity) else model
         raise IncompatibleError(

@@ -26,6 +26,7 @@ from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.models.gguf_file import GgufHeader, GgufTensor, read_header
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.llama_library import gguf
+from persona_interp.models.names import is_architecture
 from persona_interp.progress import say
 from persona_interp.storage import write_atomically
 from persona_interp.vectors.formats.record import check_finite, describe, rebuild
@@ -162,7 +163,10 @@ def _foreign(
     trait: str | None,
     source: str,
 ) -> PersonaVector:
-    """A file that does not say how many layers the model has: those seen are taken for all, unless the model is given."""
+    """A file that does not say how many layers the model has: those seen are taken for all, unless the model is given.
+
+    Other programs hint at an architecture, which names no model: whose it is stays unknown, and the hint is kept to be compared.
+    """
     check_finite(directions, layers, source)
     width, hint = directions.shape[1], header.metadata.get(f"{ARCHITECTURE}.model_hint")
     if isinstance(model, ModelIdentity):
@@ -172,8 +176,14 @@ def _foreign(
                 f"layers of width {model.d_model}: load it with the model it was made from"
             )
         identity = model
+        if layers[-1] == model.n_layers - 1:
+            say(
+                f"note: {source}: programs that read Hugging Face's hidden states (repeng) take the last block's after the final "
+                f"norm; direction.{layers[-1]} may not be of the output of block {layers[-1]}"
+            )
     else:
-        name = model or (hint if isinstance(hint, str) and hint else "unknown")
+        named = isinstance(hint, str) and hint and not is_architecture(hint)
+        name = model or (str(hint) if named else "unknown")
         identity = ModelIdentity(name=name, revision=None, fingerprint="", n_layers=layers[-1] + 1, d_model=width)
     return PersonaVector(
         directions=directions,
