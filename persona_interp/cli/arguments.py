@@ -185,10 +185,12 @@ def loaded(name: str, **options: Any) -> SteerableModel:
     from transformers.utils import logging
 
     from persona_interp.modulation.load import load_model as load
+    from persona_interp.profiling import step
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    return load(name, **options)
+    with step(f"loading {file_part(name)}"):
+        return load(name, **options)
 
 
 def sampling(args: argparse.Namespace) -> Sampling:

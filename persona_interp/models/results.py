@@ -10,6 +10,7 @@ from torch import Tensor
 
 from persona_interp.interventions.graph import Capture
 from persona_interp.models.chat import ChatFormat
+from persona_interp.profiling import count_tokens
 from persona_interp.traits.conversation import Conversation
 
 
@@ -46,6 +47,7 @@ class Generation:
         """The answer in `ids`, of which everything behind the first end id is padding."""
         end = next((place for place, token in enumerate(ids) if token in chat.end_ids), None)
         answer = tuple(ids if end is None else ids[: end + 1])
+        count_tokens(written=len(answer))
         return cls(conversation, prompt_ids, answer, chat.decode(answer), finished=end is not None, captured=captured)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from persona_interp.cli import main
 from persona_interp.demo.limits import MAX_UPLOAD
-from persona_interp.demo.server import address, bound, is_loopback
+from persona_interp.demo.server import address, application, bound, is_loopback, quiet_gradio
 from persona_interp.errors import InvalidInputError
 
 PATIENCE = 300
@@ -186,3 +186,21 @@ def test_port_0_takes_a_free_one_and_addresses_can_be_opened() -> None:
     assert is_loopback("::1")
     assert not is_loopback("0.0.0.0")  # noqa: S104
     assert not is_loopback("example.org")
+
+
+def test_an_unforeseen_error_is_not_shown_to_visitors() -> None:
+    """It may hold paths of the machine."""
+    with quiet_gradio():
+        import gradio as gr
+        from starlette.testclient import TestClient
+
+        def fail() -> None:
+            raise RuntimeError("/home/somebody/secret")
+
+        with gr.Blocks(analytics_enabled=False) as blocks:
+            gr.Button().click(fail, None, None, api_name="fail")
+        with TestClient(application(blocks, own_names_only=False)) as client:
+            event = client.post("/gradio_api/call/fail", json={"data": []}).json()["event_id"]
+            shown = client.get(f"/gradio_api/call/fail/{event}").text
+    assert "event: error" in shown
+    assert "secret" not in shown
