@@ -81,21 +81,28 @@ def main() -> None:
             results["alignment"]["memory"][name] = round(ratio, 3)
             print(f"memory of {name}: ratio {ratio:.3f}, bar {aligning.BAR}, {_verdict(ratio, aligning.BAR)}")
     if "start" in parts:
-        results["start"] = {}
-        for name, seconds in starting.measure(args.rounds).items():
-            bar = starting.BARS[name]
-            results["start"][name] = {"CPU seconds": round(seconds, 3), "bar": bar}
-            print(f"{name}: {seconds:.2f} CPU seconds, bar {bar}, {_verdict(seconds, bar)}")
+        results["start"] = _starting(args.rounds)
     if "busy" in parts:
-        alone, beside = beside_others.measure()
-        results["busy"] = {"alone": round(alone, 2), "beside": round(beside, 2), "bar": beside_others.BAR}
-        print(
-            f"an extraction beside a busy program on every core: {beside:.1f} s, alone {alone:.1f} s: ratio {beside / alone:.2f}, "
-            f"bar {beside_others.BAR}, {_verdict(beside / alone, beside_others.BAR)}"
-        )
+        results["busy"] = _beside_others()
     if args.output:
         write_json(args.output, {"format_version": 1, "results": results, "provenance": provenance(threads=args.threads)})
         print(f"wrote {args.output}")
+
+
+def _starting(rounds: int) -> dict[str, Any]:
+    found = starting.measure(rounds)
+    for name, seconds in found.items():
+        bar = starting.BARS[name]
+        print(f"{name}: {seconds:.2f} CPU seconds, bar {bar}, {_verdict(seconds, bar)}")
+    return {name: {"CPU seconds": round(seconds, 3), "bar": starting.BARS[name]} for name, seconds in found.items()}
+
+
+def _beside_others() -> dict[str, float]:
+    alone, beside = beside_others.measure()
+    ratio, bar = beside / alone, beside_others.BAR
+    print(f"an extraction beside a busy program on every core: {beside:.1f} s, alone {alone:.1f} s: ", end="")
+    print(f"ratio {ratio:.2f}, bar {bar}, {_verdict(ratio, bar)}")
+    return {"alone": round(alone, 2), "beside": round(beside, 2), "bar": bar}
 
 
 def _ratios(subject: Subject, parts: tuple[str, ...], rounds: int, *, held: bool) -> list[tuple[str, Ratio, float | None]]:

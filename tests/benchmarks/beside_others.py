@@ -1,4 +1,4 @@
-"""(g) The quickstart's work on a machine that is busy otherwise: elapsed time beside a program that fills every core, over without."""
+"""(g) The quickstart's work on a machine that is busy otherwise: elapsed time beside programs that fill every core, over without."""
 
 from __future__ import annotations
 
