@@ -1,4 +1,4 @@
-"""(g) The quickstart's work on a machine that is busy otherwise: elapsed time beside programs that fill every core, over without."""
+"""(g) Work on a machine that is busy otherwise: elapsed time beside programs that fill every core, over that without them."""
 
 from __future__ import annotations
 
