@@ -11,8 +11,9 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,6 +31,7 @@ class _Lock(NamedTuple):
     processes: BaseFileLock
 
 
+_NOTED: ContextVar[list[Path] | None] = ContextVar("noted", default=None)
 _KNOWN: dict[str, _Lock] = {}
 _KNOWN_GUARD = threading.Lock()
 
@@ -50,6 +52,8 @@ def folder_lock(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
     with locked(path, patience=patience, what=f"the folder {folder}", remedy="wait until it ends, or give another folder"):
         holder = path.with_name(f"{path.name}.holder")
         told = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        if (noted := _NOTED.get()) is not None:
+            noted.append(Path(folder))
         with suppress(OSError):  # says who, to those who are refused; the lock holds without it
             holder.write_text(json.dumps(told), encoding="utf-8")
         try:
@@ -57,6 +61,26 @@ def folder_lock(folder: Path, *, patience: float = 0.0) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 holder.unlink(missing_ok=True)
+
+
+@contextmanager
+def noting_folders(noted: list[Path]) -> Iterator[None]:
+    """Add to `noted` the folders that are held within the block, by this thread, for `kept_work`."""
+    token = _NOTED.set(noted)
+    try:
+        yield
+    finally:
+        _NOTED.reset(token)
+
+
+def kept_work(folders: Iterable[Path]) -> list[Path]:
+    """Those of `folders` that hold more than a record of settings, each once; none that lies in another of them."""
+    holding = [
+        folder
+        for folder in dict.fromkeys(folders)
+        if folder.is_dir() and any(not path.name.startswith(".") and path.suffix != ".json" for path in folder.iterdir())
+    ]
+    return [folder for folder in holding if not any(other in folder.parents for other in holding)]
 
 
 @contextmanager
@@ -119,6 +143,5 @@ def _holder(path: Path) -> str:
 
 def _unwritable(path: Path, error: OSError) -> PersonaInterpError:
     return PersonaInterpError(
-        f"cannot lock {path.parent} for writing: {error.strerror or error}. Choose a folder that exists, may be written and has "
-        "space left"
+        f"cannot write {path.parent}: {error.strerror or error}. Choose a folder that exists, may be written and has space left"
     )

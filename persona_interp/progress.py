@@ -9,13 +9,18 @@ from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
+
+from persona_interp.profiling import step
 
 _PATIENCE = 2.0
 """Seconds a job may run before its bar appears: short jobs stay silent."""
 
-_DRAWN: list[Track] = []
-"""The bar on screen, if any: an inner job does not draw a second one."""
+_FIRST_LINE, _LINES_APART = 10.0, 60.0
+"""Where stderr is no terminal (a log): seconds before a job's first line, and between two of them at least."""
+
+_DRAWN: list[Terminal] = []
+"""Who draws on the screen, if anybody: a second thread does not draw a second bar."""
 
 
 @runtime_checkable
@@ -71,16 +76,12 @@ class Track:
         description: what is being done.
     """
 
-    def __init__(self, total: int, description: str, watch: _Watch | None = None) -> None:
+    def __init__(self, total: int, description: str, watch: _Watch) -> None:
         self.total = total
         self.done = 0
         self.part = 1
         self.description = description
         self._watch = watch
-        self._started = time.monotonic()
-        self._console = Console(stderr=True)
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
 
     def advance(self, n: int = 1) -> None:
         """Count `n` more units as done."""
@@ -89,13 +90,48 @@ class Track:
     def to(self, done: int) -> None:
         """Set how many units are done; more than `total` counts as `total`."""
         self.done = min(done, self.total)
-        if self._watch is not None:
-            self._watch.watcher.moved(self._watch.jobs)
-            return
-        if self._bar is None and self._is_due():
-            self._draw()
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done)
+        self._watch.watcher.moved(self._watch.jobs)
+
+
+def share_done(jobs: Sequence[Track]) -> float:
+    """How much of the outermost job is done, 0 to 1; a job within another counts as the part it is of that."""
+    share, width = 0.0, 1.0
+    for job in jobs:
+        if job.total:
+            share += width * job.done / job.total
+            width *= job.part / job.total
+    return min(1.0, share)
+
+
+class Terminal:
+    """A job's bar where stderr is a terminal, and a line now and then where it is not; both say how many minutes are left."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._started = time.monotonic()
+        self._next_line = _FIRST_LINE
+        self._furthest = 0.0
+        self._bar: Progress | None = None
+
+    def moved(self, jobs: Sequence[Track]) -> None:
+        """See `Watcher`."""
+        job, spent = jobs[0], time.monotonic() - self._started
+        # a second job within the same part begins anew
+        self._furthest = share = max(self._furthest, share_done(jobs))
+        left = spent * (1 - share) / share if share else None
+        if self._console.is_terminal:
+            if self._bar is None and not _DRAWN and spent > _PATIENCE:
+                self._draw(job)
+            if self._bar is not None:
+                task = self._bar.task_ids[0]
+                self._bar.update(task, completed=share, count=f"{job.done}/{job.total}", left=minutes_left(left))
+        elif left is not None and share < 1 and spent > self._next_line:
+            self._next_line = spent + max(_LINES_APART, left / 10)
+            self.said(f"{job.description}: {100 * share:.0f} % done, {minutes_left(left)}")
+
+    def said(self, message: str) -> None:
+        """See `Watcher`."""
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -104,32 +140,48 @@ class Track:
             self._bar = None
             _DRAWN.remove(self)
 
-    def _is_due(self) -> bool:
-        return self._console.is_terminal and not _DRAWN and time.monotonic() - self._started > _PATIENCE
-
-    def _draw(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self._console, transient=True)
+    def _draw(self, job: Track) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
+        self._bar = Progress(*columns, TextColumn("{task.fields[left]}"), console=self._console, transient=True)
+        self._bar.add_task(job.description, total=1.0, count="", left="")
         self._bar.start()
-        self._task = self._bar.add_task(self.description, total=self.total)
         _DRAWN.append(self)
+
+
+def minutes_left(seconds: float | None) -> str:
+    """In words; nothing where it is not known."""
+    if seconds is None:
+        return ""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute left"
+    if minutes < 120:
+        return f"about {minutes} minute{'s' if minutes > 1 else ''} left"
+    return f"about {minutes // 60} h {minutes % 60} min left"
 
 
 @contextmanager
 def track(total: int, description: str) -> Iterator[Track]:
-    """Show how far a job of `total` units is; the value of the ``with`` statement is told by ``advance(n)``.
+    """Show how far a job of `total` units is, and record it as a step of the profile if one is being made.
 
-    Nothing is drawn unless stderr is a terminal and the job takes longer than two seconds. Inside another bar that is already
-    drawn an inner one stays silent: the outer one says how far the whole job is.
+    The value of the ``with`` statement is told by ``advance(n)``.
+
+    Nothing is shown of jobs that take less than two seconds (ten where stderr is no terminal). A job within another is shown as
+    the part it is of that: the outer one says how far the whole is.
     """
-    watch = _WATCH.get()
-    bar = Track(total, description, watch)
+    watch, terminal, token = _WATCH.get(), None, None
+    if watch is None:
+        terminal = Terminal()
+        watch = _Watch(terminal)
+        token = _WATCH.set(watch)
+    job = Track(total, description, watch)
     try:
-        if watch is not None:
-            watch.jobs.append(bar)
+        with step(description):
+            watch.jobs.append(job)
             watch.watcher.moved(watch.jobs)
-        yield bar
+            yield job
     finally:
-        bar.close()
-        if watch is not None:
-            watch.jobs.remove(bar)
+        watch.jobs.remove(job)
+        if terminal is not None and token is not None:
+            terminal.close()
+            _WATCH.reset(token)

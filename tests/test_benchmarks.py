@@ -43,6 +43,22 @@ def test_a_model_in_llama_cpp_is_timed_steered_and_read(tmp_path: Path) -> None:
     assert {ratio["bar"] for ratio in numbers.values()} == {None}, "the bar is held at 100 M"
 
 
+def test_importing_and_help_cost_a_fraction_of_a_second(tmp_path: Path) -> None:
+    """Three times what they may cost where the benchmark is held to its bars: this machine may be busy, and its clock slow."""
+    ran = benchmarks("start", "--rounds", "3", "--output", tmp_path / "numbers.json")
+    assert ran.returncode == 0, ran.stderr
+    for name, found in json.loads((tmp_path / "numbers.json").read_text())["results"]["start"].items():
+        assert 0 < found["CPU seconds"] < 3 * found["bar"], name
+
+
+@pytest.mark.slow
+def test_work_beside_busy_programs_takes_a_few_times_as_long_and_no_more(tmp_path: Path) -> None:
+    ran = benchmarks("busy", "--output", tmp_path / "numbers.json")
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads((tmp_path / "numbers.json").read_text())["results"]["busy"]
+    assert found["beside"] < 2 * found["bar"] * found["alone"]
+
+
 def test_an_unknown_part_is_refused() -> None:
     ran = benchmarks("captures")
     assert ran.returncode == 2

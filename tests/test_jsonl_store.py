@@ -158,9 +158,9 @@ def test_a_lock_is_let_go_after_an_error(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(PersonaInterpError, match="cannot lock .*may be written"):
+    with pytest.raises(PersonaInterpError, match="cannot write .*may be written"):
         folder_lock(tmp_path / "file" / "run").__enter__()
-    with pytest.raises(PersonaInterpError, match="cannot lock"), locked(tmp_path / "file" / "x", patience=0, what="", remedy=""):
+    with pytest.raises(PersonaInterpError, match="cannot write"), locked(tmp_path / "file" / "x", patience=0, what="", remedy=""):
         pass
 
 

@@ -114,3 +114,56 @@ def test_a_watcher_sees_its_own_thread_only() -> None:
         thread.start()
         thread.join()
     assert watcher.seen == []
+
+
+# -- what is left ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, in seconds, as a list of one that tests set."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_what_is_left_is_said_in_minutes(clock: list[float], terminal: io.StringIO) -> None:
+    with progress.track(100, "silly: rollouts") as bar:
+        clock[0] = 60.0
+        bar.advance(10)
+    assert "10/100" in terminal.getvalue()
+    assert "about 9 minutes left" in terminal.getvalue()
+
+
+def test_what_is_left_is_known_from_the_first_batch_on_by_what_is_done_of_it(clock: list[float], terminal: io.StringIO) -> None:
+    with progress.track(100, "silly: rollouts") as outer:
+        outer.part = 50
+        with progress.track(10, "generating tokens") as inner:
+            clock[0] = 60.0
+            inner.advance()
+    assert "about 19 minutes left" in terminal.getvalue()
+
+
+def test_a_log_gets_a_line_now_and_then_and_not_one_a_step(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.track(1000, "reading") as bar:
+        for second in range(1, 1001):
+            clock[0] = float(second)
+            bar.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "reading: 1 % done, about 16 minutes left"
+    assert 5 <= len(lines) <= 16
+    assert lines[-1].endswith(("less than a minute left", "about 1 minute left"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, ""),
+        (20, "less than a minute left"),
+        (61, "about 1 minute left"),
+        (700, "about 12 minutes left"),
+        (9000, "about 2 h 30 min left"),
+    ],
+)
+def test_times_are_told_as_people_say_them(seconds: float | None, words: str) -> None:
+    assert progress.minutes_left(seconds) == words

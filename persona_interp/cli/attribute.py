@@ -90,15 +90,10 @@ def run(args: argparse.Namespace) -> None:
         (chosen,) = choose([given], model, args)
         trait = resolve_trait(model, trait_name)
         judge = load_judge(args.judge, model)
-        try:
-            pairs = pairs_for(args, model, chosen.vector, trait, judge, sampling, folder)
-            found = attribute(model, chosen.vector, pairs=pairs, layer=chosen.layers[0], batch_size=args.batch_size)
-            lens = vector_lens(model, chosen.vector, trait.extraction_questions, seed=args.seed, batch_size=args.batch_size)
-            check = checked(args, model, found, pairs, trait, judge, sampling, folder) if args.check else None
-        except KeyboardInterrupt:
-            if not folder.exists():
-                raise  # nothing was made yet
-            raise KeyboardInterrupt(f"To go on, give the same command again; what was made is in {folder}") from None
+        pairs = pairs_for(args, model, chosen.vector, trait, judge, sampling, folder)
+        found = attribute(model, chosen.vector, pairs=pairs, layer=chosen.layers[0], batch_size=args.batch_size)
+        lens = vector_lens(model, chosen.vector, trait.extraction_questions, seed=args.seed, batch_size=args.batch_size)
+        check = checked(args, model, found, pairs, trait, judge, sampling, folder) if args.check else None
     write_json(path, record(found, lens, check))
     show(found, lens.at(found.layer), args.top or _SHOWN, check)
     if args.report is not None:

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from persona_interp.cli import (
     align,
@@ -44,7 +45,9 @@ from persona_interp.cli import (
     validate_quantization,
     validate_transfer,
 )
+from persona_interp.cli.running import Terminated, add_running_options, how_to_go_on, running
 from persona_interp.errors import PersonaInterpError
+from persona_interp.locks import noting_folders
 
 COMMANDS = (
     quickstart,
@@ -109,6 +112,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for command in COMMANDS:
         command.register(commands)
+    add_running_options(parser)
     return parser
 
 
@@ -116,18 +120,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 when it worked, 2 for input that cannot be used, 130 after Ctrl-C.
+        0 when it worked, 2 for input that cannot be used, 130 after Ctrl-C, 143 after SIGTERM.
     """
     args = build_parser().parse_args(argv)
+    noted: list[Path] = []
     try:
-        args.run(args)
-        sys.stdout.flush()
+        with noting_folders(noted), running(args, argv):
+            args.run(args)
+            sys.stdout.flush()
     except PersonaInterpError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted. {interrupt}".rstrip(), file=sys.stderr)
-        return INTERRUPTED
+        print(f"interrupted. {how_to_go_on(interrupt, noted)}".rstrip(), file=sys.stderr)
+        return 128 + interrupt.number if isinstance(interrupt, Terminated) else INTERRUPTED
     except BrokenPipeError:
         # the reader of our output (head, less) has gone: nothing to say, and nothing more to write at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -97,16 +97,11 @@ def run(args: argparse.Namespace) -> None:
         other = None if against_it is None else fitted(against_it, model, args).vector
         trait = resolve_trait(model, trait_name)
         against = None if args.other_trait is None else resolve_trait(model, args.other_trait)
-        try:
-            found = evaluate(
-                model, chosen.vector, trait, args.coefficients, args.num_prompts, judge=args.judge,
-                layers=chosen.layers, positions=args.positions, samples=args.samples, n_random=args.random, other=other,
-                other_trait=against, sampling=sampling, seed=args.seed, folder=folder, batch_size=args.batch_size,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            if not folder.exists():
-                raise  # nothing was made yet
-            raise KeyboardInterrupt(f"To go on, give the same command again; what was made is in {folder}") from None
+        found = evaluate(
+            model, chosen.vector, trait, args.coefficients, args.num_prompts, judge=args.judge,
+            layers=chosen.layers, positions=args.positions, samples=args.samples, n_random=args.random, other=other,
+            other_trait=against, sampling=sampling, seed=args.seed, folder=folder, batch_size=args.batch_size,
+        )  # fmt: skip
     write_json(path, found.to_json())
     write_reports(found, reports)
     show(found)

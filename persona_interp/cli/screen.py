@@ -61,23 +61,18 @@ def run(args: argparse.Namespace) -> None:
         say(f"going on with the answers in {folder}")
     with arguments.load_model(args) as model:
         (chosen,) = choose([given], model, args)
-        try:
-            found = screen(
-                model,
-                chosen.vector,
-                samples,
-                layer=chosen.layers[0],
-                own_samples=args.own_samples,
-                sampling=sampling,
-                seed=args.seed,
-                reverse=args.reverse,
-                folder=folder,
-                batch_size=args.batch_size,
-            )
-        except KeyboardInterrupt:
-            if not (folder / ANSWERS).exists():
-                raise  # nothing was made yet
-            raise KeyboardInterrupt(f"To go on, give the same command again; what was made is in {folder}") from None
+        found = screen(
+            model,
+            chosen.vector,
+            samples,
+            layer=chosen.layers[0],
+            own_samples=args.own_samples,
+            sampling=sampling,
+            seed=args.seed,
+            reverse=args.reverse,
+            folder=folder,
+            batch_size=args.batch_size,
+        )
     write_json(path, found.to_json())
     show(found, args.top)
     say(f"written: {path} (own answers and projections: {folder})")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from persona_interp.errors import PersonaInterpError
-from persona_interp.progress import Track, watched
+from persona_interp.progress import Track, share_done, watched
 
 Shown = TypeVar("Shown")
 
@@ -92,13 +92,9 @@ class Job(Generic[Shown]):
         self.check()
         if not jobs:
             return
-        share, width = 0.0, 1.0
-        for track in jobs:
-            if track.total:
-                share += width * track.done / track.total
-                width *= track.part / track.total
+        share = share_done(jobs)
         before = self._furthest if jobs[0] is self._outermost else 0.0  # a second job within the same part begins anew
-        self._outermost, self._furthest = jobs[0], max(before, min(1.0, share))
+        self._outermost, self._furthest = jobs[0], max(before, share)
         self.doing(jobs[0].description, self._furthest)
 
     def said(self, message: str) -> None:

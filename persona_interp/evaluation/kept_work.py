@@ -43,7 +43,8 @@ class KeptWork:
         self._temporary = folder is None
         self.folder = Path(tempfile.mkdtemp(prefix="persona-interp-evaluate-") if folder is None else folder)
         with ExitStack() as held:
-            held.enter_context(folder_lock(self.folder))
+            if not self._temporary:
+                held.enter_context(folder_lock(self.folder))
             self._answers = JsonlStore(self.folder / ANSWERS)
             self._held = held.pop_all()
         self.n_generated = 0

@@ -11,6 +11,7 @@ from torch import Tensor
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
+from persona_interp.profiling import count_tokens
 from persona_interp.traits.conversation import Conversation
 
 
@@ -50,6 +51,7 @@ class Generation:
         answer = tuple(ids if end is None else ids[: end + 1])
         # a token that the next turn begins in the middle of is the answer's last, but the text ends where the turn begins
         text = chat.decode(answer) if end is None or ids[end] in chat.end_ids else chat.spoken(ids)
+        count_tokens(written=len(answer))
         return cls(conversation, prompt_ids, answer, text, finished=end is not None, captured=captured)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import fsum
 from pathlib import Path
 
@@ -111,7 +111,7 @@ def _work_folder(folder: str | Path | None) -> Iterator[Path]:
     """The folder, or a temporary one that is kept only if something goes wrong after work was done in it."""
     kept = Path(tempfile.mkdtemp(prefix="persona-interp-screen-")) if folder is None else Path(folder)
     try:
-        with folder_lock(kept):
+        with nullcontext() if folder is None else folder_lock(kept):
             yield kept
     except InUseError:
         raise

@@ -66,7 +66,8 @@ class Run:
         self._temporary = folder is None
         self.folder = Path(tempfile.mkdtemp(prefix="persona-interp-extract-") if folder is None else folder)
         with ExitStack() as held:
-            held.enter_context(folder_lock(self.folder))
+            if not self._temporary:
+                held.enter_context(folder_lock(self.folder))
             self.log = RolloutLog(self.folder, settings)
             cache = held.enter_context(ResidualCache(self.folder / "residuals"))
             self.collection = Collection(model, trait, self.log, cache, batch_size=batch_size)

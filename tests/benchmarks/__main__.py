@@ -1,6 +1,6 @@
 """What this package costs: ``python tests/benchmarks [PART ...] [--rounds N] [--output FILE.json]``.
 
-Parts: capture, extract, steer, sweep, gguf, memory, alignment.
+Parts: capture, extract, steer, sweep, gguf, memory, alignment, start, busy.
 
 Every number is a ratio of two things run in turn in one process, a median over rounds. A bar is held against process CPU time,
 which other programs on the machine hardly touch (on an accelerator: against elapsed time).
@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import aligning
+import beside_others
 import capturing
 import controlling
 import extracting
 import memory
+import starting
 import steering
 import sweeping
 import torch
@@ -29,8 +31,8 @@ from persona_interp.cli.tables import console, table
 from persona_interp.provenance import provenance
 from persona_interp.storage import write_json
 
-PARTS = ("capture", "extract", "steer", "sweep", "gguf", "memory", "alignment")
-WITHOUT_MODEL = {"memory", "alignment"}
+PARTS = ("capture", "extract", "steer", "sweep", "gguf", "memory", "alignment", "start", "busy")
+WITHOUT_MODEL = {"memory", "alignment", "start", "busy"}
 
 
 def main() -> None:
@@ -78,9 +80,29 @@ def main() -> None:
         for name, ratio in aligning.memory_ratios(held).items():
             results["alignment"]["memory"][name] = round(ratio, 3)
             print(f"memory of {name}: ratio {ratio:.3f}, bar {aligning.BAR}, {_verdict(ratio, aligning.BAR)}")
+    if "start" in parts:
+        results["start"] = _starting(args.rounds)
+    if "busy" in parts:
+        results["busy"] = _beside_others()
     if args.output:
         write_json(args.output, {"format_version": 1, "results": results, "provenance": provenance(threads=args.threads)})
         print(f"wrote {args.output}")
+
+
+def _starting(rounds: int) -> dict[str, Any]:
+    found = starting.measure(rounds)
+    for name, seconds in found.items():
+        bar = starting.BARS[name]
+        print(f"{name}: {seconds:.2f} CPU seconds, bar {bar}, {_verdict(seconds, bar)}")
+    return {name: {"CPU seconds": round(seconds, 3), "bar": starting.BARS[name]} for name, seconds in found.items()}
+
+
+def _beside_others() -> dict[str, float]:
+    alone, beside = beside_others.measure()
+    ratio, bar = beside / alone, beside_others.BAR
+    print(f"an extraction beside a busy program on every core: {beside:.1f} s, alone {alone:.1f} s: ", end="")
+    print(f"ratio {ratio:.2f}, bar {bar}, {_verdict(ratio, bar)}")
+    return {"alone": round(alone, 2), "beside": round(beside, 2), "bar": bar}
 
 
 def _ratios(subject: Subject, parts: tuple[str, ...], rounds: int, *, held: bool) -> list[tuple[str, Ratio, float | None]]:

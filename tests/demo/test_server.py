@@ -186,3 +186,27 @@ def test_port_0_takes_a_free_one_and_addresses_can_be_opened() -> None:
     assert is_loopback("::1")
     assert not is_loopback("0.0.0.0")  # noqa: S104
     assert not is_loopback("example.org")
+
+
+FAILING = """
+from persona_interp.demo.server import application, quiet_gradio
+with quiet_gradio():
+    import gradio as gr
+    from starlette.testclient import TestClient
+
+    def fail():
+        raise RuntimeError("/home/somebody/secret")
+
+    with gr.Blocks() as blocks:
+        gr.Button().click(fail, None, None, api_name="fail")
+    with TestClient(application(blocks, own_names_only=False)) as client:
+        event = client.post("/gradio_api/call/fail", json={"data": []}).json()["event_id"]
+        print(client.get(f"/gradio_api/call/fail/{event}").text)
+"""
+
+
+def test_an_unforeseen_error_is_not_shown_to_visitors() -> None:
+    """It may hold paths of the machine. In a process of its own: this one has loaded nnsight before Gradio's libraries."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FAILING], capture_output=True, text=True, check=True)
+    assert "event: error" in done.stdout
+    assert "secret" not in done.stdout
