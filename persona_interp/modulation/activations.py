@@ -108,7 +108,11 @@ class CapturedRows:
     def __init__(self, captures: Iterable[Capture], n_layers: int, n_rows: int, d_model: int) -> None:
         self._captures = tuple(captures)
         self._layers = {capture: capture.layers_of(n_layers) for capture in self._captures}
-        self._sums = {c: torch.zeros(len(self._layers[c]), n_rows, d_model) for c in self._captures if c.reduction == "mean"}
+        self._sums = {
+            c: torch.zeros(len(self._layers[c]), n_rows, d_model, dtype=torch.float32)
+            for c in self._captures
+            if c.reduction == "mean"
+        }
         self._counts = {capture: torch.zeros(n_rows, dtype=torch.long) for capture in self._sums}
         self._kept: dict[Capture, list[list[Tensor]]] = {
             capture: [[] for _ in range(n_rows)] for capture in self._captures if capture.reduction == "none"
@@ -152,7 +156,7 @@ class CapturedRows:
             return []
         n_layers, _, d_model = present[0].shape
         width = max(row.shape[1] for row in present)
-        values = torch.zeros(n_layers, len(rows), width, d_model)
+        values = torch.zeros(n_layers, len(rows), width, d_model, dtype=torch.float32)
         mask = torch.zeros(len(rows), width, dtype=torch.bool)
         for place, row in enumerate(rows):
             if row is not None:

@@ -141,7 +141,7 @@ class PersonaVector:
 
     def __mul__(self, factor: float) -> PersonaVector:
         number = finite_number(factor, "a factor")
-        return self._scaled(torch.full((len(self.layers),), number), f"* {number:g}")
+        return self._scaled(torch.full((len(self.layers),), number, dtype=torch.float32), f"* {number:g}")
 
     __rmul__ = __mul__
 
@@ -150,10 +150,10 @@ class PersonaVector:
         if number == 0:
             raise InvalidInputError("a vector cannot be divided by 0")
         # Divided rather than multiplied by the inverse, so that v / 3 is what a reader computes.
-        return self._scaled(torch.full((len(self.layers),), number), f"/ {number:g}", divide=True)
+        return self._scaled(torch.full((len(self.layers),), number, dtype=torch.float32), f"/ {number:g}", divide=True)
 
     def __neg__(self) -> PersonaVector:
-        return self._scaled(torch.full((len(self.layers),), -1.0), "negated")
+        return self._scaled(torch.full((len(self.layers),), -1.0, dtype=torch.float32), "negated")
 
     def normalised(self) -> PersonaVector:
         """Every direction at norm 1.
@@ -163,7 +163,7 @@ class PersonaVector:
         """
         if zero := [layer for layer, norm in zip(self.layers, self.norms, strict=True) if norm == 0]:
             raise InvalidInputError(f"the vector {self.trait!r} is zero at layers {zero}: leave them out with select() first")
-        return self._scaled(torch.tensor(self.norms), "normalised", divide=True)
+        return self._scaled(torch.tensor(self.norms, dtype=torch.float32), "normalised", divide=True)
 
     @staticmethod
     def mean(vectors: Sequence[PersonaVector]) -> PersonaVector:
