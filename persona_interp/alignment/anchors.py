@@ -46,7 +46,7 @@ class AnchorProjection(LinearAlignment):
             raise InvalidInputError("AnchorProjection needs the rows themselves, not their moments: give source and target rows")
         if self.n_anchors < 2 or (self.strength is not None and not self.strength > 0):
             raise InvalidInputError(f"{self.n_anchors} anchors at strength {self.strength}: give 2 or more, and more than 0")
-        chosen = torch.linspace(0, max(0, len(source) - 1), min(self.n_anchors, len(source))).round().long()
+        chosen = torch.linspace(0, max(0, len(source) - 1), min(self.n_anchors, len(source)), dtype=torch.float32).round().long()
         self._anchors = tuple(rows[chosen.clamp_max(max(0, len(rows) - 1))].double() for rows in (source, target))
         try:
             return super().fit(source, target)
@@ -74,7 +74,7 @@ def _maps(ours: Tensor, theirs: Tensor, strengths: Sequence[float]) -> list[Floa
 
 def _best_strength(ours: Tensor, theirs: Tensor) -> float:
     """By the cosine of anchors left out with what the others make of them, all taken as one vector, for lengths are not kept."""
-    together, sizes = torch.zeros(len(STRENGTHS)), torch.zeros(len(STRENGTHS))
+    together, sizes = (torch.zeros(len(STRENGTHS), dtype=torch.float32) for _ in range(2))
     fold = torch.arange(len(ours)) % min(N_FOLDS, len(ours))
     for left_out in range(int(fold.max()) + 1):
         inside, outside = fold != left_out, fold == left_out

@@ -171,7 +171,7 @@ class _Projections:
         self._found: dict[Component, Tensor] = {}
         self._heads: Tensor | None = None  # of the block that is running, before its norm
         self._projected: Tensor | None = None
-        self.whole = self.norm = torch.zeros(0)
+        self.whole = self.norm = torch.zeros(0, dtype=torch.float32)
         self.hooks: dict[str, Seen] = {path.embedding: self._of(Component("embedding"))}
         for layer, block in enumerate(path.blocks):
             self.hooks |= {block.heads: self._take_heads, block.projected: self._take_projected}
@@ -211,7 +211,10 @@ class _Projections:
                 raise RuntimeError(f"block {layer} added attention to the stream before its heads were seen")
             heads = self._heads.reshape(*added.shape[:2], *along.shape).float()
             parts = torch.einsum("bphd,hd->bph", heads, along.to(heads.device))
-            scale = torch.ones(added.shape[:2], device=added.device) if gain is None else _scale(added, self._projected, gain)
+            if gain is None:
+                scale = torch.ones(added.shape[:2], dtype=torch.float32, device=added.device)
+            else:
+                scale = _scale(added, self._projected, gain)
             for head in range(along.shape[0]):
                 self._found[Component("head", layer, head)] = self._mean(parts[..., head] * scale)
             self._found[Component("bias", layer)] = self._mean(bias * scale)

@@ -35,7 +35,8 @@ RATIOS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
 
 def decided_early(token_log_probs: Float[Tensor, " n_answer"]) -> Float[Tensor, ""]:
     """Weighted mean of the log probabilities of an answer's tokens, in nats a token; weights halve every `HALF_LIFE` tokens."""
-    weights = torch.exp2(-torch.arange(len(token_log_probs), device=token_log_probs.device) / HALF_LIFE)
+    places = torch.arange(len(token_log_probs), dtype=torch.float32, device=token_log_probs.device)
+    weights = torch.exp2(-places / HALF_LIFE)
     return (token_log_probs * weights).sum() / weights.sum()
 
 

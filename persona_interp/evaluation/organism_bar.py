@@ -243,7 +243,7 @@ def _random_control(
     model: SteerableModel, trait: Trait, direction: Tensor, layer: int, coefficient: float, seed: int
 ) -> tuple[tuple[float, ...], float]:
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(N_RANDOM, direction.shape[0], generator=generator)
+    drawn = torch.randn(N_RANDOM, direction.shape[0], generator=generator, dtype=torch.float32)
     drawn = drawn * (direction.norm() / drawn.norm(dim=1, keepdim=True))
     questions = trait.evaluation_questions * _MEASURED_SAMPLES
     width = len(questions)

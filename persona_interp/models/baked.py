@@ -174,7 +174,7 @@ def _add_biases(baked: nn.Module, path: str, offsets: Mapping[int, Direction]) -
 def _check_logits(model: SteerableModel, graph: InterventionGraph, baked: nn.Module) -> None:
     """Raise UnsupportedError unless both models give the same logits for a few tokens, up to the rounding of their dtype."""
     vocabulary = model.hf_model.get_input_embeddings().weight.shape[0]
-    ids = torch.linspace(0, vocabulary - 1, 8, device=model.device).long().unsqueeze(0)
+    ids = torch.linspace(0, vocabulary - 1, 8, dtype=torch.float32, device=model.device).long().unsqueeze(0)
     with inference_only(model.hf_model), inference_only(baked):
         with steered(model.hf_model, graph):
             expected = model.hf_model(input_ids=ids, use_cache=False).logits.float()

@@ -29,7 +29,7 @@ from persona_interp.models.engine import Restart
 from persona_interp.models.families import FamilyLayout, text_config
 from persona_interp.models.generation_settings import plain_settings
 from persona_interp.models.inference import frozen, inference_only
-from persona_interp.models.placement import token_device
+from persona_interp.models.placement import left_in_place, token_device
 from persona_interp.models.remote import remote_errors
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.shared_prompts import last_column, shared_prompts
@@ -46,6 +46,15 @@ from persona_interp.shapes import Residual, TokenIds
 
 _NO_GRADIENT = "{} passes no gradient to its residual stream: use method 'likelihood' instead"
 _LOCKS: weakref.WeakKeyDictionary[nn.Module, Turns] = weakref.WeakKeyDictionary()
+
+
+class _WhereverPut(TransformersModel):
+    """Gives inputs to where they are wanted, also where the weights are offloaded and the first of them is nowhere."""
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where inputs go."""
+        return token_device(self._module)
 
 
 class NnsightEngine:
@@ -78,11 +87,11 @@ class NnsightEngine:
         self._remote = remote
         self._name = name
         self._lock = _LOCKS.setdefault(hf_model, Turns())
-        device = {} if getattr(hf_model, "hf_device_map", None) else {"device": hf_model.device if remote else token_device(hf_model)}
         if remote:
             nnsight.register("persona_interp")  # its source goes with each request: the servers do not have it installed
-        with self._lock:
-            self._traced = TransformersModel(
+        kind = TransformersModel if remote else _WhereverPut
+        with self._lock, left_in_place(hf_model) as device:
+            self._traced = kind(
                 hf_model, tokenizer=copy.deepcopy(tokenizer), task="text-generation", revision=revision, **device
             )
         blocks = self._traced.get(layout.blocks)

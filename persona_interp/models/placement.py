@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,6 +39,26 @@ def value_at_hand(hf_model: nn.Module, name: str, parameter: Tensor) -> Tensor |
             if isinstance(found, Tensor):
                 return found.detach()
     return None
+
+
+@contextmanager
+def left_in_place(hf_model: Any) -> Iterator[dict[str, torch.device]]:
+    """What to tell a pipeline that is made in this block, so that it leaves the weights where they are.
+
+    It would move a model that is not where it is told, or, where accelerate has spread one, take the first place for a device,
+    which "disk" is not; so for as long as the block lasts an offloaded model does not show its map.
+    """
+    placed = getattr(hf_model, "hf_device_map", None)
+    if placed is None:
+        yield {"device": hf_model.device}
+    elif not any(parameter.is_meta for parameter in hf_model.parameters()):
+        yield {}
+    else:
+        del hf_model.hf_device_map
+        try:
+            yield {"device": hf_model.device}
+        finally:
+            hf_model.hf_device_map = placed
 
 
 def _hooks(module: nn.Module) -> Iterator[Any]:

@@ -110,7 +110,9 @@ class CapturedRows:
         self._layers = {capture: capture.layers_of(n_layers) for capture in self._captures}
         widths = {"mean": d_model, "norm": 1}
         self._sums = {
-            c: torch.zeros(len(self._layers[c]), n_rows, widths[c.reduction]) for c in self._captures if c.reduction in widths
+            c: torch.zeros(len(self._layers[c]), n_rows, widths[c.reduction], dtype=torch.float32)
+            for c in self._captures
+            if c.reduction in widths
         }
         self._counts = {capture: torch.zeros(n_rows, dtype=torch.long) for capture in self._sums}
         self._kept: dict[Capture, list[list[Tensor]]] = {
@@ -157,7 +159,7 @@ class CapturedRows:
             return []
         n_layers, _, d_model = present[0].shape
         width = max(row.shape[1] for row in present)
-        values = torch.zeros(n_layers, len(rows), width, d_model)
+        values = torch.zeros(n_layers, len(rows), width, d_model, dtype=torch.float32)
         mask = torch.zeros(len(rows), width, dtype=torch.bool)
         for place, row in enumerate(rows):
             if row is not None:

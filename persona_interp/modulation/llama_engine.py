@@ -189,7 +189,7 @@ class LlamaEngine:
             spans = [span(row) for row in rows]
             for stream, found in self._feed(context, rows, spans, captured, n_logits):
                 logits[stream].append(found)
-        return torch.cat([part for parts in logits for part in parts]) if any(logits) else torch.zeros(0, 0)
+        return torch.cat([part for parts in logits for part in parts]) if any(logits) else torch.zeros(0, 0, dtype=torch.float32)
 
     def _feed(
         self,
@@ -291,7 +291,7 @@ class LlamaEngine:
         if self._steers:
             return
         n_blocks = max(1, self._n_layers - 1)
-        push = torch.randn(n_blocks, self._d_model, generator=torch.Generator().manual_seed(0))
+        push = torch.randn(n_blocks, self._d_model, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
         found: list[Tensor] = []
         for vector in (None, push):
             with self._context(1, len(_PROBE_IDS[0]), reads=False) as context:

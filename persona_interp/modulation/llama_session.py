@@ -248,7 +248,7 @@ class LlamaContext:
 
     def _logits(self, count: int) -> Float[Tensor, "kept vocab"]:
         if not count:
-            return torch.zeros(0, self._n_vocab)
+            return torch.zeros(0, self._n_vocab, dtype=torch.float32)
         logits = np.ctypeslib.as_array(self._library.llama_get_logits(self._handle), shape=(count, self._n_vocab))
         return torch.from_numpy(logits.copy())
 

@@ -108,7 +108,7 @@ class TokenLens:
 
     @cached_property
     def _takes_mean_off(self) -> bool:
-        ones = torch.ones(1, self.model.d_model)
+        ones = torch.ones(1, self.model.d_model, dtype=torch.float32)
         up, down = self.model.unembed(torch.cat([ones, -ones]))
         return bool(torch.allclose(up, down, rtol=1e-3, atol=1e-3))
 

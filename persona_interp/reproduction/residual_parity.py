@@ -66,7 +66,7 @@ def residual_parity(
         texts: read whole.
         reference: how the result calls `model`.
     """
-    largest, norms = torch.zeros(model.n_layers), torch.zeros(model.n_layers)
+    largest, norms = (torch.zeros(model.n_layers, dtype=torch.float32) for _ in range(2))
     n_tokens = n_beyond = 0
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         some = texts[start : start + _TEXTS_AT_ONCE]

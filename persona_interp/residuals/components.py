@@ -81,7 +81,7 @@ def principal_components(
     axes, variances = right[:, :k], singular.square()
     last = torch.tensor([group == groups[-1] for group in groups])
     sides = torch.einsum("lnd,lkd->lnk", centred[:, last], axes).mean(dim=1)
-    axes = axes * torch.where(sides < 0, -1.0, 1.0).unsqueeze(-1)
+    axes = axes * torch.where(sides < 0, -1.0, 1.0).to(axes).unsqueeze(-1)
     total = variances.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     return PrincipalComponents(
         layers=tuple(layers),

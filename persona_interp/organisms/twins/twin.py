@@ -228,7 +228,8 @@ def _with_blocks(hf_model: Any, config: Any, layout: FamilyLayout, origins: tupl
 def _check_logits(model: SteerableModel, twin: Any) -> None:
     """Raise UnsupportedError unless both give the same logits for a few tokens, up to the rounding of the original's dtype."""
     vocabulary = model.hf_model.get_input_embeddings().weight.shape[0]
-    ids = torch.linspace(0, vocabulary - 1, min(_TOKENS_COMPARED, model.n_ctx), device=model.device).long().unsqueeze(0)
+    n_tokens = min(_TOKENS_COMPARED, model.n_ctx)
+    ids = torch.linspace(0, vocabulary - 1, n_tokens, dtype=torch.float32, device=model.device).long().unsqueeze(0)
     with inference_only(model.hf_model), inference_only(twin):
         expected = model.hf_model(input_ids=ids, use_cache=False).logits.double()
         got = twin(input_ids=ids, use_cache=False).logits.double()

@@ -43,7 +43,7 @@ class PtFormat:
                 f"{vector.model.n_layers} of {vector.model.name}, and a .pt file "
                 "cannot leave layers out. Save it as .json or .safetensors"
             )
-        rows = torch.cat([torch.zeros(1, vector.d_model), vector.directions])
+        rows = torch.cat([torch.zeros(1, vector.d_model, dtype=vector.directions.dtype), vector.directions])
         content = BytesIO()
         torch.save(rows, content)
         write_bytes(path, content.getvalue())
