@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from persona_interp.characters import check_value
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
 from persona_interp.storage import read_json, write_json
 from persona_interp.traits.judging import Judgement
@@ -150,6 +151,11 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise _damaged(path, number, str(error)) from error
             if not isinstance(value, dict):
                 raise _damaged(path, number, f"a {type(value).__name__}, expected an object")
+            try:
+                if b"\\u" in line:  # only an escape can bring one in
+                    check_value(value, "it")
+            except InvalidInputError as error:
+                raise _damaged(path, number, str(error)) from error
             yield number, value
 
 
