@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError
 from persona_interp.models.chat import ChatFormat
-from persona_interp.models.gguf_file import GgufHeader, read_header
+from persona_interp.models.gguf_file import GgufHeader
+from persona_interp.models.gguf_pieces import read_model_header
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.llama_library import llama_cpp
 from persona_interp.models.steerable import SteerableModel
@@ -60,7 +63,7 @@ class LlamaCppModel(SteerableModel):
         ...     answers = model.generate([Conversation.ask("How are you?")], graph=vector.graph(1.5, layers=[3]))
 
     Args:
-        path: the file.
+        path: the file; of a model in several pieces the first one.
         n_ctx: tokens a text may have, prompt and answer together; None: as many as the model was made for.
         n_threads: to compute with; None: as many as PyTorch.
         name: how results call it; None: the file's name without its ending.
@@ -80,7 +83,7 @@ class LlamaCppModel(SteerableModel):
     ) -> None:
         self.path = Path(path)
         self.name, self.revision = name or self.path.stem, None
-        self._header = read_header(self.path)
+        self._header = read_model_header(self.path)
         self.config = _config(self._header, self.name)
         self.n_layers, self.d_model = self.config.num_hidden_layers, self.config.hidden_size
         self.n_ctx = self.config.max_position_embeddings if n_ctx is None else n_ctx
@@ -188,7 +191,7 @@ def _config(header: GgufHeader, name: str) -> GgufConfig:
 def _largest(header: GgufHeader, key: str) -> int:
     """A number, or the largest of those that a file gives layer by layer."""
     value: Any = header.metadata.get(key, 0)
-    values = value if isinstance(value, list) else [value]
+    values: list[Any] = value.tolist() if isinstance(value, np.ndarray) else [value]
     if not all(isinstance(number, int) and number >= 0 for number in values):
         raise FileFormatError(f"GGUF file {header.path}: {key!r} is {value!r:.60}, expected numbers: download or export it again")
     return max(values, default=0)
@@ -208,11 +211,13 @@ def _check_kind(weights: LlamaWeights, name: str) -> None:
 
 
 def _fingerprint(header: GgufHeader) -> str:
-    """sha256 over the shape of the model and the names, kinds and some bytes of all its tensors."""
+    """sha256 over the shape of the model and the names, kinds and some bytes of all its tensors, in whatever pieces they lie."""
     digest = hashlib.sha256()
     digest.update(json.dumps(_essentials(header.metadata), sort_keys=True, default=str).encode())
-    with header.path.open("rb") as file:
+    with ExitStack() as opened:
+        files = {path: opened.enter_context(path.open("rb")) for path in {tensor.file for tensor in header.tensors}}
         for tensor in sorted(header.tensors, key=lambda tensor: tensor.name):
+            file = files[tensor.file]
             digest.update(f"{tensor.name}{tensor.shape}{tensor.kind}".encode())
             for sample in range(_SAMPLES):
                 file.seek(tensor.offset + (tensor.n_bytes or 0) * sample // _SAMPLES)
@@ -221,5 +226,6 @@ def _fingerprint(header: GgufHeader) -> str:
 
 
 def _essentials(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    left_out = ("general.name", "tokenizer.", "persona_interp.")
-    return {key: value for key, value in metadata.items() if not key.startswith(left_out)}
+    left_out = ("general.name", "tokenizer.", "persona_interp.", "split.")
+    kept = {key: value for key, value in metadata.items() if not key.startswith(left_out)}
+    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in kept.items()}
