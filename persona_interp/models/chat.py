@@ -98,8 +98,8 @@ class ChatFormat:
         added = getattr(tokenizer, "added_tokens_decoder", {})
         if not isinstance(added, Mapping):
             raise UnsupportedError(
-                f"a {type(tokenizer).__name__} is no Hugging Face tokenizer, whose spans and special tokens are needed here: load "
-                "it with AutoTokenizer.from_pretrained(..., mistral_format=False)"
+                f"a {type(tokenizer).__name__} is no Hugging Face tokenizer, whose spans and special tokens are needed: load it "
+                "with AutoTokenizer.from_pretrained(..., mistral_format=False)"
             )
         self._special: dict[str, int] = {token.content: index for index, token in added.items() if token.special}
         self._added: dict[str, int] = {token.content: index for index, token in added.items() if not token.content.isspace()}
@@ -189,8 +189,9 @@ class ChatFormat:
         """Say it, once, where generated answers begin with a thought that the template neither opened nor closed."""
         if not self._noted_thoughts and any(map(begins_with_thought, answers)):
             self._noted_thoughts = True
+            name = getattr(self.tokenizer, "name_or_path", "") or "this model"
             say(
-                f"note: answers of {getattr(self.tokenizer, 'name_or_path', '') or 'this model'} begin with a train of thought, "
+                f"note: answers of {name} begin with a train of thought, "
                 "which judges and vectors then read too: give its tokenizer a chat template that puts an empty one in front"
             )
 

@@ -1,7 +1,7 @@
 """The header of a GGUF file, read strictly: whatever does not add up is an error here, before llama.cpp could stumble over it.
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian. What is read takes about as much
-memory as the file states it in: numbers stay in arrays, and of texts, fields and tensors there are no more than a model can need.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian. Memory is bounded
+whatever a file states: numbers stay in arrays, and of texts, fields and tensors there are no more than a model can need.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _BOOL, _STRING, _ARRAY = 7, 8, 9
 _MOST_DIMENSIONS = 4
 _MOST_FIELDS = _MOST_TENSORS = 2**17
 """A hundred times what the largest models have."""
-_MOST_TEXTS = 2**22
-"""Vocabulary and merges of the largest tokenizers are a million together."""
+_MOST_TEXTS = 2**21
+"""Vocabulary and merges of the largest tokenizers are less than a million together."""
 _MOST_NUMBERS = 2**20
 """In a field that is not the tokenizer's, which has numbers by layer or head."""
 
@@ -195,7 +195,7 @@ class _Reader:
         if count > _MOST_NUMBERS and not key.startswith("tokenizer."):
             raise self._damaged(f"metadata field {key!r} holds {count} numbers")
         stored = "u1" if kind == _BOOL else f"<{np.dtype(_SCALARS[kind]).str[1:]}"
-        values = np.frombuffer(self._data, stored, count, self._at).copy()
+        values = np.frombuffer(self._data[self._at : self._at + count * width], stored) if count else np.zeros(0, stored)
         self._at += count * width
         return values != 0 if kind == _BOOL else values
 

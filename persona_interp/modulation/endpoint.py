@@ -26,10 +26,10 @@ _PENALTIES = ("repeat_penalty", "repetition_penalty")
 class EndpointModel:
     """Answers conversations as a `SteerableModel` does, with `Sampling`'s parameters and biases, but shows nothing of its inside.
 
-    The server applies its model's own chat template; a thought that a reply begins with is left out. What `Sampling` leaves open is sent all the same (``top_k`` 0, ``min_p`` 0,
-    a penalty of 1), because servers have defaults of their own; a server that refuses such a field is not sent it again, unless
-    it was meant to do something. A server's repetition penalty may count the tokens of the prompt too, which `Sampling`'s does
-    not, and equal seeds give equal answers only on the same server.
+    The server applies its model's own chat template; a thought that a reply begins with is left out. What `Sampling` leaves open
+    is sent all the same (``top_k`` 0, ``min_p`` 0, a penalty of 1), because servers have defaults of their own; a server that
+    refuses such a field is not sent it again, unless it was meant to do something. A server's repetition penalty may count the
+    tokens of the prompt too, which `Sampling`'s does not, and equal seeds give equal answers only on the same server.
 
     Example:
         >>> model = EndpointModel("http://localhost:8000/v1")
