@@ -218,9 +218,10 @@ def read_jsonl(path: Path, what: str = "file", *, forgive_last: bool = False) ->
             raise FileFormatError(f"{what} {path}, line {number}, cannot be read: {error}") from error
         if not isinstance(value, dict):
             raise FileFormatError(f"{what} {path}, line {number}, holds a {type(value).__name__}, expected an object")
+        found = cast(dict[str, Any], value)
         try:
             if "\\u" in line:  # only an escape can bring one in
-                check_value(value, f"{what} {path}, line {number},")
+                check_value(found, f"{what} {path}, line {number},")
         except InvalidInputError as error:
             raise FileFormatError(str(error)) from error
-        yield cast(dict[str, Any], value)
+        yield found
