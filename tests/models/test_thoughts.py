@@ -58,6 +58,7 @@ def test_only_the_last_turns_thought_is_closed_and_a_users_tag_is_left_open() ->
     chat = ChatFormat(thinker("<think>\n"))
     longer = Conversation((Message("user", "a <think>"), Message("assistant", "b"), Message("user", "c")))
     assert chat.prompt_text(longer).count("</think>") == 1
+    assert chat.prompt_text(Conversation.ask(">")).endswith("</think>\n\n")
     bare = ChatFormat(thinker("", template="{% for m in messages %}{{ m['content'] }}{% endfor %}"))
     assert bare.prompt_text(Conversation.ask("say <think>")) == "say <think>"
 
