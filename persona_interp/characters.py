@@ -26,6 +26,11 @@ def check_characters(text: str, what: str) -> str:
     )
 
 
+def mended(text: str) -> str:
+    """`text` with U+FFFD for every half of a character: for what a program said, which nobody can be asked to correct."""
+    return _HALF.sub("\ufffd", text)
+
+
 def check_value(value: object, what: str) -> None:
     """`check_characters` for every text of a JSON value.
 

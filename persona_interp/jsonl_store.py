@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from persona_interp.characters import check_value
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
 from persona_interp.locks import locked
 from persona_interp.storage import read_json, write_json
@@ -126,7 +127,9 @@ class JsonlFile:
                         value = json.loads(text.decode("utf-8"))
                         if not isinstance(value, dict):
                             raise ValueError(f"a {type(value).__name__}, expected an object")
-                    except (ValueError, RecursionError) as error:
+                        if b"\\u" in text:  # only an escape can bring half a character in
+                            check_value(value, "it")
+                    except (ValueError, RecursionError, InvalidInputError) as error:
                         if unended:
                             return  # cut short by a crash, or still being written
                         raise damaged(self.path, number, str(error)) from error

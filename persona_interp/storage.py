@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from persona_interp.characters import check_value
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -149,7 +150,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> Path:
 
 
 def _dump(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    # names of files may hold bytes that are no text; an escape is what JSON has for them too
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _dump_bytes(path: Path, content: bytes) -> None:
@@ -194,7 +196,7 @@ def read_jsonl(path: Path, what: str = "file", *, forgive_last: bool = False) ->
         forgive_last: accept a broken last line, which is what a killed writer leaves behind.
 
     Raises:
-        FileFormatError: the file is missing, or a line is not a JSON object (with its number).
+        FileFormatError: the file is missing, or a line is not a JSON object or holds half of a character (with its number).
     """
     path = Path(path)
     try:
@@ -216,4 +218,10 @@ def read_jsonl(path: Path, what: str = "file", *, forgive_last: bool = False) ->
             raise FileFormatError(f"{what} {path}, line {number}, cannot be read: {error}") from error
         if not isinstance(value, dict):
             raise FileFormatError(f"{what} {path}, line {number}, holds a {type(value).__name__}, expected an object")
-        yield cast(dict[str, Any], value)
+        found = cast(dict[str, Any], value)
+        try:
+            if "\\u" in line:  # only an escape can bring one in
+                check_value(found, f"{what} {path}, line {number},")
+        except InvalidInputError as error:
+            raise FileFormatError(str(error)) from error
+        yield found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ def talkative(ends: Mapping[str, Sequence[str]], *, extra: Sequence[str] = ()) -
 def _steps(tokenizer: Any, ends: Mapping[str, Sequence[str]]) -> Iterator[tuple[int, int]]:
     """Which token may follow which."""
     seam = tokenizer(SEAM)["input_ids"]
-    yield from zip(seam, seam[1:], strict=False)
+    yield from pairwise(seam)
     for word, followers in [*AFTER.items(), *ends.items()]:
         (before,) = tokenizer(word)["input_ids"]
         yield from ((before, tokenizer(follower)["input_ids"][0]) for follower in followers)

@@ -93,11 +93,11 @@ def run(args: argparse.Namespace) -> None:
     ]
     headings = [(name, "right") for name in ("source layer", "best match", measure, "in order", "equal depth")]
     title = f"{rows[0].model.name} to {rows[1].model.name}: {len(anchors)} anchors"
-    console().print(table(title, headings, cells))
     if args.report is not None:
         from persona_interp.plotting import save_html, similarity_figure
 
         figure = similarity_figure(similarity, rows[0].model.name, rows[1].model.name, path, measure=measure)
         save_html(args.report, [figure], title=title)
         say(f"written: {args.report}")
+    console().print(table(title, headings, cells))
     say(f"kept in {anchors_folder()}: vectors are carried from there")

@@ -48,7 +48,7 @@ def register(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check what can be checked without the model, load it, generate, show, write."""
+    """Check what can be checked without the model, load it, generate, write, show."""
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json, write_text
     from persona_interp.traits.conversation import Conversation
@@ -64,13 +64,13 @@ def run(args: argparse.Namespace) -> None:
         chosen = choose(given, model, args)
         texts = answer(model, conversation, chosen, doses, sampling, args)
         baseline = texts.pop(0) if args.baseline else None
-    show(chosen, doses, texts, baseline)
     if args.output is not None:
         write_json(args.output, record(args, model, chosen, doses, texts, baseline, sampling))
         say(f"written: {args.output}")
     if args.chats is not None:
         write_text(args.chats, "".join(f"{line}\n" for line in chat_lines(args, doses, texts, baseline)))
         say(f"written: {args.chats}")
+    show(chosen, doses, texts, baseline)
 
 
 def plan(coefficients: Sequence[float], n_vectors: int) -> list[tuple[float, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -122,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when it worked, 2 for input that cannot be used, 130 after Ctrl-C, 143 after SIGTERM.
     """
+    _never_die_of_a_character()
     args = build_parser().parse_args(argv)
     noted: list[Path] = []
     try:
@@ -139,3 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
+
+
+def _never_die_of_a_character() -> None:
+    """Let standard output show a question mark for what its encoding cannot hold (cp1252 in a Windows redirect), not raise."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")

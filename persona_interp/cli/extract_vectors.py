@@ -122,11 +122,11 @@ def run(args: argparse.Namespace) -> None:
             options = {"sampling": sampling, "seed": args.seed, "batch_size": args.batch_size}
             vector = scored(vector, model, trait, folder, **options, method=args.layer_scores)
             vector.save(path)
-    console().print(layer_table(vector))
     if args.report is not None:
         write_report(args.report, vector, folder, model.first_steerable_layer)
     if args.projections is not None:
         write_projections(args.projections, vector, folder)
+    console().print(layer_table(vector))
     say(f"written: {path} (rollouts and residuals: {folder})")
 
 

@@ -74,10 +74,10 @@ def run(args: argparse.Namespace) -> None:
             vector.check_fits(model.identity)
         finetuned = read_prompts(model, texts, positions=args.positions, layers=layers, batch_size=args.batch_size)
     found = shift_between(base, finetuned, vectors)
-    show(found)
     if args.output is not None:
         write_json(args.output, found.to_json())
         say(f"written: {args.output}")
+    show(found)
 
 
 def questions(args: argparse.Namespace, model: SteerableModel, chosen: list[Chosen]) -> list[Chat]:

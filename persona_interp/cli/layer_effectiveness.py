@@ -101,7 +101,6 @@ def run(args: argparse.Namespace) -> None:
         chosen = found[0]
         chosen.recorded_in(given if fit.report is None else vector).save(file)
         cliffs = find_cliffs(args, model, vector, trait, chosen.best().layer, common) if args.cliff else []
-    show(found, cliffs)
     say(f"{chosen.reason()}\nrecorded in {file}, for --layer auto")
     if args.output is not None:
         write_json(args.output, record(found, cliffs))
@@ -109,6 +108,7 @@ def run(args: argparse.Namespace) -> None:
     if args.figure is not None:
         draw(args.figure, found, scan)
         say(f"written: {args.figure}")
+    show(found, cliffs)
 
 
 def vector_of(args: argparse.Namespace, file: Path, model: SteerableModel, trait: Trait) -> PersonaVector:

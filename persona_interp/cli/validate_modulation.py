@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
             )  # fmt: skip
             cases = [each.to_json() for each in found]
             write_json(args.output, {"format_version": FORMAT_VERSION, "cases": cases, "provenance": provenance(seed=args.seed)})
+    written = write_text(args.output.with_suffix(".md"), modulation_markdown(found))
     print(modulation_markdown(found))
-    print(f"wrote {write_text(args.output.with_suffix('.md'), modulation_markdown(found))}")
+    print(f"wrote {written}")
     print(modulation_summary(found))

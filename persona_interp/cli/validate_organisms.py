@@ -64,9 +64,10 @@ def run(args: argparse.Namespace) -> None:
         rows += [[card.short_name, f"{card.n_parameters / 1e6:.1f} M", card.planted_block, *cells(card, r)] for r in card.reports]
         failures += [f"{name}: {failure}" for failure in card.failures]
     headings = [(name, "left" if name in ("model", "trait") else "right") for name in _HEADINGS]
+    written = write_text(folder / "BENCH.md", bench_markdown(cards))
     console().print(table("Model organisms, scores 0-100 by the exact judge", headings, rows))
     print(_LEGEND)
-    print(f"wrote {write_text(folder / 'BENCH.md', bench_markdown(cards))}")
+    print(f"wrote {written}")
     print("the bar is met" if not failures else "the bar is NOT met: " + "; ".join(failures))
 
 

@@ -63,10 +63,11 @@ def run(args: argparse.Namespace) -> None:
                 rows += case
                 write_json(args.output, quantization_json(rows, parity, provenance(**settings)))
                 _show_case(case)
+    written = write_text(args.output.with_suffix(".md"), quantization_markdown(rows, parity))
     _show_overview(rows, parity)
     print(quantization_summary(rows, parity))
     print(f"wrote {args.output}")
-    print(f"wrote {write_text(args.output.with_suffix('.md'), quantization_markdown(rows, parity))}")
+    print(f"wrote {written}")
 
 
 def _show_case(case: Sequence[QuantizedSteering]) -> None:

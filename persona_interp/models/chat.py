@@ -83,6 +83,10 @@ class ChatFormat:
             common prefix of prompt and whole text, which can leave prompt tokens next to the seam to the answer.
         generation_config: the model's, whose ``eos_token_id`` (one or several) also end an answer.
 
+    Raises:
+        UnsupportedError: another library's tokenizer, such as mistral-common's.
+        FileFormatError: a chat template that cannot be rendered, or several without a default.
+
     Attributes:
         plain: True where the tokenizer has no chat template and `PLAIN_TEMPLATE` is used.
         folds_system: True where system texts go to the head of the first user turn.
@@ -92,6 +96,11 @@ class ChatFormat:
     def __init__(self, tokenizer: Any, generation_config: Any = None) -> None:
         self.tokenizer = tokenizer
         added = getattr(tokenizer, "added_tokens_decoder", {})
+        if not isinstance(added, Mapping):
+            raise UnsupportedError(
+                f"a {type(tokenizer).__name__} is no Hugging Face tokenizer, whose spans and special tokens are needed: load it "
+                "with AutoTokenizer.from_pretrained(..., mistral_format=False)"
+            )
         self._special: dict[str, int] = {token.content: index for index, token in added.items() if token.special}
         self._added: dict[str, int] = {token.content: index for index, token in added.items() if not token.content.isspace()}
         self._special_text = any_of(self._special)
@@ -180,8 +189,9 @@ class ChatFormat:
         """Say it, once, where generated answers begin with a thought that the template neither opened nor closed."""
         if not self._noted_thoughts and any(map(begins_with_thought, answers)):
             self._noted_thoughts = True
+            name = getattr(self.tokenizer, "name_or_path", "") or "this model"
             say(
-                f"note: answers of {getattr(self.tokenizer, 'name_or_path', '') or 'this model'} begin with a train of thought, "
+                f"note: answers of {name} begin with a train of thought, "
                 "which judges and vectors then read too: give its tokenizer a chat template that puts an empty one in front"
             )
 

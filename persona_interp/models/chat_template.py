@@ -102,8 +102,9 @@ class ChatTemplate:
         except Exception as error:  # a template is a program of its own, which fails in its own ways
             roles = ", ".join(message["role"] for message in messages)
             raise InvalidInputError(f"the chat template of {self._name} refuses a conversation of {roles}: {error}") from error
-        is_users = text.rstrip().endswith(messages[-1]["content"].rstrip())  # what a user opens stays open
-        closed = "" if is_users else closing(text)
+        closed = closing(text)
+        if closed and text.rstrip().endswith(messages[-1]["content"].rstrip()) and text == self._try_render(messages):
+            closed = ""  # the user's own words are the last, and what they open stays open
         if not closed:
             return text if self._layout.opener_closes else text + self._layout.opener
         return text + (self._layout.opener if self._layout.opener_closes else closed)
@@ -149,7 +150,7 @@ class ChatTemplate:
         return prompt
 
     def _try_render(self, messages: list[dict[str, str]]) -> str:
-        """A probe's rendering, empty where the template refuses the conversation."""
+        """A rendering without generation prompt, empty where the template refuses the conversation."""
         try:
             return self._render(messages, generation_prompt=False)
         except Exception:  # as above

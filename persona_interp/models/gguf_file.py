@@ -1,6 +1,7 @@
 """The header of a GGUF file, read strictly: whatever does not add up is an error here, before llama.cpp could stumble over it.
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian. Memory is bounded
+whatever a file states: numbers stay in arrays, and of texts, fields and tensors there are no more than a model can need.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import math
 import mmap
 import struct
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from persona_interp.errors import FileFormatError
 from persona_interp.models.llama_library import gguf
@@ -22,10 +26,16 @@ MAGIC = b"GGUF"
 GGUF_SUFFIX = ".gguf"
 _VERSIONS = (2, 3)
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-_STRING, _ARRAY = 8, 9
+_BOOL, _STRING, _ARRAY = 7, 8, 9
 _MOST_DIMENSIONS = 4
 _SAMPLES = 4
 _SAMPLED_BYTES = 256
+_MOST_FIELDS = _MOST_TENSORS = 2**17
+"""A hundred times what the largest models have."""
+_MOST_TEXTS = 2**21
+"""Vocabulary and merges of the largest tokenizers are less than a million together."""
+_MOST_NUMBERS = 2**20
+"""In a field that is not the tokenizer's, which has numbers by layer or head."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class GgufTensor:
         kind: ggml's number of its type; 0 is float32, 1 float16.
         offset: its first byte, from the beginning of the file.
         n_bytes: None where the type is one that the installed gguf package does not know.
+        file: where it lies; a model may have several.
     """
 
     name: str
@@ -45,11 +56,18 @@ class GgufTensor:
     kind: int
     offset: int
     n_bytes: int | None
+    file: Path
 
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What a GGUF file says about itself."""
+    """What a GGUF file says about itself.
+
+    Attributes:
+        path: the file.
+        metadata: its fields; arrays of texts are lists, those of numbers numpy arrays.
+        tensors: where they lie.
+    """
 
     path: Path
     metadata: dict[str, Any]
@@ -100,11 +118,13 @@ def read_header(path: Path) -> GgufHeader:
 
 
 def file_fingerprint(header: GgufHeader) -> str:
-    """sha256 over the shape of the model and the names, kinds and some bytes of all its tensors."""
+    """sha256 over the shape of the model and the names, kinds and some bytes of all its tensors, in whatever pieces they lie."""
     digest = hashlib.sha256()
     digest.update(json.dumps(_essentials(header.metadata), sort_keys=True, default=str).encode())
-    with header.path.open("rb") as file:
+    with ExitStack() as opened:
+        files = {path: opened.enter_context(path.open("rb")) for path in {tensor.file for tensor in header.tensors}}
         for tensor in sorted(header.tensors, key=lambda tensor: tensor.name):
+            file = files[tensor.file]
             digest.update(f"{tensor.name}{tensor.shape}{tensor.kind}".encode())
             for sample in range(_SAMPLES):
                 file.seek(tensor.offset + (tensor.n_bytes or 0) * sample // _SAMPLES)
@@ -113,8 +133,9 @@ def file_fingerprint(header: GgufHeader) -> str:
 
 
 def _essentials(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    left_out = ("general.name", "tokenizer.", "persona_interp.")
-    return {key: value for key, value in metadata.items() if not key.startswith(left_out)}
+    left_out = ("general.name", "tokenizer.", "persona_interp.", "split.")
+    kept = {key: value for key, value in metadata.items() if not key.startswith(left_out)}
+    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in kept.items()}
 
 
 class _Reader:
@@ -122,6 +143,7 @@ class _Reader:
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self._path, self._data, self._at, self._size = path, data, 0, len(data)
+        self._n_texts = 0
 
     def header(self) -> GgufHeader:
         if self._data[:4] != MAGIC:
@@ -133,6 +155,8 @@ class _Reader:
                 f"GGUF file {self._path} is of version {version}; versions 2 and 3, little-endian, are read: convert it again"
             )
         n_tensors, n_fields = self._scalar("<Q", "its counts"), self._scalar("<Q", "its counts")
+        if n_fields > _MOST_FIELDS or n_tensors > _MOST_TENSORS:
+            raise self._damaged(f"it states {n_fields} metadata fields and {n_tensors} tensors")
         metadata: dict[str, Any] = {}
         for _ in range(n_fields):
             key = self._text("the name of a metadata field")
@@ -173,7 +197,7 @@ class _Reader:
                 f"GGUF file {self._path} is cut short: tensor {name!r} ends at byte {begin + offset + (n_bytes or 0)}, the file "
                 f"has {self._size}: download or export it again"
             )
-        return GgufTensor(name, shape, kind, begin + offset, n_bytes)
+        return GgufTensor(name, shape, kind, begin + offset, n_bytes, self._path)
 
     def _value(self, kind: int, key: str) -> Any:
         if kind == _STRING:
@@ -184,7 +208,7 @@ class _Reader:
             raise self._damaged(f"metadata field {key!r} is of the unknown type {kind}")
         return self._scalar(_SCALARS[kind], key)
 
-    def _array(self, key: str) -> list[Any]:
+    def _array(self, key: str) -> list[str] | np.ndarray:
         kind, count = self._scalar("<I", key), self._scalar("<Q", key)
         if kind == _STRING:
             if 8 * count > self._size - self._at:
@@ -192,12 +216,15 @@ class _Reader:
             return [self._text(key) for _ in range(count)]
         if kind not in _SCALARS:
             raise self._damaged(f"metadata field {key!r} is an array of the unknown type {kind}")
-        code = _SCALARS[kind][1]
-        if count * struct.calcsize(f"<{code}") > self._size - self._at:
+        width = struct.calcsize(_SCALARS[kind])
+        if count * width > self._size - self._at:
             raise self._cut(key)
-        values = struct.unpack_from(f"<{count}{code}", self._data, self._at)
-        self._at += count * struct.calcsize(f"<{code}")
-        return list(values)
+        if count > _MOST_NUMBERS and not key.startswith("tokenizer."):
+            raise self._damaged(f"metadata field {key!r} holds {count} numbers")
+        stored = "u1" if kind == _BOOL else f"<{np.dtype(_SCALARS[kind]).str[1:]}"
+        values = np.frombuffer(self._data[self._at : self._at + count * width], stored) if count else np.zeros(0, stored)
+        self._at += count * width
+        return values != 0 if kind == _BOOL else values
 
     def _scalar(self, code: str, where: str) -> Any:
         end = self._at + struct.calcsize(code)
@@ -211,6 +238,9 @@ class _Reader:
         length = self._scalar("<Q", where)
         if length > self._size - self._at:
             raise self._cut(where)
+        self._n_texts += 1
+        if self._n_texts > _MOST_TEXTS:
+            raise self._damaged(f"it holds more than {_MOST_TEXTS} texts")
         raw = self._data[self._at : self._at + length]
         self._at += length
         return raw.decode("utf-8", "surrogateescape")

@@ -24,6 +24,7 @@ from persona_interp.storage import read_json
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+_MISTRALS = "tekken.json"
 _WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 
 
@@ -140,11 +141,14 @@ def load_tokenizer(location: str, options: LoadOptions, *, shipped: Iterable[str
 
     local = Path(location).is_dir()
     if local and gguf_file is None and not holds_tokenizer(Path(location)):
+        theirs = f", only {_MISTRALS}, which has no chat template" if (Path(location) / _MISTRALS).is_file() else ""
         raise FileFormatError(
-            f"model folder {location} has no tokenizer ({', '.join(_TOKENIZER_FILES)}): copy one there or pass tokenizer=..."
+            f"model folder {location} has no tokenizer ({', '.join(_TOKENIZER_FILES)}){theirs}: copy one there or pass "
+            "tokenizer=..."
         )
     with explained(location, revision=options.revision, cache_dir=options.cache_dir, shipped=shipped):
-        return AutoTokenizer.from_pretrained(location, **_access(options, local=local, gguf_file=gguf_file))
+        # mistral-common, where it is installed, would bring a tokenizer without offsets or template in place of Hugging Face's
+        return AutoTokenizer.from_pretrained(location, mistral_format=False, **_access(options, local=local, gguf_file=gguf_file))
 
 
 def holds_tokenizer(folder: Path) -> bool:

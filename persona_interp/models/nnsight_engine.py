@@ -91,9 +91,7 @@ class NnsightEngine:
             nnsight.register("persona_interp")  # its source goes with each request: the servers do not have it installed
         kind = TransformersModel if remote else _WhereverPut
         with self._lock, left_in_place(hf_model) as device:
-            self._traced = kind(
-                hf_model, tokenizer=copy.deepcopy(tokenizer), task="text-generation", revision=revision, **device
-            )
+            self._traced = kind(hf_model, tokenizer=copy.deepcopy(tokenizer), task="text-generation", revision=revision, **device)
         blocks = self._traced.get(layout.blocks)
         self._blocks = [blocks[layer] for layer in range(len(blocks))]
         self._embedding = self._traced.get(layout.embedding)
@@ -260,7 +258,9 @@ class NnsightEngine:
             raise UnsupportedError(f"the unembedding of {self._name} is not on this machine: use method 'likelihood' instead")
         norm, head = (self._hf_model.get_submodule(path) for path in (self._layout.final_norm, self._layout.unembedding))
         weight = next(norm.parameters())
-        device = token_device(self._hf_model) if weight.is_meta else weight.device  # offloaded weights come to where they are used
+        device = (
+            token_device(self._hf_model) if weight.is_meta else weight.device
+        )  # offloaded weights come to where they are used
         with self._running():
             normed = norm(resid.to(device, weight.dtype))
             logits = head(normed.to(dtype=next(head.parameters()).dtype))

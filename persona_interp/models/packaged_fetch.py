@@ -20,7 +20,6 @@ from importlib.util import find_spec
 from io import BufferedIOBase
 from pathlib import Path
 
-
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
 from persona_interp.models.gguf_hub import sha256_of
 from persona_interp.models.packaged import PackagedModel, Part, fetched_path, installed_part, models_folder

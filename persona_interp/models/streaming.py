@@ -75,7 +75,8 @@ class AnswerStream:
             self._tell(place, answer, again=False)
             return
         at_limit = len(answer) == self._most
-        if self._on_captured is not None and (at_limit or self._chat.spoken(answer, whole=False) == self._chat.spoken(answer)):
+        held_back = self._chat.plain and not at_limit and self._chat.spoken(answer, whole=False) != self._chat.spoken(answer)
+        if self._on_captured is not None and not held_back:
             self._on_captured(self._rows[place], self._readouts.result(place))
         self._tell(place, answer, whole=at_limit)
 

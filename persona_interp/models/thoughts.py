@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 
+_TAG = r"(?:\w+:)?(?:think|thinking|thought|thoughts|reason|reasoning)"
 _OPENED = re.compile(
-    r"(?:<(?P<tag>(?:\w+:)?(?:think|thinking|thought|thoughts|reason|reasoning))>"
+    rf"(?:<(?P<tag>{_TAG})>"
     r"|\[(?P<bracket>THINK|THINKING)\]"
     r"|<\|(?P<begin>begin_of_thought|START_THINKING)\|>"
     r"|(?P<channel><\|channel>thought))(?P<gap>\s*)"
 )
 _ENDS = {"begin_of_thought": "<|end_of_thought|>", "START_THINKING": "<|END_THINKING|>"}
+_CLOSED = re.compile(rf"(?:</{_TAG}>|\[/THINK(?:ING)?\]|<\|(?:end_of_thought|END_THINKING)\|>)\s*")
 _UNKNOWN = re.compile(r"[<\[](?![/|]*end)[^<>\[\]/]*(?:think|thought|reason)[^<>\[\]]*[>\]]\s*\Z", re.IGNORECASE)
 
 
@@ -40,6 +42,17 @@ def opens_unknown(prompt: str) -> str:
 def begins_with_thought(answer: str) -> bool:
     """Whether an answer begins with a thought of its own."""
     return _OPENED.match(answer.lstrip()) is not None
+
+
+def behind_thought(reply: str) -> str:
+    """A reply without the thought before it, which may lack its first tag: servers that open it themselves send the rest alone.
+
+    A thought that never ends is all of the reply, and stays.
+    """
+    found = _CLOSED.search(reply)
+    if found is None or (_OPENED.search(reply, 0, found.start()) and not begins_with_thought(reply)):
+        return reply
+    return reply[found.end() :]
 
 
 def _at_end(prompt: str) -> re.Match[str] | None:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from typing import Any
 
+from persona_interp.characters import mended
 from persona_interp.errors import InvalidInputError, UnsupportedError
 from persona_interp.judges.replies import Reply, reply_in
 from persona_interp.models.chat_connection import OPENAI_URL, ChatConnection, ChatFailure
 from persona_interp.models.request_pool import RequestPool
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.models.thoughts import behind_thought
 from persona_interp.modulation.logit_bias import BOUND
 from persona_interp.traits.conversation import Conversation
 
@@ -24,10 +26,10 @@ _PENALTIES = ("repeat_penalty", "repetition_penalty")
 class EndpointModel:
     """Answers conversations as a `SteerableModel` does, with `Sampling`'s parameters and biases, but shows nothing of its inside.
 
-    The server applies its model's own chat template. What `Sampling` leaves open is sent all the same (``top_k`` 0, ``min_p`` 0,
-    a penalty of 1), because servers have defaults of their own; a server that refuses such a field is not sent it again, unless
-    it was meant to do something. A server's repetition penalty may count the tokens of the prompt too, which `Sampling`'s does
-    not, and equal seeds give equal answers only on the same server.
+    The server applies its model's own chat template; a thought that a reply begins with is left out. What `Sampling` leaves open
+    is sent all the same (``top_k`` 0, ``min_p`` 0, a penalty of 1), because servers have defaults of their own; a server that
+    refuses such a field is not sent it again, unless it was meant to do something. A server's repetition penalty may count the
+    tokens of the prompt too, which `Sampling`'s does not, and equal seeds give equal answers only on the same server.
 
     Example:
         >>> model = EndpointModel("http://localhost:8000/v1")
@@ -112,7 +114,8 @@ class EndpointModel:
                 places[pool.submit(self._answer, asked, sampling, number % _SEEDS, stop)] = place
             for future in as_completed(places):
                 place, reply = places[future], future.result()
-                answers[place] = Generation(conversations[place], (), (), reply.text, finished=reply.complete)
+                text = behind_thought(mended(reply.text))
+                answers[place] = Generation(conversations[place], (), (), text, finished=reply.complete)
                 if on_generation is not None:
                     on_generation(place, answers[place])
         finally:

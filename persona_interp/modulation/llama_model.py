@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError
 from persona_interp.models.chat import ChatFormat
-from persona_interp.models.gguf_file import GgufHeader, file_fingerprint, read_header
+from persona_interp.models.gguf_file import GgufHeader, file_fingerprint
+from persona_interp.models.gguf_pieces import read_model_header
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.llama_library import llama_cpp
 from persona_interp.models.names import gguf_names
@@ -57,7 +59,7 @@ class LlamaCppModel(SteerableModel):
         ...     answers = model.generate([Conversation.ask("How are you?")], graph=vector.graph(1.5, layers=[3]))
 
     Args:
-        path: the file.
+        path: the file; of a model in several pieces the first one.
         n_ctx: tokens a text may have, prompt and answer together; None: as many as the model was made for.
         n_threads: to compute with; None: as many as PyTorch.
         name: how results call it; None: the file's name without its ending.
@@ -77,7 +79,7 @@ class LlamaCppModel(SteerableModel):
     ) -> None:
         self.path = Path(path)
         self.name, self.revision = name or self.path.stem, None
-        self._header = read_header(self.path)
+        self._header = read_model_header(self.path)
         self.config = _config(self._header, self.name)
         self.n_layers, self.d_model = self.config.num_hidden_layers, self.config.hidden_size
         self.n_ctx = self.config.max_position_embeddings if n_ctx is None else n_ctx
@@ -186,7 +188,7 @@ def _config(header: GgufHeader, name: str) -> GgufConfig:
 def _largest(header: GgufHeader, key: str) -> int:
     """A number, or the largest of those that a file gives layer by layer."""
     value: Any = header.metadata.get(key, 0)
-    values = value if isinstance(value, list) else [value]
+    values: list[Any] = value.tolist() if isinstance(value, np.ndarray) else [value]
     if not all(isinstance(number, int) and number >= 0 for number in values):
         raise FileFormatError(f"GGUF file {header.path}: {key!r} is {value!r:.60}, expected numbers: download or export it again")
     return max(values, default=0)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from persona_interp.errors import FileFormatError, UnsupportedError
-from persona_interp.models.gguf_file import is_gguf, read_header
+from persona_interp.models.gguf_file import is_gguf
+from persona_interp.models.gguf_pieces import read_model_header
 
 _BROKEN = "�"  # what is decoded from bytes that are part of a character
 
@@ -63,7 +64,7 @@ def _of_gguf(path: Path) -> TokenTexts:
     from persona_interp.modulation.llama_session import LlamaWeights
     from persona_interp.modulation.llama_tokenizer import LlamaTokenizer
 
-    header = read_header(path)
+    header = read_model_header(path)
     header.required("tokenizer.ggml.tokens", list)
     weights = LlamaWeights(path, vocab_only=True)
     try:

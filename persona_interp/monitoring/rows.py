@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from persona_interp.characters import check_characters
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.chats import Chat
@@ -56,7 +57,7 @@ def turn_rows(model: SteerableModel, texts: Sequence[Text]) -> list[TurnRow]:
     """Every turn of every text, in order.
 
     Raises:
-        InvalidInputError: the model's chat template refuses a conversation.
+        InvalidInputError: the model's chat template refuses a conversation, or a text holds half of a character.
     """
     found: list[TurnRow] = []
     for place, text in enumerate(texts):
@@ -108,6 +109,7 @@ def _plain_row(tokenizer: Any, text: str) -> TokenisedAnswer:
 
     The last id of an answer is never read, so one more is put behind the text.
     """
+    check_characters(text, "the text")
     ids = tuple(tokenizer(text)["input_ids"])
     bare = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
     n_before = len(ids) - len(bare) if ids[len(ids) - len(bare) :] == bare else 0

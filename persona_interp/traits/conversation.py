@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from persona_interp.characters import check_characters
 from persona_interp.errors import FileFormatError, InvalidInputError
 
 ROLES = ("system", "user", "assistant")
@@ -16,7 +17,7 @@ class Message:
     """One turn: who speaks (`system`, `user` or `assistant`) and what is said.
 
     Raises:
-        InvalidInputError: the role is none of the three, or a system or user turn is blank.
+        InvalidInputError: the role is none of the three, a system or user turn is blank, or a turn holds half of a character.
     """
 
     role: str
@@ -25,9 +26,10 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise InvalidInputError(f"message role {self.role!r} is not known; use one of {', '.join(ROLES)}")
+        what = {"system": "system prompt", "user": "prompt", "assistant": "answer"}[self.role]
+        check_characters(self.content, f"the {what}")
         # A model may really have answered with nothing, but nobody asks nothing.
         if self.role != "assistant" and not self.content.strip():
-            what = "system prompt" if self.role == "system" else "prompt"
             remedy = "leave it out to have none" if self.role == "system" else "write a question or instruction"
             raise InvalidInputError(f"the {what} is empty ({self.content!r}); {remedy}")
 

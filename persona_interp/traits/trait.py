@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from persona_interp.characters import check_characters
 from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.storage import read_json, safe_name, write_json
 from persona_interp.traits.rubric import check_rubric, fill_rubric
@@ -208,7 +209,7 @@ def _check_text(value: object, field: str) -> str:
         raise InvalidInputError(f"field {field!r} is a {type(value).__name__} ({value!r}); expected text")
     if not value.strip():
         raise InvalidInputError(f"field {field!r} is empty; write some text or remove the entry")
-    return value
+    return check_characters(value, f"field {field!r}")
 
 
 def _check_distinct(labelled: Sequence[tuple[str, object]]) -> list[str]:

@@ -23,7 +23,6 @@ from persona_interp.vectors.massive import MassiveDimension
 from persona_interp.vectors.scaled_statistics import OF_THE_MODEL, scaled_statistics
 from persona_interp.vectors.validation import check_layers, finite_number, layer_spans, non_finite
 
-
 READ_FROM_PT = "a .pt tensor"
 
 

@@ -268,6 +268,15 @@ def test_end_ids_join_tokenizer_template_and_generation_config() -> None:
     assert ChatFormat(tokenizer, SimpleNamespace(eos_token_id=78)).end_ids == {end_of_text, end_of_turn, 78}
 
 
+def test_another_librarys_tokenizer_is_refused_with_the_remedy() -> None:
+    class MistralCommonBackend:  # as transformers has it where mistral-common is installed
+        def added_tokens_decoder(self) -> dict[int, str]:
+            raise NotImplementedError
+
+    with pytest.raises(UnsupportedError, match="MistralCommonBackend is no Hugging Face tokenizer.*mistral_format=False"):
+        ChatFormat(MistralCommonBackend())
+
+
 def test_tokenised_answer_refuses_a_prompt_longer_than_its_ids() -> None:
     assert TokenisedAnswer((1, 2, 3), 2).answer_ids == (3,)
     with pytest.raises(InvalidInputError, match="n_prompt is 4, but there are 3 ids"):

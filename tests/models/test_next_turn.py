@@ -19,7 +19,8 @@ from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
 
-ASKED = [Conversation.ask(text) for text in ("How?", "Tell me about the moon, please.", "Is it night?", "Why is the moon bright?")] * 2
+QUESTIONS = ("How?", "Tell me about the moon, please.", "Is it night?", "Why is the moon bright?")
+ASKED = [Conversation.ask(text) for text in QUESTIONS] * 2
 LONG = Sampling(40)
 EVERYTHING = InterventionGraph(tuple(Capture(positions) for positions in ("all", "prompt", "prompt_last", "answer")))
 WAYS_TO_END = {
@@ -55,10 +56,6 @@ def test_answers_end_before_the_next_turn(model: SteerableModel) -> None:
     for answer in cut:
         assert answer.text == model.chat.decode(answer.answer_ids[:-1]).rstrip()
         assert answer.text[-1] == "."
-    # without the rule the same draws go on with the user's turn
-    whole = [model.generate([answer.conversation], sampling=Sampling(len(answer.answer_ids)), seed=[seed])[0]
-             for answer, seed in zip(answers, row_seeds(3, len(answers)), strict=True)]  # fmt: skip
-    assert [answer.answer_ids for answer in whole] == [answer.answer_ids for answer in answers]
 
 
 def test_batched_answers_equal_those_made_one_by_one(model: SteerableModel) -> None:

@@ -123,6 +123,30 @@ def test_folder_without_config_or_weights_says_what_is_missing(folder: Path) -> 
         load_model(folder)
 
 
+def test_a_mistral_tokenizer_is_asked_for_in_hugging_faces_form(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With mistral-common installed, a tekken.json beside it would bring a tokenizer of another library."""
+    from transformers import AutoTokenizer
+
+    asked: list[object] = []
+    real = AutoTokenizer.from_pretrained
+    monkeypatch.setattr(
+        AutoTokenizer,
+        "from_pretrained",
+        lambda *words, **options: (asked.append(options.get("mistral_format")), real(*words, **options))[1],
+    )
+    (folder / "tekken.json").write_text("{}")
+    load_model(folder)
+    assert asked == [False]
+
+
+def test_a_folder_with_mistrals_own_tokenizer_alone_says_what_is_missing(folder: Path) -> None:
+    for path in folder.glob("*token*"):
+        path.unlink()
+    (folder / "tekken.json").write_text("{}")
+    with pytest.raises(FileFormatError, match="has no tokenizer .*, only tekken.json, which has no chat template: copy one"):
+        load_model(folder)
+
+
 def test_missing_folder_or_a_file_instead_of_one(folder: Path) -> None:
     with pytest.raises(FileFormatError, match=r"model folder \./nowhere does not exist"):
         load_model("./nowhere")

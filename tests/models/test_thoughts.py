@@ -10,13 +10,14 @@ from tiny import tiny_hf_model, tiny_tokenizer
 from persona_interp.models.chat import ChatFormat
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
-from persona_interp.models.thoughts import closing
+from persona_interp.models.thoughts import behind_thought, closing
 from persona_interp.traits.conversation import Conversation, Message
 
 ASKED = Conversation.ask("How do bees make honey?")
 R1 = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<|User|>{{ m['content'] }}{% elif m['role'] == 'assistant' %}"
-    "<|Assistant|>{{ m['content'].split('</think>')[-1] }}{{ eos_token }}{% endif %}{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<|User|>{{ m['content'] }}"
+    "{% elif m['role'] == 'assistant' %}<|Assistant|>{{ m['content'].split('</think>')[-1] }}"
+    "{{ eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|Assistant|>OPENED' }}{% endif %}"
 )
 
@@ -57,6 +58,7 @@ def test_only_the_last_turns_thought_is_closed_and_a_users_tag_is_left_open() ->
     chat = ChatFormat(thinker("<think>\n"))
     longer = Conversation((Message("user", "a <think>"), Message("assistant", "b"), Message("user", "c")))
     assert chat.prompt_text(longer).count("</think>") == 1
+    assert chat.prompt_text(Conversation.ask(">")).endswith("</think>\n\n")
     bare = ChatFormat(thinker("", template="{% for m in messages %}{{ m['content'] }}{% endfor %}"))
     assert bare.prompt_text(Conversation.ask("say <think>")) == "say <think>"
 
@@ -102,3 +104,18 @@ def test_answers_that_begin_with_a_thought_of_their_own_are_told_once(capsys: py
 @pytest.mark.parametrize("prompt", ["", "a", "<think>\n</think>", "I think", "<b>", "[/THINK]"])
 def test_what_opens_no_thought_needs_no_closing(prompt: str) -> None:
     assert closing(prompt) == ""
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("<think>\nHm.\n</think>\n\nBees do.", "Bees do."),
+        ("Hm.\n</think>\n\nBees do.", "Bees do."),
+        ("[THINK]Hm.[/THINK]Bees do.", "Bees do."),
+        ("<think>\nHm", "<think>\nHm"),
+        ("Bees do.", "Bees do."),
+        ("Write <think> and </think> around it.", "Write <think> and </think> around it."),
+    ],
+)
+def test_a_servers_reply_is_its_answer(reply: str, answer: str) -> None:
+    assert behind_thought(reply) == answer

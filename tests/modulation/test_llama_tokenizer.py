@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from gguf_organisms import pytorch
 
-from persona_interp.errors import UnsupportedError
+from persona_interp.errors import InvalidInputError, UnsupportedError
 from persona_interp.judges.numerals import NumberTree
 from persona_interp.monitoring.rows import token_texts
 from persona_interp.traits.conversation import Conversation, Message
@@ -72,3 +72,11 @@ def test_conversations_become_the_same_rows(name, gguf_model):
 def test_a_template_gives_text_only(gguf_model):
     with pytest.raises(UnsupportedError, match="tokenize=False"):
         gguf_model("organism-qwen2").tokenizer.apply_chat_template([], tokenize=True)
+
+
+def test_half_of_a_character_is_refused_as_with_any_tokenizer(gguf_model):
+    model = gguf_model("organism-qwen2")
+    with pytest.raises(InvalidInputError, match="the text holds half of a character, '.ud83d' at place 3"):
+        model.tokenizer("It \ud83d")
+    with pytest.raises(InvalidInputError, match="the answer holds half of a character"):
+        model.chat.tokenise(Conversation.ask("How?"), "It \ud83d")

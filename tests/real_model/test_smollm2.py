@@ -60,7 +60,10 @@ def test_both_engines_are_the_same_model(model: SteerableModel, in_llama_cpp: St
 
 
 def test_a_known_answer_comes_out(model: SteerableModel) -> None:
-    assert "Paris" in model.generate([Conversation.ask(ASKED[0])], sampling=SAMPLING.__class__(max_new_tokens=10, temperature=0))[0].text
+    assert (
+        "Paris"
+        in model.generate([Conversation.ask(ASKED[0])], sampling=SAMPLING.__class__(max_new_tokens=10, temperature=0))[0].text
+    )
 
 
 def test_extraction_separates_held_out_answers(extracted: Extracted) -> None:
