@@ -18,8 +18,8 @@ PACKAGE = ROOT / "persona_interp"
 
 # A name may import names of its own line and of the lines above it.
 ORDER = (
-    ("errors", "shapes", "storage", "provenance", "profiling", "threads", "progress"),
-    ("locks", "jsonl_store", "html_table", "characters"),
+    ("errors", "shapes", "characters", "storage", "provenance", "profiling", "threads", "progress"),
+    ("locks", "jsonl_store", "html_table"),
     ("traits", "residuals", "interventions"),
     ("models",),
     ("organisms", "alignment"),
