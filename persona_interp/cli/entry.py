@@ -46,7 +46,7 @@ from persona_interp.cli import (
     validate_quantization,
     validate_transfer,
 )
-from persona_interp.cli.running import Terminated, add_running_options, how_to_go_on, running
+from persona_interp.cli.running import add_running_options, exit_code, how_to_go_on, running
 from persona_interp.errors import PersonaInterpError
 from persona_interp.locks import noting_folders
 
@@ -87,7 +87,6 @@ COMMANDS = (
 )
 
 BAD_INPUT = 2
-INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
 _NEGATIVE_NUMBER = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 
@@ -135,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt as interrupt:
         print(f"interrupted. {how_to_go_on(interrupt, noted)}".rstrip(), file=sys.stderr)
-        return 128 + interrupt.number if isinstance(interrupt, Terminated) else INTERRUPTED
+        return exit_code(interrupt)
     except BrokenPipeError:
         # the reader of our output (head, less) has gone: nothing to say, and nothing more to write at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

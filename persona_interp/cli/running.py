@@ -108,6 +108,16 @@ def _ended_by_signals() -> Iterator[None]:
                 signal.signal(getattr(signal, name), handler)
 
 
+def exit_code(interrupt: BaseException) -> int:
+    """What a shell reports for a program that a signal ended, Ctrl-C if no other; a command may have raised it anew in words."""
+    raised: BaseException | None = interrupt
+    while raised is not None:
+        if isinstance(raised, Terminated):
+            return 128 + raised.number
+        raised = raised.__context__
+    return 128 + signal.SIGINT
+
+
 def how_to_go_on(interrupt: KeyboardInterrupt, noted: Sequence[Path]) -> str:
     """What to tell who interrupted a command: what it said itself, else where the work is that the next run finds.
 
