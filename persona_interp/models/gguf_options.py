@@ -39,7 +39,9 @@ def refuse_in_torch(location: str, options: LoadOptions, remote: bool | str) -> 
     """
     whole = "its weights become the numbers they stand for, which cannot be quantized on the way; leave it out, or choose a dtype"
     _refuse(
-        location, ("quantization", options.quantization, "--quantize", whole), *_of_the_hub(options, None if remote == "local" else remote)
+        location,
+        ("quantization", options.quantization, "--quantize", whole),
+        *_of_the_hub(options, None if remote == "local" else remote),
     )
 
 

@@ -157,7 +157,9 @@ register_packaged(
 )
 
 
-def _numbered(distribution_of: str, member: str, version: str, parts: tuple[tuple[int, str], ...], first: int) -> tuple[Part, ...]:
+def _numbered(
+    distribution_of: str, member: str, version: str, parts: tuple[tuple[int, str], ...], first: int
+) -> tuple[Part, ...]:
     """Parts whose names count up: distributions from 1 on, files from `first` on."""
     return tuple(
         Part(

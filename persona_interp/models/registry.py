@@ -178,7 +178,7 @@ def _source(name: str | Path, options: LoadOptions, remote: bool | str) -> Model
     if options.engine == LLAMA_CPP and not source.gguf:
         remedy = f", or fetch it as one: persona-interp models fetch {str(name).lower()}" if str(name).lower() in PACKAGED else ""
         raise InvalidInputError(
-            f"engine 'llama.cpp' runs GGUF files, which {source.location} is not: give a GGUF file{remedy}, or leave the engine out"
+            f"engine 'llama.cpp' runs GGUF files, which {source.location} is not: give a GGUF file{remedy}, or leave it out"
         )
     return source
 

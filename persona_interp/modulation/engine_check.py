@@ -168,7 +168,9 @@ def _runs(model: SteerableModel, label: str, given: _Given) -> Iterator[tuple[st
         yield "TransformerLens", str(error)
 
 
-def _by_calls(called: Any, pushed: Callable[[], AbstractContextManager[Any]], prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+def _by_calls(
+    called: Any, pushed: Callable[[], AbstractContextManager[Any]], prompts: Sequence[list[int]]
+) -> tuple[Tensor, Tensor]:
     """Logits of what is called like a PyTorch module, without and with a push."""
 
     def logits() -> Tensor:
@@ -201,7 +203,7 @@ def _compared(
     top1 = float((first.argmax(1) == plain.argmax(1)).float().mean())
     exact = engine != LLAMA_CPP and first.dtype == torch.float32
     if top1 < _AGREE or (exact and difference > _SAME_WEIGHTS * float(first.abs().max())):
-        problems.append(f"{engine} and the first engine disagree: same likeliest token {top1:.0%}, logits up to {difference:.2g} apart")
-    return EngineResult(
-        engine, None, top1, difference, float((first_pushed[:, :width] - pushed[:, :width]).abs().max()), moved
-    )
+        problems.append(
+            f"{engine} and the first engine disagree: same likeliest token {top1:.0%}, logits up to {difference:.2g} apart"
+        )
+    return EngineResult(engine, None, top1, difference, float((first_pushed[:, :width] - pushed[:, :width]).abs().max()), moved)

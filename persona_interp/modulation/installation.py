@@ -141,5 +141,7 @@ def _extras() -> dict[str, str]:
                 found.add(one.name)
         return found
 
-    missing = {extra: sorted(name for name in needs(extra) if _version(name) is None) for extra in stated if extra not in _FOR_DEVELOPERS}
+    missing = {
+        extra: sorted(name for name in needs(extra) if _version(name) is None) for extra in stated if extra not in _FOR_DEVELOPERS
+    }
     return {extra: "installed" if not lacking else f"needs {', '.join(lacking)}" for extra, lacking in missing.items()}

