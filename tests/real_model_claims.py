@@ -1,4 +1,4 @@
-"""What tests on a real model measure with: a divergence, and somebody who presses Ctrl-C at a given moment."""
+"""What tests on a real model share and measure with: settings, a divergence, somebody who presses Ctrl-C at a given moment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,28 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from persona_interp.models.sampling import Sampling
 from persona_interp.progress import Track
+from persona_interp.vectors.persona_vector import PersonaVector
+
+SAMPLING = Sampling(max_new_tokens=24)
+N_QUESTIONS = 3
+LAYER = 12
+"""Early enough to change the answer, late enough to hold the trait; neighbours steer as well."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A vector, and the folder with the answers it was made from."""
+
+    vector: PersonaVector
+    folder: Path
+
+    def coefficient(self, ratio: float) -> float:
+        """Of a push at `LAYER` that is this much of the residual stream."""
+        own = self.vector.norm_ratios[LAYER]
+        assert own is not None
+        return ratio / own
 
 
 def kl(first: Tensor, second: Tensor) -> Tensor:

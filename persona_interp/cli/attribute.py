@@ -112,7 +112,7 @@ def refuse_what_transformer_lens_cannot_run(args: argparse.Namespace) -> None:
     """
     if arguments.runs_in_llama_cpp(args.model, args.engine):
         raise UnsupportedError(
-            f"{args.model} is a GGUF file, whose heads llama.cpp does not show: run it with --engine torch, or attribute the PyTorch "
+            f"{args.model} is a GGUF file, whose heads llama.cpp does not show: give --engine torch, or attribute the PyTorch "
             "model it was made from"
         )
     if args.remote:

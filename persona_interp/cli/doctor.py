@@ -21,7 +21,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
         help="say what this installation can do; with --model, check a model on every engine",
-        description="Versions, engines, processors, places and extras. With --model: its template, end tokens and layout, and ten "
+        description="Versions, engines, processors, places and extras. With --model: template, end tokens and layout, and ten "
         "prompts with and without a push on every engine that can open it. Exit code 1 if something is broken.",
         allow_abbrev=False,
     )

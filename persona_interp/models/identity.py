@@ -44,8 +44,8 @@ class ModelIdentity:
         fingerprint: sha256 over configuration and weights, see `fingerprint`.
         n_layers: number of blocks.
         d_model: width of the residual stream.
-        weights_file: fingerprint of the GGUF file that holds the weights (`gguf_file.file_fingerprint`), whichever engine runs it;
-            None for weights from elsewhere.
+        weights_file: fingerprint of the GGUF file that holds the weights (`gguf_file.file_fingerprint`), whatever runs it; None
+            for weights from elsewhere.
     """
 
     name: str

@@ -79,7 +79,7 @@ PACKAGED: Mapping[str, PackagedModel] = MappingProxyType(_packaged)
 
 
 def register_packaged(model: PackagedModel) -> None:
-    """Let `models fetch` know a model; `registry.register_model` is called for those that ship with this package.
+    """Let `load_model` and `models fetch` know a model.
 
     Raises:
         InvalidInputError: the name is taken or cannot be a file name, or there are no parts.

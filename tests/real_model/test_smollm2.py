@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from real import smollm2_gguf
-from real_model_claims import Interrupting, kl, recorded_rows
+from real_model_claims import LAYER, N_QUESTIONS, SAMPLING, Extracted, Interrupting, kl, recorded_rows
 
 from persona_interp.attribution.attribute import attribute
 from persona_interp.demo.shelf import Shelf
@@ -20,8 +20,10 @@ from persona_interp.models import registry
 from persona_interp.models.baked import bake
 from persona_interp.models.gguf_torch import DequantisedModel
 from persona_interp.models.registry import find_model, load_model
+from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.project import mean_projections
+from persona_interp.monitoring.projection import Axis
 from persona_interp.progress import watched
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.trait import Trait
@@ -29,7 +31,7 @@ from persona_interp.vectors.extract import extract
 from persona_interp.vectors.kept_pairs import kept_pairs
 from persona_interp.vectors.persona_vector import PersonaVector
 
-from .conftest import LAYER, N_QUESTIONS, SAMPLING, Extracted
+pytestmark = pytest.mark.real
 
 ASKED = ("What is the capital of France?", "How do bees make honey?", "Why is the sky blue?", "What is 7 plus 5?")
 SILLY = "Bananas! The moon is a cheese sandwich with a funny hat, wobble wobble, ha ha ha!"
@@ -60,10 +62,7 @@ def test_both_engines_are_the_same_model(model: SteerableModel, in_llama_cpp: St
 
 
 def test_a_known_answer_comes_out(model: SteerableModel) -> None:
-    assert (
-        "Paris"
-        in model.generate([Conversation.ask(ASKED[0])], sampling=SAMPLING.__class__(max_new_tokens=10, temperature=0))[0].text
-    )
+    assert "Paris" in model.generate([Conversation.ask(ASKED[0])], sampling=Sampling(max_new_tokens=10, temperature=0))[0].text
 
 
 def test_extraction_separates_held_out_answers(extracted: Extracted) -> None:
@@ -132,8 +131,11 @@ def test_its_contrast_judge_tells_silly_from_sober(model: SteerableModel, trait:
 def test_monitoring_sees_the_trait_in_given_answers(model: SteerableModel, extracted: Extracted) -> None:
     question = Conversation.ask("What is the moon?")
     rows = [model.chat.tokenise(question, text) for text in (SILLY, SOBER)]
-    silly, sober = mean_projections(model, [extracted.vector], rows, layers=[[LAYER]])[0]
-    assert silly > sober
+    axis = Axis.of(extracted.vector, [LAYER], "activation")
+    (_, silly), (_, sober) = mean_projections(model, [axis], rows)[0]
+    assert silly is not None
+    assert sober is not None
+    assert silly[0] > sober[0]
 
 
 def test_what_the_heads_write_adds_up_to_the_vector(model: SteerableModel, extracted: Extracted) -> None:
