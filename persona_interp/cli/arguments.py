@@ -98,7 +98,9 @@ def add_prompt_options(parser: argparse.ArgumentParser, *, coefficient: str, bas
         metavar="C",
         help=f"{coefficient} (default: 1.5)",
     )
-    parser.add_argument("--layer", type=layers, default="auto", metavar="auto|N[,N]", help="0-based (default: auto)")
+    parser.add_argument(
+        "--layer", type=layers, default="auto", metavar="auto|N[,N]", help="0-based, of the model that is steered (default: auto)"
+    )
     parser.add_argument("--baseline", action="store_true", help=f"also {baseline}, with the same seed")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the answers and where they came from")
 

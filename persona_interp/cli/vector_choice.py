@@ -38,7 +38,6 @@ class Chosen:
         layers: of that model.
         reason: why these, where nobody asked for them.
         decision: how it was made fit, and why; empty where there was nothing to decide.
-        carried: whether it was carried over from another model.
     """
 
     file: Path
@@ -46,7 +45,6 @@ class Chosen:
     layers: tuple[int, ...]
     reason: str | None = None
     decision: str = ""
-    carried: bool = False
 
     def ratio(self, coefficient: float) -> float | None:
         """The largest perturbation ratio over the layers, where the file knows the residual norms."""
@@ -130,7 +128,7 @@ def choose(items: Sequence[Read], model: SteerableModel, args: argparse.Namespac
         layers, reason = settled(found.vector, args.layer, model.first_steerable_layer)
         if reason is not None:
             say(f"{found.vector.trait}: {reason}")
-        chosen.append(Chosen(item.file, found.vector, layers, reason, found.decision, found.report is not None))
+        chosen.append(Chosen(item.file, found.vector, layers, reason, found.decision))
     return chosen
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from persona_interp.errors import IncompatibleError
 from persona_interp.models.identity import ModelIdentity
@@ -47,6 +47,14 @@ def same_weights(first: ModelIdentity, second: ModelIdentity) -> bool:
 def label(model: ModelIdentity) -> str:
     """A model's name, with the start of its fingerprint where that is known: two models may go by one name."""
     return f"{model.name} ({model.fingerprint[:12]})" if model.fingerprint else model.name
+
+
+READ_FROM_PT = "a .pt tensor"
+
+
+def covers_model(provenance: Mapping[str, Any]) -> bool:
+    """Whether a vector came from a file with a row for every layer, so that its model has as many layers as the file says."""
+    return provenance.get("read_from") == READ_FROM_PT
 
 
 Named: TypeAlias = tuple[str, ModelIdentity, Sequence[int]]

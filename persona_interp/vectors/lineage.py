@@ -15,7 +15,7 @@ from persona_interp.errors import FileFormatError, UnsupportedError
 from persona_interp.models.names import architecture_of, canonical_architecture, hf_names, is_architecture, same_name
 from persona_interp.models.residual_print import Likeness, ResidualPrint, likeness, residual_print
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.vectors.basis import same_weights
+from persona_interp.vectors.basis import covers_model, same_weights
 from persona_interp.vectors.persona_vector import PersonaVector
 
 KEY = "lineage"
@@ -149,7 +149,7 @@ def measured_words(vector: PersonaVector, model: SteerableModel, found: Likeness
 
 def depth_known(vector: PersonaVector) -> bool:
     """Whether the number of layers of the vector's model is known, and not only the last layer that the file has."""
-    return bool(vector.model.fingerprint) or vector.covers_model
+    return bool(vector.model.fingerprint) or covers_model(vector.provenance)
 
 
 def _whose(vector: PersonaVector) -> str:

@@ -18,12 +18,11 @@ from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add, Operation
 from persona_interp.interventions.schedules import Schedule
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.vectors.basis import HasIdentity, check_combinable, check_fits, identity_of, same_basis
+from persona_interp.vectors.basis import HasIdentity, check_combinable, check_fits, covers_model, identity_of, same_basis
 from persona_interp.vectors.massive import MassiveDimension
 from persona_interp.vectors.scaled_statistics import OF_THE_MODEL, scaled_statistics
 from persona_interp.vectors.validation import check_layers, finite_number, layer_spans, non_finite
 
-READ_FROM_PT = "a .pt tensor"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +88,6 @@ class PersonaVector:
     def d_model(self) -> int:
         """Width of the residual stream."""
         return self.directions.shape[1]
-
-    @property
-    def covers_model(self) -> bool:
-        """Whether it came from a file with a row for every layer, so that its model has as many layers as the file says."""
-        return self.provenance.get("read_from") == READ_FROM_PT
 
     @property
     def norms(self) -> tuple[float, ...]:
@@ -287,7 +281,7 @@ class PersonaVector:
         Raises:
             IncompatibleError: the width differs, or the model lacks a layer. Names both models and the remedy.
         """
-        check_fits(self.trait, self.model, self.layers, identity_of(model), whole=self.covers_model)
+        check_fits(self.trait, self.model, self.layers, identity_of(model), whole=covers_model(self.provenance))
 
     def same_basis(self, model: ModelIdentity | HasIdentity) -> bool:
         """Whether `model` is the one this vector was made in, by fingerprint, or by name where a file had none."""

@@ -20,8 +20,9 @@ from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.progress import say
 from persona_interp.storage import write_bytes
+from persona_interp.vectors.basis import READ_FROM_PT
 from persona_interp.vectors.formats.record import check_finite
-from persona_interp.vectors.persona_vector import READ_FROM_PT, PersonaVector
+from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.validation import layer_spans
 
 
