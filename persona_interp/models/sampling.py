@@ -67,7 +67,7 @@ def derived_seed(name: str) -> int:
 
 
 def fitting_seed(number: int) -> int:
-    """`number` where a random generator takes it (64 bits), else a seed derived from it: sums and products of seeds may be more."""
+    """`number` where a random generator takes it (64 bits), else a seed derived from it: sums of seeds may be more."""
     return number if -(2**63) <= number < 2**64 else derived_seed(str(number))
 
 

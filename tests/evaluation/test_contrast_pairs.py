@@ -1,4 +1,4 @@
-"""Contrast pairs and scored vectors: any 64-bit seed, and kept work that is found again only where nothing it rests on changed."""
+"""Contrast pairs and scored vectors: any 64-bit seed, and kept work found again only where nothing it rests on changed."""
 
 from __future__ import annotations
 

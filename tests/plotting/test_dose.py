@@ -23,7 +23,10 @@ def test_points_are_drawn_in_the_order_of_their_coefficients() -> None:
     assert list(trait.x) == [-1.0, 1.0]
     assert list(trait.y) == [5.0, 90.0]
     assert list(coherence.y) == [95.0, 70.0]
-    assert (trait.error_y.array[0], trait.error_y.arrayminus[0]) == (5.0, 5.0)  # two questions, of which either may be drawn twice
+    assert (trait.error_y.array[0], trait.error_y.arrayminus[0]) == (
+        5.0,
+        5.0,
+    )  # two questions, of which either may be drawn twice
     assert coherence.error_y.array[1] is None  # one score has no spread
     assert "&lt;b&gt;boing" in trait.customdata[1]
     assert "2 answers, 0 without a score<br>0.50 of the mean residual norm" in trait.customdata[1]
