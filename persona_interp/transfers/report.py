@@ -47,7 +47,7 @@ class TransferReport:
         n_anchors: texts both models read.
         provenance: anchors' digest, versions.
         choice_quality: what to expect of the map at the layer chosen by its score: of a layer picked on one half of the held-out
-            anchors, its quality on the other half. None where the layer was not picked so; that of `chosen` is what there is then.
+            anchors, its quality on the other half. None where the layer was not picked so.
     """
 
     trait: str
