@@ -12,18 +12,12 @@ from persona_interp.evaluation.contrast_pairs import contrast_pairs, kept_pairs
 from persona_interp.evaluation.scored_vector import kept_file
 from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.traits.judging import Judgement
-from persona_interp.traits.trait import InstructionPair, Trait
+from persona_interp.traits.trait import Trait
 
 SAMPLING = Sampling(max_new_tokens=6)
-TRAIT = Trait(
-    name="silly",
-    description="Makes silly remarks.",
-    instructions=tuple(InstructionPair(f"Be silly {i}.", f"Be formal {i}.") for i in range(5)),
-    extraction_questions=("What is tea?", "What is a boat?"),
-    evaluation_questions=("Tell me about the moon?",),
-    rubric="{question} {answer}",
-)
+TRAIT = organism_trait("silly")
 TinyModel = Callable[[str], SteerableModel]
 
 
