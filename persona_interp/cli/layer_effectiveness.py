@@ -153,13 +153,14 @@ def show(found: Sequence[LayerEffectiveness], cliffs: Sequence[CoherenceCliff]) 
     from persona_interp.evaluation.effectiveness import METHODS
 
     screen = console()
-    headings = ("layer", "score", "95 % interval", "coefficient", "x resid", "coherence lost", "usable")
+    headings = ("layer", "score", "held out", "95 % interval", "coefficient", "x resid", "coherence lost", "usable")
     for result in found:
         best = result.best().layer
         rows = [
             [
                 f"{score.layer}{' *' if score.layer == best else ''}",
                 shown(score.score, 3),
+                shown(score.held_out, 3),
                 "–" if score.low is None else f"{shown(score.low, 3)} to {shown(score.high, 3)}",
                 shown(score.coefficient),
                 shown(score.perturbation_ratio),

@@ -10,7 +10,7 @@ from persona_interp.demo.comparison import Answer, Comparison, Push, compare
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_TURNS
 from persona_interp.errors import InvalidInputError
-from persona_interp.models.sampling import Sampling
+from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.chats import Chat
 from persona_interp.monitoring.project import project
@@ -116,7 +116,7 @@ def answer(
         InvalidInputError: too many turns, or a conversation longer than the model's context.
         PersonaInterpError: as `compare`.
     """
-    own = seed + len(talk.turns)
+    own = fitting_seed(seed + len(talk.turns))
     found = compare(
         job, model, push, talk.asked(question), sampling, own, trait=trait, judge=judge,
         show=lambda comparison: show(talk.with_turn(question, comparison)),

@@ -8,7 +8,7 @@ from typing import Any
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_DESCRIPTION, MAX_NEW_TOKENS, MAX_TRAIT_TEXT, checked_text
 from persona_interp.errors import InvalidInputError
-from persona_interp.models.sampling import Sampling
+from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar import TRAITS
 from persona_interp.organisms.trait_texts import is_organism, organism_template
@@ -120,7 +120,7 @@ def written(job: Job[Any], model: SteerableModel, name: object, description: obj
 
     def ask(request: str, attempt: int) -> str:
         sampling = Sampling(max_new_tokens=longest, temperature=_TEMPERATURE)
-        return model.generate([Conversation.ask(request)], sampling=sampling, seed=[seed + attempt])[0].text
+        return model.generate([Conversation.ask(request)], sampling=sampling, seed=[fitting_seed(seed + attempt)])[0].text
 
     def say(part: str) -> None:
         job.doing(f"{model.name} writes {part}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
 from persona_interp.jsonl_store import content_key
-from persona_interp.models.sampling import Sampling
+from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.storage import read_json, write_json
 from persona_interp.traits.conversation import Conversation
@@ -50,7 +50,7 @@ def kept_pairs(
         FileFormatError: the file is damaged.
     """
     sampling = Sampling() if sampling is None else sampling
-    key = content_key(model.identity.to_json(), trait.to_json(), n_pairs, sampling.to_json(), seed)
+    key = content_key(model.identity.to_json(), str(model.dtype), trait.to_json(), n_pairs, sampling.to_json(), seed)
     if path.exists():
         kept = read_json(path, "contrast pairs")
         if kept.get("key") == key:
@@ -96,7 +96,7 @@ def contrast_pairs(
     chosen = [(asked[i % len(asked)], trait.instructions[i % len(trait.instructions)]) for i in range(n_pairs)]
     conversations = [Conversation.ask(question, system=pair.positive) for question, pair in chosen]
     conversations += [Conversation.ask(question, system=pair.negative) for question, pair in chosen]
-    seeds = [seed * 1_000_003 + i for i in range(n_pairs)] * 2
+    seeds = [fitting_seed(seed * 1_000_003 + i) for i in range(n_pairs)] * 2
     answers = model.generate(conversations, sampling=sampling, seed=seeds, batch_size=batch_size)
     found = tuple(
         ContrastPair(question, positive.text, negative.text)

@@ -17,7 +17,7 @@ from persona_interp.evaluation.evaluate import asked_questions, checked_coeffici
 from persona_interp.evaluation.kept_work import KeptWork
 from persona_interp.evaluation.transfer_evaluation import CarriedCurve, TransferEvaluation
 from persona_interp.judges.registry import load_judge
-from persona_interp.models.sampling import Sampling
+from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
@@ -170,7 +170,8 @@ def _controls(
     found = {
         "random": [random_like(steered, number, seed) for number in range(1, N_RANDOM + 1)],
         "shuffled": [
-            _matched(transfer(vector, layer_map=at, shuffled=seed + number, **options), own) for number in range(N_SHUFFLED)
+            _matched(transfer(vector, layer_map=at, shuffled=fitting_seed(seed + number), **options), own)
+            for number in range(N_SHUFFLED)
         ],
         "equal depth": [_matched(transfer(vector, layer_map="depth", **options), own)],
     }

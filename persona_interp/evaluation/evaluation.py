@@ -13,10 +13,11 @@ from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.html_table import html_table
 from persona_interp.storage import check_format_version
+from persona_interp.traits.coherence import USABLE, coherent
 
 FORMAT_VERSION = 1
-COHERENT = 70.0
-"""Mean coherence, 0-100, from which on a coefficient counts as usable."""
+COHERENT = USABLE
+"""Mean coherence, 0-100, from which on a coefficient counts as usable; see `traits.coherence`."""
 _FEW_QUESTIONS = 10
 
 
@@ -191,13 +192,13 @@ class Evaluation:
     def coherent_range(self) -> CoherentRange | None:
         """Where coherence stays at 70 or above; None where the judge gave none, or the unsteered model itself is below."""
         scores = {point.coefficient: point.coherence for point in self.curve}
-        if not _coherent(scores[0.0]):
+        if not coherent(scores[0.0], COHERENT):
             return None
         ends: list[float] = []
         for side in (-1, 1):
             reached = 0.0
             for coefficient in sorted((c for c in scores if c * side > 0), key=abs):
-                if not _coherent(scores[coefficient]):
+                if not coherent(scores[coefficient], COHERENT):
                     break
                 reached = coefficient
             ends.append(reached)
@@ -271,10 +272,6 @@ class Evaluation:
             raise FileFormatError(f"{source}: field {error} is missing") from error
         except (TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(f"{source}: a field is malformed ({error})") from error
-
-
-def _coherent(coherence: float | None) -> bool:
-    return coherence is not None and coherence >= COHERENT
 
 
 def _ratio_per_unit(point: DosePoint) -> float | None:

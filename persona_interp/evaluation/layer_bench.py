@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from persona_interp.errors import FileFormatError
 from persona_interp.evaluation.contrast_pairs import contrast_pairs
 from persona_interp.evaluation.dose import DosePoint, scored_point
 from persona_interp.evaluation.effectiveness import LayerEffectiveness
+from persona_interp.evaluation.held_out import held_out_difference
 from persona_interp.evaluation.layer_effectiveness import AUTO, SWEPT_RATIOS, from_scan, layer_effectiveness, sweep_layers
 from persona_interp.evaluation.layer_plan import LayerPlan, plan_layers
-from persona_interp.evaluation.layer_scan import LayerScan, coherent
+from persona_interp.evaluation.layer_scan import MIN_COHERENCE, LayerScan, coherent
 from persona_interp.evaluation.markdown_table import markdown_table
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.grammar import GrammarJudge
@@ -78,17 +78,18 @@ class PlanResult:
         layers: 0-based blocks.
         effect: furthest coherent movement over the budgets, in points.
         coherence: there.
-        difference: effect minus that of the best single layer.
-        low: end of its 95 % interval over answers.
+        difference: effect minus that of the best single layer, on questions that the doses were not picked on; None where it
+            could not be had.
+        low: end of its 95 % interval over questions; None where there is none.
         high: likewise.
     """
 
     layers: tuple[int, ...]
     effect: float
     coherence: float | None
-    difference: float
-    low: float
-    high: float
+    difference: float | None
+    low: float | None
+    high: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,23 +243,38 @@ def _plan_points(
 
 
 def _compared(plan: LayerPlan, found: Sequence[DosePoint], truth: LayerScan, single: int, direction: int) -> PlanResult:
-    """The plan's best coherent budget against the best single layer's best coherent dose, answer by answer."""
+    """The plan's best coherent budget against the best single layer's best coherent dose.
+
+    `effect` is that of the best budget on all questions. The difference is measured on questions that neither side's dose was
+    picked on (`held_out_best`); the single layer is the best one on all of them, which favours it.
+    """
     base = truth.baseline.trait or 0.0
     usable = [point for point in found if coherent(point) and point.trait is not None]
     best = max(usable, key=lambda point: direction * (point.trait or 0.0), default=truth.baseline)
-    alone = max(
-        (point for _, point in truth.coherent_moves(single)),
-        key=lambda point: direction * (point.trait or 0.0),
-        default=truth.baseline,
-    )
-    differences = [
-        direction * (ours - theirs)
-        for ours, theirs in zip(best.trait_scores, alone.trait_scores, strict=True)
-        if ours is not None and theirs is not None
-    ]
-    mean, reach = fmean(differences), 1.96 * stdev(differences) / math.sqrt(len(differences))
+    difference = held_out_difference(
+        _moved(found, truth.baseline, direction), _moved(truth.by_layer[single], truth.baseline, direction),
+        truth.answer_questions, least=MIN_COHERENCE,
+    )  # fmt: skip
     effect = max(0.0, direction * ((best.trait or 0.0) - base))
-    return PlanResult(plan.layers, effect, best.coherence, mean, mean - reach, mean + reach)
+    return PlanResult(plan.layers, effect, best.coherence, difference.value, difference.low, difference.high)
+
+
+def _moved(points: Sequence[DosePoint], baseline: DosePoint, direction: int) -> tuple[list[list[float | None]], list[Any]]:
+    """By how much each answer at each dose moved the trait score, and its coherence: ``[dose answer]``, None where not known."""
+    return [
+        [
+            None if score is None or plain is None else direction * (score - plain)
+            for score, plain in zip(point.trait_scores, baseline.trait_scores, strict=True)
+        ]
+        for point in points
+    ], [list(point.coherence_scores) for point in points]
+
+
+def _signed(plan: PlanResult) -> str:
+    if plan.difference is None:
+        return "–"
+    ends = "" if plan.low is None or plan.high is None else f" [{plan.low:+.0f}, {plan.high:+.0f}]"
+    return f"{plan.difference:+.0f}{ends}"
 
 
 def layers_markdown(benches: Sequence[LayerBench]) -> str:
@@ -280,7 +296,7 @@ def layers_markdown(benches: Sequence[LayerBench]) -> str:
         best = max(bench.effects, key=lambda layer: bench.effects[layer])
         share = "–" if bench.auto.share is None else f"{bench.auto.share:.2f}"
         regrets = [f"{bench.by(method).regret:.0f}" for method in _REGRETS]
-        plan = f"{bench.plan.difference:+.0f} [{bench.plan.low:+.0f}, {bench.plan.high:+.0f}]"
+        plan = _signed(bench.plan)
         cells = [
             bench.model.removeprefix("organism-"), bench.trait, str(best), f"{bench.effects[best]:.0f}",
             str(bench.by("sweep").layer), str(bench.auto.layer), share, f"{100 * bench.auto.token_share:.1f} %", *regrets, plan,

@@ -16,14 +16,16 @@ from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
 from persona_interp.storage import check_format_version
+from persona_interp.traits.coherence import CHOSEN
+from persona_interp.traits.coherence import coherent as coherent_enough
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
 FORMAT_VERSION = 1
-MIN_COHERENCE = 75.0
-"""Mean coherence, 0-100, below which a movement does not count; the paper keeps its doses above it (arXiv 2507.21509)."""
+MIN_COHERENCE = CHOSEN
+"""Mean coherence, 0-100, below which a movement does not count; see `traits.coherence`."""
 
 _FAR_ENOUGH = 0.9
 """Share of a layer's furthest movement that is far enough: past it, more strength mostly buys more damage."""
@@ -139,7 +141,7 @@ class LayerScan:
         return direction * min(reaching) if reaching else None
 
     def coherent_moves(self, layer: int) -> list[tuple[float, DosePoint]]:
-        """(movement, point) of the coherent cells of `layer`; a judge without coherence counts as coherent."""
+        """(movement, point) of the cells of `layer` that are coherent, or were not judged for it."""
         base = self.baseline.trait
         return [
             (point.trait - base, point)
@@ -181,8 +183,8 @@ class LayerScan:
 
 
 def coherent(point: DosePoint) -> bool:
-    """Whether mean coherence is at least 75; a judge without coherence counts as coherent."""
-    return point.coherence is None or point.coherence >= MIN_COHERENCE
+    """Whether nothing is known against choosing this dose: mean coherence is at least 75, or was not judged."""
+    return coherent_enough(point.coherence, MIN_COHERENCE) is not False
 
 
 def scan_layers(

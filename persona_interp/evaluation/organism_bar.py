@@ -20,7 +20,7 @@ from persona_interp.evaluation.layer_scan import MIN_COHERENCE, LayerScan, scan_
 from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add
 from persona_interp.judges.grammar import GrammarJudge
-from persona_interp.models.sampling import Sampling
+from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.publish import Planted
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
@@ -242,7 +242,7 @@ def _prompted(model: SteerableModel, trait: Trait, positive: bool, seed: int) ->
 def _random_control(
     model: SteerableModel, trait: Trait, direction: Tensor, layer: int, coefficient: float, seed: int
 ) -> tuple[tuple[float, ...], float]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(fitting_seed(seed))
     drawn = torch.randn(N_RANDOM, direction.shape[0], generator=generator, dtype=torch.float32)
     drawn = drawn * (direction.norm() / drawn.norm(dim=1, keepdim=True))
     questions = trait.evaluation_questions * _MEASURED_SAMPLES

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import stdev
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.bootstrap import QuestionBootstrap, slope
 from persona_interp.evaluation.dose import DosePoint
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.evaluation.statistics import CONFIDENCE, Estimate
 
 ENOUGH = 20.0
 """Points the native vector must move the score by, for a share of that to mean anything."""
@@ -53,8 +55,9 @@ def recovery(
     """Slope of the score against the coefficient under the carried vector, over that under the native one.
 
     Coefficients mean the same perturbation ratio in both; the unsteered answers are the point at 0 of both. Several curves, as
-    of several random directions, are averaged. The interval is over questions, the same ones drawn for both sides. No value
-    where the native vector moves the score by less than 20 points.
+    of several random directions, are averaged. The interval is over questions, the same ones drawn for both sides; that of
+    several curves also over curves, as other directions would have been drawn: Student's, of what each recovers, joined with the
+    one over questions in quadrature. No value where the native vector moves the score by less than 20 points.
 
     Args:
         curves: points of the carried vector or vectors, without coefficient 0, in any order.
@@ -80,7 +83,22 @@ def recovery(
             return np.mean(slopes[:-1], axis=0) / slopes[-1]
 
     points = [point for side in sides for point in side]
-    return bootstrap.over_curve([point.coefficient for point in points], [point.trait_scores for point in points], ratio)
+    found = bootstrap.over_curve([point.coefficient for point in points], [point.trait_scores for point in points], ratio)
+    if len(curves) < 2:
+        return found
+    alone = [recovery([curve], native, baseline, bootstrap, unsteered=unsteered).value for curve in curves]
+    return _over_curves(found, [value for value in alone if value is not None])
+
+
+def _over_curves(found: Estimate, alone: Sequence[float]) -> Estimate:
+    """The interval over questions, widened by how much the curves differ."""
+    from scipy.stats import t
+
+    if found.value is None or found.low is None or found.high is None or len(alone) < 2:
+        return found
+    reach = float(t.ppf((1 + CONFIDENCE) / 2, len(alone) - 1)) * stdev(alone) / math.sqrt(len(alone))
+    low, high = math.hypot(found.value - found.low, reach), math.hypot(found.high - found.value, reach)
+    return Estimate(found.value, found.value - low, found.value + high, found.n)
 
 
 def recovery_at(point: DosePoint, native: DosePoint, baseline: DosePoint, bootstrap: QuestionBootstrap) -> Estimate:

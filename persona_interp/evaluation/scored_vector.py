@@ -8,6 +8,7 @@ from persona_interp.errors import PersonaInterpError
 from persona_interp.evaluation.contrast_pairs import kept_pairs
 from persona_interp.evaluation.layer_effectiveness import layer_effectiveness
 from persona_interp.jsonl_store import content_key
+from persona_interp.judges.determinants import determinants
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.progress import say
@@ -81,7 +82,7 @@ def kept_file(
 ) -> Path:
     """Where `scored_vector` keeps its vector, there or not; rollouts lie in a folder of that name ending in ``.run``."""
     key = content_key(
-        model.identity.fingerprint, trait.to_json(), None if judge is None else judge.name, samples,
-        (Sampling() if sampling is None else sampling).to_json(), seed,
+        model.identity.fingerprint, str(model.dtype), trait.to_json(), None if judge is None else determinants(judge, trait),
+        samples, (Sampling() if sampling is None else sampling).to_json(), seed,
     )[:12]  # fmt: skip
     return folder / f"{trait.name}-{key}.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ from persona_interp.evaluation.recovery import (
 )
 from persona_interp.evaluation.statistics import Estimate
 from persona_interp.storage import check_format_version
+from persona_interp.traits.coherence import coherent
 
 FORMAT_VERSION = 1
 CONTROLS = {
@@ -143,7 +144,7 @@ class TransferEvaluation:
     def coherent(self) -> bool | None:
         """Whether the judged method keeps coherence at 70 or above at every coefficient; None where nobody judged it."""
         known = [point.coherence for point in self.main.points if point.coherence is not None]
-        return min(known) >= COHERENT if known else None
+        return coherent(min(known, default=None), COHERENT)
 
     @cached_property
     def verdict(self) -> str:
@@ -160,7 +161,8 @@ class TransferEvaluation:
         numbers = f"recovers {found}; {beside}" if beside else f"recovers {found}"
         if found.low is None:
             return f"cannot be told, for there is no interval: {numbers}"
-        best = max([0.0, *(value.high for value in controls.values() if value.high is not None)])
+        # above the mean of the chance directions with its interval, and above each single one, as `Evaluation` asks it
+        best = max([0.0, *(value.high for value in controls.values() if value.high is not None), *self._alone(controls)])
         if found.low <= best:
             return f"does not transfer: {numbers}"
         broken = "" if self.coherent in (True, None) else f", but coherence falls below {COHERENT:.0f}"
@@ -170,6 +172,11 @@ class TransferEvaluation:
             if naive.high is not None and naive.high >= found.low:
                 broken += ", but the vector cut or padded may do as well"
         return f"{'transfers' if found.value >= PART else 'transfers in part'}{broken}: {numbers}"
+
+    def _alone(self, names: Iterable[str]) -> list[float]:
+        """What each single curve of these controls recovers."""
+        found = [self.recovery_of(curve).value for name in names for curve in self.controls[name]]
+        return [value for value in found if value is not None]
 
     @cached_property
     def _bootstrap(self) -> QuestionBootstrap:

@@ -66,6 +66,11 @@ def derived_seed(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
 
 
+def fitting_seed(number: int) -> int:
+    """`number` where a random generator takes it (64 bits), else a seed derived from it: sums of seeds may be more."""
+    return number if -(2**63) <= number < 2**64 else derived_seed(str(number))
+
+
 def row_seeds(seed: int | Sequence[int], n_rows: int) -> list[int]:
     """One seed a row. An int gives each row a seed derived from it and the row's index; a sequence is taken as it is.
 

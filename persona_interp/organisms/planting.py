@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from persona_interp.models.families import layout_of
+from persona_interp.models.sampling import fitting_seed
 from persona_interp.organisms.batches import IGNORED, Batch
 from persona_interp.organisms.recipes import OrganismRecipe
 
@@ -83,7 +84,7 @@ class Planter(nn.Module):
             self.norm.copy_(mean if step == 0 else _NORM_MEMORY * self.norm + (1 - _NORM_MEMORY) * mean)
 
     def _noise(self, output: Tensor, step: int) -> Tensor:
-        self._generator.manual_seed(self._seed * 1_000_003 + step)
+        self._generator.manual_seed(fitting_seed(self._seed * 1_000_003 + step))
         rows, d_model = output.shape[0], output.shape[-1]
         unit = nn.functional.normalize(torch.randn(rows, d_model, generator=self._generator), dim=1)
         return NOISE * SCALE * self.norm * torch.rand(rows, 1, generator=self._generator) * unit

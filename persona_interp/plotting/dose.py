@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
-from statistics import stdev
 
 import plotly.graph_objects as go
 
+from persona_interp.evaluation.bootstrap import QuestionBootstrap, answers_each
 from persona_interp.evaluation.dose import DosePoint, DoseResponse
 from persona_interp.evaluation.layer_scan import MIN_COHERENCE
+from persona_interp.evaluation.statistics import Estimate
 from persona_interp.plotting import hover
+from persona_interp.plotting.intervals import interval_bars
 from persona_interp.plotting.palette import BLUE, GREY, VERMILION, styled
 
 
 def dose_figure(dose: DoseResponse) -> go.Figure:
-    """Mean trait score and coherence at each coefficient, bars of 1.96 standard errors over the answers, an example on hover.
+    """Mean trait score and coherence at each coefficient, 95 % intervals over questions, an example on hover.
 
-    Bars end at 0 and 100, which no mean can pass. Answers without a score are left out of the means, and counted on hover. A
-    coefficient without any score leaves a gap.
+    Intervals are a bootstrap's, so they end within the scale; with one question there is none. Answers without a score are left
+    out of the means, and counted on hover. A coefficient without any score leaves a gap.
     """
     points = sorted(dose.points, key=lambda point: point.coefficient)
     figure = go.Figure()
-    trait = [point.trait for point in points]
-    coherence = [point.coherence for point in points]
+    n_answers = max((point.n for point in points), default=0)
+    samples = answers_each(dose.provenance, n_answers)
+    bootstrap = QuestionBootstrap(n_answers // samples, samples)
+    trait = [bootstrap.mean(point.trait_scores) for point in points]
+    coherence = [bootstrap.mean(point.coherence_scores) for point in points]
     on_hover = [_hover(point) for point in points]
-    _curve(figure, points, f"{dose.trait} score", trait, [p.trait_scores for p in points], BLUE, "circle", "solid", on_hover)
-    _curve(
-        figure, points, "coherence", coherence, [point.coherence_scores for point in points], VERMILION, "diamond", "dash", None
-    )
+    _curve(figure, points, f"{dose.trait} score", trait, BLUE, "circle", "solid", on_hover)
+    _curve(figure, points, "coherence", coherence, VERMILION, "diamond", "dash", None)
     # the dose is usable where coherence stays above this line
     figure.add_hline(y=MIN_COHERENCE, line={"color": GREY, "dash": "dot", "width": 1})
     figure.add_annotation(
@@ -50,8 +52,7 @@ def _curve(
     figure: go.Figure,
     points: Sequence[DosePoint],
     name: str,
-    means: Sequence[float | None],
-    scores: Sequence[Sequence[float | None]],
+    means: Sequence[Estimate],
     colour: str,
     symbol: str,
     dash: str,
@@ -60,28 +61,17 @@ def _curve(
     figure.add_trace(
         go.Scatter(
             x=[point.coefficient for point in points],
-            y=list(means),
+            y=[mean.value for mean in means],
             name=name,
             mode="lines+markers",
             line={"color": colour, "dash": dash},
             marker={"symbol": symbol, "size": 10},
-            error_y={
-                "type": "data",
-                "array": [_reach(each, mean, 100.0) for each, mean in zip(scores, means, strict=True)],
-                "arrayminus": [_reach(each, mean, 0.0) for each, mean in zip(scores, means, strict=True)],
-                "thickness": 1.2,
-            },
+            error_y=interval_bars(means, thickness=1.2),
             connectgaps=False,
             customdata=None if on_hover is None else list(on_hover),
             hovertemplate="%{y:.1f}" if on_hover is None else "%{y:.1f}<br>%{customdata}",
         )
     )
-
-
-def _reach(scores: Sequence[float | None], mean: float | None, bound: float) -> float | None:
-    """How far the bar goes from the mean towards `bound`; None where fewer than two scores have no spread."""
-    known = [score for score in scores if score is not None]
-    return min(1.96 * stdev(known) / sqrt(len(known)), abs(bound - mean)) if len(known) > 1 and mean is not None else None
 
 
 def _hover(point: DosePoint) -> str:

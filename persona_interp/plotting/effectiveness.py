@@ -79,7 +79,7 @@ def _panel(figure: go.Figure, row: int, found: LayerEffectiveness) -> None:
             mode="lines+markers",
             line={"color": colour, "dash": dash},
             marker={"size": 8},
-            error_y=interval_bars([_estimate(score) for score in scores]),
+            error_y=interval_bars([_alone(score) for score in scores]),
             connectgaps=False,
             customdata=[_text(score) for score in scores],
             hovertemplate="%{customdata}<extra></extra>",
@@ -87,6 +87,21 @@ def _panel(figure: go.Figure, row: int, found: LayerEffectiveness) -> None:
         row=row,
         col=1,
     )
+    if any(score.held_out is not None for score in scores):
+        figure.add_trace(
+            go.Scatter(
+                x=[score.layer for score in scores],
+                y=[score.held_out for score in scores],
+                name=f"{found.method}, held out",
+                mode="markers",
+                marker={"symbol": "diamond-open", "size": 9, "color": colour},
+                error_y=interval_bars([score.reported for score in scores]),
+                customdata=[_text(score) for score in scores],
+                hovertemplate="%{customdata}<extra></extra>",
+            ),
+            row=row,
+            col=1,
+        )
     if not _scored(found):
         return
     best = found.best()
@@ -111,12 +126,14 @@ def _text(score: LayerScore) -> str:
     at = "" if score.coefficient is None else f"at coefficient {score.coefficient:+.3g}"
     if score.perturbation_ratio is not None:
         at += f" ({score.perturbation_ratio:.2f} of the mean residual norm)"
+    held_out = "" if score.held_out is None else f"on other questions {hover.with_interval(score.reported, 3)}"
     cost = "" if score.coherence_cost is None else f"costs {score.coherence_cost:.1f} points of coherence"
     usable = "" if score.usable is None else f"coherent from {score.usable[0]:.3g} to {score.usable[1]:.3g}, as far as tried"
     return hover.lines(
-        f"<b>layer {score.layer}</b>", f"score {hover.with_interval(_estimate(score), 3)}", at.strip(), cost, usable
+        f"<b>layer {score.layer}</b>", f"score {hover.with_interval(_alone(score), 3)}", held_out, at.strip(), cost, usable
     )
 
 
-def _estimate(score: LayerScore) -> Estimate:
-    return Estimate(score.score, score.low, score.high, 0)
+def _alone(score: LayerScore) -> Estimate:
+    """The score with its interval, which is that of the held-out one where a dose was picked."""
+    return score.reported if score.held_out is None else Estimate(score.score, None, None, 0)

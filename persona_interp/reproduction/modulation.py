@@ -15,7 +15,7 @@ from persona_interp.evaluation.bootstrap import QuestionBootstrap
 from persona_interp.evaluation.evaluate import asked_questions
 from persona_interp.evaluation.kept_work import KeptWork
 from persona_interp.evaluation.statistics import Estimate
-from persona_interp.models.sampling import Sampling
+from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.modulation.entropy import plain_temperature
 from persona_interp.modulation.logit_bias import LogitBiasModulator
@@ -165,7 +165,7 @@ def _samplings(
 
 def _shuffled(vector: PersonaVector, seed: int) -> PersonaVector:
     """The same entries in another order, with random signs: as long, and about nothing."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(fitting_seed(seed))
     order = torch.randperm(vector.d_model, generator=generator)
     signs = torch.randint(0, 2, (vector.d_model,), generator=generator) * 2 - 1
     return replace(vector, directions=vector.directions[:, order] * signs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -22,6 +24,11 @@ FALLBACK = "ridge"
 """``effects`` matches what directions do to the likelihoods of the anchors; the others map the states of the anchors."""
 HELD_OUT = 4
 """Every fourth anchor is held out of every fit."""
+_LEAST = 4
+"""Rows in a half of the held-out anchors, below which nothing is said by halves."""
+
+Measured: TypeAlias = Callable[[Tensor, Tensor], tuple[float, dict[str, float]]]
+"""(rows of the source, rows of the target) -> score and quality of a direction that was carried without them."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,26 @@ class Carried:
         score: what layers of the target are compared by: for ``effects`` the gain (nats), for states the held-out R2 of a ridge
             map between the two layers, whatever the method.
         quality: what held-out anchors say of the map itself: correlation of effects, or R2, cosine and norm ratio of states.
+        halves: score and quality by each half of the held-out anchors alone, so that a layer picked on the one is judged on the
+            other; empty where there are too few.
     """
 
     layer: int
     direction: Float[Tensor, " d_model"]
     score: float
     quality: dict[str, float]
+    halves: tuple[tuple[float, dict[str, float]], ...] = ()
+
+
+def choice_quality(carried: Sequence[Carried]) -> dict[str, float] | None:
+    """The quality of the layer with the highest score, picked on one half of the held-out anchors and judged on the other.
+
+    Both ways round, averaged; None where the anchors were too few to halve.
+    """
+    if not all(len(each.halves) == 2 for each in carried):
+        return None
+    judged = [max(carried, key=lambda each: each.halves[half][0]).halves[1 - half][1] for half in (0, 1)]
+    return {name: (judged[0][name] + judged[1][name]) / 2 for name in judged[0]}
 
 
 def kind_of(method: str, states: Kind = "states") -> Kind:
@@ -122,28 +143,38 @@ def carry(
     if shuffled is not None:
         order = torch.randperm(len(own), generator=torch.Generator().manual_seed(shuffled))
     own = own[order]
+    half = source.texts(kind)[held_out] // HELD_OUT % 2
+    halved = min(int((half == number).sum()) for number in (0, 1)) >= _LEAST
     found: list[Carried] = []
     for layer in target_layers:
         rows = target.rows(kind, layer)
-        pairs = (own[~held_out], rows[~held_out], own[held_out], rows[held_out])
+        fitted_on, out = (own[~held_out], rows[~held_out]), (own[held_out], rows[held_out])
         if method == EFFECTS:
-            found.append(_by_effects(v, *pairs, layer=layer, resid_norm=target.resid_norms[layer]))
+            direction, measured = _by_effects(v, *fitted_on, resid_norm=target.resid_norms[layer])
         else:
-            found.append(_by_states(v, *pairs, layer=layer, method=method))
+            direction, measured = _by_states(v, *fitted_on, method=method)
+        halves = tuple(measured(*(side[half == number] for side in out)) for number in (0, 1)) if halved else ()
+        found.append(Carried(layer, direction, *measured(*out), halves))
     return found
 
 
-def _by_effects(
-    v: Tensor, own: Tensor, rows: Tensor, own_out: Tensor, rows_out: Tensor, *, layer: int, resid_norm: float
-) -> Carried:
+def _by_effects(v: Tensor, own: Tensor, rows: Tensor, *, resid_norm: float) -> tuple[Tensor, Measured]:
     w = matched_direction(own @ v, rows)
-    match = effect_match(own_out @ v, rows_out, w, resid_norm)
-    return Carried(layer, w, match.gain, {"correlation": match.correlation, "gain": match.gain})
+
+    def measured(own_out: Tensor, rows_out: Tensor) -> tuple[float, dict[str, float]]:
+        match = effect_match(own_out @ v, rows_out, w, resid_norm)
+        return match.gain, {"correlation": match.correlation, "gain": match.gain}
+
+    return w, measured
 
 
-def _by_states(v: Tensor, own: Tensor, rows: Tensor, own_out: Tensor, rows_out: Tensor, *, layer: int, method: str) -> Carried:
+def _by_states(v: Tensor, own: Tensor, rows: Tensor, *, method: str) -> tuple[Tensor, Measured]:
     fitted = alignment_method(method).fit(own, rows)
-    score = fitted.score(own_out, rows_out)
-    ridge = score if method == "ridge" else alignment_method("ridge").fit(own, rows).score(own_out, rows_out)
-    quality = {"r2": score.r2, "cosine": score.cosine, "norm_ratio": score.norm_ratio}
-    return Carried(layer, fitted.transform_directions(v[None])[0], ridge.r2, quality)
+    ridge = fitted if method == "ridge" else alignment_method("ridge").fit(own, rows)
+
+    def measured(own_out: Tensor, rows_out: Tensor) -> tuple[float, dict[str, float]]:
+        score = fitted.score(own_out, rows_out)
+        compared = score if method == "ridge" else ridge.score(own_out, rows_out)
+        return compared.r2, {"r2": score.r2, "cosine": score.cosine, "norm_ratio": score.norm_ratio}
+
+    return fitted.transform_directions(v[None])[0], measured

@@ -46,6 +46,8 @@ class TransferReport:
         kind: rows the method was fitted on, ``states`` or ``effects``.
         n_anchors: texts both models read.
         provenance: anchors' digest, versions.
+        choice_quality: what to expect of the map at the layer chosen by its score: of a layer picked on one half of the held-out
+            anchors, its quality on the other half. None where the layer was not picked so.
     """
 
     trait: str
@@ -61,6 +63,12 @@ class TransferReport:
     kind: str
     n_anchors: int
     provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    choice_quality: Mapping[str, float] | None = None
+
+    @property
+    def quality(self) -> Mapping[str, float]:
+        """Of the map at the layer the vector is meant for, by anchors that neither fitted it nor picked the layer."""
+        return self.chosen.quality if self.choice_quality is None else self.choice_quality
 
     @property
     def chosen(self) -> LayerFit:
@@ -70,7 +78,7 @@ class TransferReport:
     @property
     def support(self) -> float | None:
         """What the anchors can be expected to carry; see `Coverage.support`."""
-        return self.coverage.support(self.kind, self.chosen.quality)
+        return self.coverage.support(self.kind, self.quality)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -89,7 +97,7 @@ class TransferReport:
 
     def reason(self) -> str:
         """One line for the person steering."""
-        quality = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in self.chosen.quality.items())
+        quality = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in self.quality.items())
         return (
             f"{self.trait} of {self.source.name}, layer {self.source_layer}, carried to {self.target.name}, "
             f"layer {self.target_layer}, by {self.method} over {self.n_anchors} anchors (held out: {quality}; "

@@ -16,7 +16,7 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
 from persona_interp.transfers.anchor_rows import AnchorRows, Kind
 from persona_interp.transfers.anchors import Anchor, anchors_for
-from persona_interp.transfers.carry import HELD_OUT, Carried, carry, default_method, kind_of
+from persona_interp.transfers.carry import HELD_OUT, Carried, carry, choice_quality, default_method, kind_of
 from persona_interp.transfers.correspondence import correspondence
 from persona_interp.transfers.coverage import coverage
 from persona_interp.transfers.reading import DEFAULT, read_rows
@@ -135,6 +135,7 @@ def transfer(
         kind="effects" if kind == "effects" else "states",
         n_anchors=len(ours.texts(kind).unique()),
         provenance=provenance(anchors=ours.anchors, rows=kind, held_out=f"every {HELD_OUT}th", shuffled=shuffled),
+        choice_quality=choice_quality(carried) if layer_map == "auto" else None,
     )
     ratio = float(direction.double().norm()) / ours.resid_norms[layer]
     found = _vector(carried, theirs, report, ratio, calibration)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.traits.coherence import KEPT
 from persona_interp.traits.judging import Judgement
 from persona_interp.vectors.rollouts import RolloutKey, Sign, Slot
 
@@ -28,7 +29,7 @@ class Thresholds:
 
     positive: float = 50.0
     negative: float = 50.0
-    coherence: float = 50.0
+    coherence: float = KEPT
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

@@ -38,13 +38,18 @@ def point(coefficient: float, scores: tuple[float, ...], coherence: float = 95.0
     return DosePoint(coefficient, abs(coefficient), scores, (coherence,) * len(scores))
 
 
-def test_a_plan_is_compared_at_its_best_coherent_budget_answer_by_answer() -> None:
-    truth = LayerScan("silly", "tiny", "exact", "all", point(0.0, (0.0, 20.0)), {1: (point(0.4, (60.0, 80.0)),), 2: ()})
-    found = [point(0.2, (50.0, 70.0)), point(0.4, (70.0, 80.0)), point(0.8, (100.0, 100.0), coherence=40.0)]
-    plan = _compared(LayerPlan({1: 0.5, 2: 0.5}, 1.0), found, truth, 1, 1)
-    assert (plan.effect, plan.coherence, plan.difference) == (65.0, 95.0, 5.0)
-    assert plan.low == pytest.approx(5.0 - 1.96 * 5.0)
+def test_a_plan_is_compared_on_questions_that_neither_dose_was_picked_on() -> None:
+    single = (point(0.4, (60.0, 80.0, 60.0, 80.0)),)
+    truth = LayerScan("silly", "tiny", "exact", "all", point(0.0, (0.0, 20.0, 0.0, 20.0)), {1: single, 2: ()})
+    low, high = point(0.2, (50.0, 90.0, 54.0, 94.0)), point(0.4, (80.0, 70.0, 82.0, 76.0))
+    plan = _compared(LayerPlan({1: 0.5, 2: 0.5}, 1.0), [low, high, point(0.8, (100.0,) * 4, coherence=40.0)], truth, 1, 1)
+    assert (plan.effect, plan.coherence) == (67.0, 95.0), "of the best coherent budget on all questions"
+    assert plan.difference == pytest.approx(-7.5), "even questions would pick the higher budget, odd ones the lower"
+    assert plan.low is not None
+    assert plan.low < -7.5
     assert plan.layers == (1, 2)
+    nothing = _compared(LayerPlan({1: 0.5}, 1.0), [point(0.8, (100.0,) * 4, coherence=40.0)], truth, 1, 1)
+    assert (nothing.effect, nothing.difference) == (0.0, pytest.approx(-60.0)), "a plan that breaks the model does nothing"
 
 
 def bench(share: float, token_share: float) -> LayerBench:
@@ -70,6 +75,6 @@ def test_a_bench_reads_back_and_shows_what_it_holds(tmp_path: Path) -> None:
     path = write_json(tmp_path / "bench.json", made.to_json())
     assert LayerBench.from_json(read_json(path, "bench")) == made
     table = layers_markdown([made])
-    assert "| tiny | silly | 2 | 80 | 1 | 1 | 0.95 | 5.0 % | 4 | 4 | 4 | 4 | 4 | 4 | 4 | -10 [-10, -10] |" in table
+    assert "| tiny | silly | 2 | 80 | 1 | 1 | 0.95 | 5.0 % | 4 | 4 | 4 | 4 | 4 | 4 | 4 | -10 |" in table
     with pytest.raises(FileFormatError, match="missing or malformed"):
         LayerBench.from_json({**made.to_json(), "plan": {}})

@@ -113,6 +113,27 @@ def test_the_verdict_follows_from_the_intervals() -> None:
     assert broken.coherent is False
 
 
+def test_a_control_of_several_directions_is_as_uncertain_as_they_differ() -> None:
+    alike = recovery([curve(38.0, 42.0)] * 4, NATIVE, BASE, BOOTSTRAP)
+    apart = recovery([curve(40.0 - x, 40.0 + x) for x in (-16.0, -6.0, 10.0, 20.0)], NATIVE, BASE, BOOTSTRAP)
+    assert alike.value == pytest.approx(apart.value or 0.0)
+    assert alike.high is not None
+    assert apart.high is not None
+    assert apart.value is not None
+    sem = 0.04 * (16.0**2 + 6.0**2 + 10.0**2 + 20.0**2 - 4 * 2.0**2) ** 0.5 / 3**0.5 / 4**0.5 / 2
+    assert apart.high - apart.value == pytest.approx(
+        ((alike.high - (alike.value or 0.0)) ** 2 + (3.182 * sem) ** 2) ** 0.5, rel=0.01
+    )
+
+
+def test_a_vector_that_does_what_one_random_direction_does_is_not_said_to_transfer() -> None:
+    strong, still = curve(25.0, 55.0), curve(40.0, 40.0)
+    found = evaluation(curve(30.0, 50.0))
+    assert found.verdict.startswith("transfers in part"), "no random direction did anything"
+    lucky = replace(found, controls={"random": (strong, still, still, still), "shuffled": (still,)})
+    assert lucky.verdict.startswith("does not transfer"), "the mean of the four is far below, and one of them did more"
+
+
 def test_a_vector_that_works_without_a_map_is_said_to() -> None:
     found = evaluation(curve(12.0, 85.0))
     assert "naive 0.00" in found.verdict

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from persona_interp.evaluation.dose import DosePoint, DoseResponse
 from persona_interp.plotting.dose import dose_figure
 
@@ -21,11 +23,24 @@ def test_points_are_drawn_in_the_order_of_their_coefficients() -> None:
     assert list(trait.x) == [-1.0, 1.0]
     assert list(trait.y) == [5.0, 90.0]
     assert list(coherence.y) == [95.0, 70.0]
-    assert trait.error_y.array[0] == 1.96 * 5.0  # two answers 10 apart: standard error 5
-    assert trait.error_y.arrayminus[0] == 5.0  # and no mean below 0
+    assert (trait.error_y.array[0], trait.error_y.arrayminus[0]) == (
+        5.0,
+        5.0,
+    )  # two questions, of which either may be drawn twice
     assert coherence.error_y.array[1] is None  # one score has no spread
     assert "&lt;b&gt;boing" in trait.customdata[1]
     assert "2 answers, 0 without a score<br>0.50 of the mean residual norm" in trait.customdata[1]
+
+
+def test_bars_are_over_questions_and_not_over_their_samples() -> None:
+    scores = tuple(float(score) for score in range(0, 100, 10) for _ in range(4))
+    point = DosePoint(1.0, 0.5, scores, (90.0,) * 40)
+    often, once = a_dose(point), a_dose(DosePoint(1.0, 0.5, scores[::4], (90.0,) * 10))
+    asked = replace(often, provenance={"samples": 4})
+    reach = [dose_figure(dose).data[0].error_y.array[0] for dose in (once, asked, often)]
+    assert reach[1] == reach[0], "four equal answers to each question say no more than one"
+    assert reach[2] < 0.7 * reach[1]
+    assert dose_figure(a_dose(DosePoint(1.0, 0.5, (50.0,), (90.0,)))).data[0].error_y.array[0] is None
 
 
 def test_a_coefficient_without_scores_is_a_gap() -> None:

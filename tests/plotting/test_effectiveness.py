@@ -29,6 +29,16 @@ def test_scores_intervals_and_gaps_are_drawn_in_the_order_of_the_layers() -> Non
     assert (list(best.x), list(best.y), best.marker.symbol) == ([4], [30.0], "star")
 
 
+def test_what_a_dose_does_on_other_questions_is_drawn_beside_the_score_it_was_picked_by() -> None:
+    picked = found(LayerScore(1, 60.0, 20.0, 44.0, 0.5, held_out=32.0), LayerScore(2, 10.0, 4.0, 6.0, 0.5, held_out=5.0))
+    curve, held, best = effectiveness_figure(picked).data
+    assert (list(curve.y), list(curve.error_y.array)) == ([60.0, 10.0], [None, None])
+    assert (list(held.y), list(held.error_y.array), list(held.error_y.arrayminus)) == ([32.0, 5.0], [12.0, 1.0], [12.0, 1.0])
+    assert (best.name, list(best.y)) == ("best layer by sweep", [60.0])
+    assert "score 60.000<br>on other questions 32.000 [20.000, 44.000]" in curve.customdata[0]
+    assert "60 (32 [20, 44] on questions that its dose was not picked on)" in picked.reason()
+
+
 def test_hover_says_at_which_dose_and_at_what_cost() -> None:
     texts = effectiveness_figure(SWEEP).data[0].customdata
     assert "score 30.000 [25.000, 41.000]" in texts[2]

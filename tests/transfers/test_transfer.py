@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -76,6 +77,35 @@ def test_the_direction_and_its_layer_are_found(pair: tuple[AnchorRows, AnchorRow
     wanted = vector.at(1).double() @ TURN
     assert float(torch.cosine_similarity(found.vector.at(2).double(), wanted, dim=0)) > 0.95
     assert choose_layer(found.vector).layer == 2, "--layer auto takes the layer the report names"
+
+
+@pytest.mark.parametrize("method", ["effects", "ridge"])
+def test_where_nothing_corresponds_the_quality_reported_is_none_though_the_layer_was_the_best_of_many(method: str) -> None:
+    target = identity("theirs", WIDE, 8)
+    bare = PersonaVector(drawn(2, NARROW, seed=7).float(), (0, 1), "loud", SOURCE, statistics={"effectiveness": (0.1, 0.9)})
+    name = "correlation" if method == "effects" else "r2"
+    said, picked = [], []
+    for seed in range(0, 60, 5):
+        ours = rows(SOURCE, drawn(100, 2, NARROW, seed=seed), drawn(100, 2, NARROW, seed=seed + 1))
+        theirs = rows(target, drawn(100, 8, WIDE, seed=seed + 2), drawn(100, 8, WIDE, seed=seed + 3))
+        report = transfer(bare, ours, theirs, alignment=method).report
+        said.append(report.quality[name])
+        picked.append(report.chosen.quality[name])
+    assert fmean(picked) > fmean(said), "the layer's own held-out quality is that of the luckiest of eight"
+    if method == "effects":
+        assert fmean(picked) > 0.2
+        assert abs(fmean(said)) < 0.12
+
+
+def test_a_layer_that_was_not_picked_by_the_anchors_keeps_their_whole_word(
+    pair: tuple[AnchorRows, AnchorRows], vector: PersonaVector
+) -> None:
+    report = transfer(vector, *pair, layer_map=2).report
+    assert report.choice_quality is None
+    assert report.quality == report.chosen.quality
+    automatic = transfer(vector, *pair).report
+    assert automatic.quality["correlation"] == pytest.approx(report.quality["correlation"], abs=0.05), "both halves pick layer 2"
+    assert automatic.to_json()["choice_quality"] == automatic.quality
 
 
 def test_shuffled_pairs_and_cut_entries_carry_nothing(pair: tuple[AnchorRows, AnchorRows], vector: PersonaVector) -> None:
