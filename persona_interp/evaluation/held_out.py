@@ -70,9 +70,7 @@ def held_out_best(
     picked = [_picked(table[:, :, :, half], judged[:, :, :, half], least, or_nothing) for half in halves]
     found: list[Estimate] = []
     for layer in range(n_layers):
-        held = [
-            _effect(table[:, layer, :, half], choice[layer]) for half, choice in zip(halves, reversed(picked), strict=True)
-        ]
+        held = [_effect(table[:, layer, :, half], choice[layer]) for half, choice in zip(halves, reversed(picked), strict=True)]
         means = [_mean(part) for part in held]
         mean, variance = sum(part[0] for part in means) / 2, sum(part[1] for part in means) / 4
         n = int(sum(np.isfinite(part).sum() for part in held))

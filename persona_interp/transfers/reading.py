@@ -29,7 +29,7 @@ _PROMPT = Capture("prompt")
 _EVERY = Capture("answer", reduction="none")
 _MEANS: dict[Kind, Capture] = {"states": _ANSWER, "prompts": _PROMPT}
 _FOR_NORMS = 64
-_AT_ONCE = 128  # texts whose every position is in memory together
+_AT_ONCE = 16  # texts whose every position is in memory together
 
 
 def anchors_folder() -> Path:
@@ -145,5 +145,10 @@ def _pieces(
 
 
 def _norms(model: SteerableModel, tokenised: Sequence[TokenisedAnswer], batch_size: int | None) -> Tensor:
-    read = model.capture(tokenised[:_FOR_NORMS], InterventionGraph((_EVERY,)), batch_size=batch_size)
-    return torch.cat([row[_EVERY].double().norm(dim=-1) for row in read if _EVERY in row], dim=1).mean(dim=1)
+    """Mean length of the residual at every layer, over the answer tokens of some texts."""
+    texts = tokenised[:_FOR_NORMS]
+    found: list[Tensor] = []
+    for start in range(0, len(texts), _AT_ONCE):
+        read = model.capture(texts[start : start + _AT_ONCE], InterventionGraph((_EVERY,)), batch_size=batch_size)
+        found += [row[_EVERY].double().norm(dim=-1) for row in read if _EVERY in row]
+    return torch.cat(found, dim=1).mean(dim=1)
