@@ -27,8 +27,8 @@ def register(commands: Any) -> None:
         "layer-effectiveness",
         help="find the layers at which a trait is steered best",
         description="Score the layers of a persona vector: by what steering there does to the likelihood of given answers "
-        "(cheap at the layers that a gradient singles out, the default), by behaviour (sweep: answers are generated and judged at "
-        "every layer), or by geometry.",
+        "(by default at those that a gradient singles out, which is cheap), by behaviour (sweep: answers are generated and "
+        "judged at every layer), or by geometry.",
         epilog="The scores are recorded in the vector's file, and --layer auto of the other commands goes by them.",
         allow_abbrev=False,
     )

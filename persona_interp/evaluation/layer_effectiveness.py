@@ -31,8 +31,8 @@ from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
 AUTO = "screened-likelihood"
-"""What ``--layer auto`` goes by: likelihood, which of the cheap methods ranks layers best as `validate-layers` measures, at the layers
-that a gradient singles out: everywhere it costs more than an extraction."""
+"""What ``--layer auto`` goes by: likelihood, which ranks layers best of the cheap methods that `validate-layers` measures, at the
+layers that a gradient singles out alone: at all of them it costs more than an extraction."""
 SWEPT_RATIOS = (0.2, 0.4, 0.6, 0.8)
 PAIRS = 16
 
@@ -108,7 +108,7 @@ def layer_effectiveness(
 
 
 def pairs_sampling(method: str, sampling: Sampling | None = None) -> Sampling:
-    """How to draw the pairs that `method` reads: no longer than it reads them. An answer's beginning does not depend on its limit."""
+    """How to draw the pairs that `method` reads: no longer than it does. An answer begins alike whatever its limit."""
     sampling = Sampling() if sampling is None else sampling
     return replace(sampling, max_new_tokens=min(sampling.max_new_tokens, N_READ)) if method == AUTO else sampling
 
@@ -160,8 +160,8 @@ def sweep_layers(
 def from_scan(scan: LayerScan, layers: Sequence[int] = ()) -> LayerEffectiveness:
     """The scores of a behavioural scan: how far each layer moves the trait score, in the direction that has room, while coherent.
 
-    The interval is over questions, of what the best dose does on questions that it was not picked on. A layer that moves nothing coherently scores 0.
-    Layers of `layers` that were not swept have no score.
+    The interval is over questions, of what the best dose does on questions that it was not picked on. A layer that moves nothing
+    coherently scores 0. Layers of `layers` that were not swept have no score.
     """
     return LayerEffectiveness(
         trait=scan.trait,

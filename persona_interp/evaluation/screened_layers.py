@@ -1,7 +1,8 @@
 """Layers by likelihood at the price of a few: a gradient says at which layers it is worth while to steer and read.
 
-One forward and one backward pass tell what a small push does at every layer at once; what a push of useful size does only steering
-tells, and each layer and dose of that costs a forward. So the layers where a small push does most are steered, and no others.
+One forward and one backward pass tell what a small push does at every layer at once; what a push of useful size does only
+steering tells, and each layer and dose of that costs a forward. So the layers where a small push does most are steered, and no
+others.
 
 A push of useful size makes any text less likely in a model that nothing was planted in, those with the trait a little less than
 those without: what counts is the difference.
@@ -53,8 +54,8 @@ def screened_scores(
 ) -> tuple[LayerScore, ...]:
     """By how much more steering makes answers likelier that it should lead to than those it should lead away from.
 
-    The layers where that grows fastest at coefficient 0 are steered, all in the direction in which one of the two kinds of answers
-    has most to gain; the beginnings of the answers are read.
+    The layers where that grows fastest at coefficient 0 are steered, all in the direction in which one of the two kinds of
+    answers has most to gain; the beginnings of the answers are read.
 
     Args:
         model: the model.
