@@ -34,7 +34,8 @@ class LayerScore:
 
     Attributes:
         layer: 0-based block.
-        score: in the unit of the method, at the best dose on all answers; None where it could not be had. Layers are ranked by it.
+        score: in the unit of the method, at the best dose on all answers: layers are ranked by it. None where it could not be
+            had.
         low: end of the 95 % interval over questions, of `held_out` where a dose was picked, else of `score`; None where there is
             none.
         high: likewise.

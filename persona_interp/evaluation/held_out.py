@@ -57,26 +57,57 @@ def held_out_best(
     Raises:
         InvalidInputError: shapes that do not agree.
     """
+    table, judged = _tables(effects, coherence, questions)
+    if table.shape[3] < 2:
+        return (UNKNOWN,) * table.shape[1]
+    return tuple(_crossed(held) for held in zip(*_held(table, judged, least, or_nothing), strict=True))
+
+
+def held_out_difference(
+    ours: tuple[Any, Any], theirs: tuple[Any, Any], questions: Sequence[Hashable], *, least: float = 0.0
+) -> Estimate:
+    """What our best dose does beyond theirs, each picked on one half of the questions and compared on the other, both ways round.
+
+    Args:
+        ours: effects and coherence, both ``[dose answer]``, as `held_out_best` has them for one layer.
+        theirs: likewise, of the same answers; other doses.
+        questions: the question of each answer.
+        least: mean coherence below which a dose is not picked; where none gains anything the effect is 0.
+    """
+    sides = [_tables([[effects]], [[coherence]], questions) for effects, coherence in (ours, theirs)]
+    if sides[0][0].shape[3] < 2:
+        return UNKNOWN
+    held = [_held(table, judged, least, or_nothing=True) for table, judged in sides]
+    return _crossed([mine[0] - other[0] for mine, other in zip(*held, strict=True)])
+
+
+def _tables(effects: Any, coherence: Any, questions: Sequence[Hashable]) -> tuple[Any, Any]:
+    """Both as ``[direction layer dose question sample]``."""
     table = _by_question(effects, questions)
     if table.ndim != 5:
         raise InvalidInputError(f"effects have {table.ndim - 1} axes: give direction, layer, dose and answer")
     judged = np.full_like(table, np.nan) if coherence is None else _by_question(coherence, questions)
     if judged.shape != table.shape:
         raise InvalidInputError(f"effects have shape {np.shape(effects)}, coherence {np.shape(coherence)}: give one for each")
-    n_layers, n_questions = table.shape[1], table.shape[3]
-    if n_questions < 2:
-        return (UNKNOWN,) * n_layers
+    return table, judged
+
+
+def _held(table: Any, judged: Any, least: float, or_nothing: bool) -> list[list[Any]]:
+    """For each half of the questions, each layer's effects there ``[question sample]`` at the dose picked on the other half."""
     halves = [slice(start, None, 2) for start in (0, 1)]
     picked = [_picked(table[:, :, :, half], judged[:, :, :, half], least, or_nothing) for half in halves]
-    found: list[Estimate] = []
-    for layer in range(n_layers):
-        held = [_effect(table[:, layer, :, half], choice[layer]) for half, choice in zip(halves, reversed(picked), strict=True)]
-        means = [_mean(part) for part in held]
-        mean, variance = sum(part[0] for part in means) / 2, sum(part[1] for part in means) / 4
-        n = int(sum(np.isfinite(part).sum() for part in held))
-        # the degrees of freedom of one half: the halves are not independent, since each picks what the other measures
-        found.append(_estimate(mean, variance, min(part[2] for part in means) - 1, n))
-    return tuple(found)
+    return [
+        [_effect(table[:, layer, :, half], choice) for layer, choice in enumerate(choices)]
+        for half, choices in zip(halves, reversed(picked), strict=True)
+    ]
+
+
+def _crossed(held: Sequence[Any]) -> Estimate:
+    """The mean of the two halves' means."""
+    means = [_mean(part) for part in held]
+    mean, variance = sum(part[0] for part in means) / 2, sum(part[1] for part in means) / 4
+    # the degrees of freedom of one half: the halves are not independent, since each picks what the other measures
+    return _estimate(mean, variance, min(part[2] for part in means) - 1, int(sum(np.isfinite(part).sum() for part in held)))
 
 
 def _picked(table: Any, judged: Any, least: float, or_nothing: bool) -> list[tuple[int, int] | None]:

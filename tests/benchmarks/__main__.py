@@ -1,6 +1,6 @@
 """What this package costs: ``python tests/benchmarks [PART ...] [--rounds N] [--output FILE.json]``.
 
-Parts: capture, extract, steer, sweep, gguf, memory, alignment.
+Parts: capture, extract, steer, sweep, gguf, real, memory, alignment.
 
 Every number is a ratio of two things run in turn in one process, a median over rounds. A bar is held against process CPU time,
 which other programs on the machine hardly touch (on an accelerator: against elapsed time).
@@ -19,6 +19,7 @@ import capturing
 import controlling
 import extracting
 import memory
+import real
 import steering
 import sweeping
 import torch
@@ -29,8 +30,8 @@ from persona_interp.cli.tables import console, table
 from persona_interp.provenance import provenance
 from persona_interp.storage import write_json
 
-PARTS = ("capture", "extract", "steer", "sweep", "gguf", "memory", "alignment")
-WITHOUT_MODEL = {"memory", "alignment"}
+PARTS = ("capture", "extract", "steer", "sweep", "gguf", "real", "memory", "alignment")
+WITHOUT_MODEL = {"real", "memory", "alignment"}
 
 
 def main() -> None:
@@ -59,6 +60,12 @@ def main() -> None:
         for name, (ratio, bar) in aligning.measure(args.rounds, args.device).items():
             rows.append(_row(f"none, width {aligning.WIDTH}", name, ratio, bar))
             results.setdefault("alignment", {})[name] = {**asdict(ratio), "bar": bar}
+    if "real" in parts:
+        ratios, speeds = real.measure(args.rounds)
+        results[real.NAME] = {name: {**asdict(ratio), "bar": real.BARS[name]} for name, ratio in ratios.items()}
+        results[real.NAME]["tokens a second"] = speeds
+        rows += [_row(real.NAME, name, ratio, real.BARS[name]) for name, ratio in ratios.items()]
+        print("tokens a second, 16 rows: " + ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items()))
     if rows:
         headings = ["model", "what", "CPU time", "elapsed", "seconds", "bar", ""]
         sides = ["left", "left", "right", "right", "right", "right", "left"]
