@@ -89,7 +89,7 @@ def planted(organism: SteerableModel) -> PersonaVector:
 
 @pytest.fixture(scope="module")
 def pairs(organism: SteerableModel) -> ContrastPairs:
-    return contrast_pairs(organism, organism_trait("honest"), n_pairs=8, sampling=Sampling(max_new_tokens=60), seed=5)
+    return contrast_pairs(organism, organism_trait("honest"), n_pairs=16, sampling=Sampling(max_new_tokens=60), seed=5)
 
 
 def test_the_planted_layer_is_found_by_likelihood_and_by_gradient(
