@@ -63,9 +63,10 @@ def register(commands: Any) -> None:
     )
     parser.add_argument(
         "--layer-scores",
-        choices=("likelihood", NO_SCORES),
-        default="likelihood",
-        help="record how well each layer steers, for --layer auto; generates 32 more answers (default: %(default)s)",
+        choices=("screened-likelihood", "likelihood", NO_SCORES),
+        default="screened-likelihood",
+        help="record how well layers steer, for --layer auto: those a gradient singles out, or every one at many times the cost; "
+        "generates 32 more answers (default: %(default)s)",
     )
     parser.add_argument(
         "--report",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from persona_interp.vectors.persona_vector import PersonaVector
 
 FORMAT_VERSION = 1
-_METHODS = ("likelihood", "sweep", "gradient", "lens", "geometry")
+_METHODS = ("screened-likelihood", "likelihood", "sweep", "gradient", "lens", "geometry")
 
 
 def register(commands: Any) -> None:
@@ -27,14 +27,17 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "layer-effectiveness",
         help="find the layers at which a trait is steered best",
-        description="Score every layer of a persona vector: by what steering there does to the likelihood of given answers "
-        "(cheap, the default), by behaviour (sweep: answers are generated and judged at every layer), or by geometry.",
+        description="Score the layers of a persona vector: by what steering there does to the likelihood of given answers "
+        "(by default at those that a gradient singles out, which is cheap), by behaviour (sweep: answers are generated and "
+        "judged at every layer), or by geometry.",
         epilog="The scores are recorded in the vector's file, and --layer auto of the other commands goes by them.",
         allow_abbrev=False,
     )
     parser.add_argument("--trait", required=True, metavar="T", help="name of a trait, or a trait file")
     parser.add_argument("--vectors", type=Path, metavar="FILE", help="default: vectors/MODEL_TRAIT.json, extracted if not there")
-    parser.add_argument("--method", nargs="+", choices=_METHODS, default=["likelihood"], help="one or more (default: likelihood)")
+    parser.add_argument(
+        "--method", nargs="+", choices=_METHODS, default=_METHODS[:1], help=f"one or more (default: {_METHODS[0]})"
+    )
     parser.add_argument("--ratios", type=arguments.number, nargs="+", metavar="R", help="perturbation ratios to try, above 0")
     parser.add_argument(
         "--pairs", type=arguments.count, default=16, metavar="N", help="answers of each kind (default: %(default)s)"
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     """Find or make the vector, score its layers, record, show, write."""
     from persona_interp.cli.vector_choice import Read, fitted
     from persona_interp.evaluation.contrast_pairs import contrast_pairs
-    from persona_interp.evaluation.layer_effectiveness import from_scan, layer_effectiveness, sweep_layers
+    from persona_interp.evaluation.layer_effectiveness import from_scan, layer_effectiveness, pairs_sampling, sweep_layers
     from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
@@ -84,8 +87,9 @@ def run(args: argparse.Namespace) -> None:
             file = file.with_name(f"{file.stem}_for_{arguments.file_part(args.model)}{file.suffix}")
         common = {"sampling": sampling, "seed": args.seed, "batch_size": args.batch_size}
         pairs = None
-        if set(args.method) - {"sweep", "geometry"}:
-            pairs = contrast_pairs(model, trait, n_pairs=args.pairs, **{**common, "seed": args.seed + 1})
+        if reading := set(args.method) - {"sweep", "geometry"}:
+            drawn = pairs_sampling(*reading, sampling) if len(reading) == 1 else sampling
+            pairs = contrast_pairs(model, trait, n_pairs=args.pairs, **{**common, "seed": args.seed + 1, "sampling": drawn})
         found: list[LayerEffectiveness] = []
         scan = None
         for method in args.method:

@@ -16,13 +16,15 @@ FORMAT_VERSION = 1
 
 METHODS: dict[str, str] = {
     "sweep": "behaviour: the furthest the trait score moves while answers stay coherent, in points",
+    "screened-likelihood": "likelihood, at the layers where a small push does most: by how much more steering raises the log "
+    "probability of answers with the trait than of those without, in nats a token",
     "likelihood": "likelihood: by how much steering raises the log probability of answers with the trait, in nats a token",
     "gradient": "first order: how fast that rises at coefficient 0, in nats a token and unit of perturbation ratio",
     "lens": "logit lens: how far the vector, read through the unembedding, raises the words of answers with the trait, in nats",
     "geometry": "geometry, not behaviour: held-out AUROC of projections, then the norm ratio",
 }
 """What each method's score means, with its unit."""
-CAUSAL = ("sweep", "likelihood", "gradient")
+CAUSAL = ("sweep", "screened-likelihood", "likelihood", "gradient")
 """Methods that run the model under steering, or differentiate it."""
 
 

@@ -32,7 +32,10 @@ SAMPLING = Sampling(max_new_tokens=120)
 SAMPLES = 4
 _ROWS = 256
 _DEPTH = 0.6
-CHEAP = ("likelihood", "gradient", "lens")
+RANKING = ("likelihood", "gradient", "lens")
+"""Cheap methods that score every layer."""
+CHEAP = (AUTO, *RANKING)
+_AUTO_BEFORE = "likelihood"
 SHARE_WANTED, TOKENS_ALLOWED = 0.95, 0.10
 _REGRETS = {
     "sweep": "regret: sweep",
@@ -116,12 +119,14 @@ class LayerBench:
         return self.by(AUTO)
 
     def by(self, method: str) -> Choice:
-        """The choice of one method.
+        """The choice of one method; that of ``--layer auto`` in a file of before it screened layers is likelihood's.
 
         Raises:
             StopIteration: there is none of that name.
         """
-        return next(choice for choice in self.choices if choice.method == method)
+        known = {choice.method for choice in self.choices}
+        named = _AUTO_BEFORE if method == AUTO and AUTO not in known else method
+        return next(choice for choice in self.choices if choice.method == named)
 
     @property
     def met(self) -> bool:
@@ -303,7 +308,7 @@ def layers_markdown(benches: Sequence[LayerBench]) -> str:
         ]  # fmt: skip
         rows.append(cells)
     lines = [*markdown_table(headings, rows), ""]
-    methods = ("sweep", *CHEAP, "geometry")
+    methods = ("sweep", *RANKING, "geometry")
     rows = []
     for bench in benches:
         rhos = [bench.by(method).spearman for method in methods]

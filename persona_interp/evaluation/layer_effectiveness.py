@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from dataclasses import replace
 
 from persona_interp.errors import InvalidInputError, unknown_name
 from persona_interp.evaluation.contrast_pairs import ContrastPairs, contrast_pairs
 from persona_interp.evaluation.dose import DosePoint
 from persona_interp.evaluation.effectiveness import METHODS, LayerEffectiveness, LayerScore
+from persona_interp.evaluation.held_out import held_out_best
 from persona_interp.evaluation.layer_proxies import (
     RATIOS,
     geometry_scores,
@@ -18,7 +19,10 @@ from persona_interp.evaluation.layer_proxies import (
     lens_scores,
     likelihood_scores,
 )
-from persona_interp.evaluation.layer_scan import LayerScan, coherent, scan_layers
+from persona_interp.evaluation.layer_scan import MIN_COHERENCE, LayerScan, coherent, scan_layers
+from persona_interp.evaluation.screened_layers import N_READ, screened_scores
+from persona_interp.evaluation.screened_layers import RATIOS as SCREENED_RATIOS
+from persona_interp.evaluation.statistics import Estimate
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
@@ -26,8 +30,9 @@ from persona_interp.traits.judging import Judge
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
-AUTO = "likelihood"
-"""What ``--layer auto`` goes by: of the cheap methods the one that ranks layers best, as `validate-layers` measures."""
+AUTO = "screened-likelihood"
+"""What ``--layer auto`` goes by: likelihood, which ranks layers best of the cheap methods that `validate-layers` measures, at the
+layers that a gradient singles out alone: at all of them it costs more than an extraction."""
 SWEPT_RATIOS = (0.2, 0.4, 0.6, 0.8)
 PAIRS = 16
 
@@ -88,15 +93,24 @@ def layer_effectiveness(
     if method == "geometry":
         return _result(model, vector, method, geometry_scores(part), 0, {})
     if pairs is None:
+        sampling = pairs_sampling(method, sampling)
         pairs = contrast_pairs(
             model, trait, n_pairs=n_pairs, questions=questions, sampling=sampling, seed=seed + 1, batch_size=batch_size
         )
-    if method == "likelihood":
+    if method == "screened-likelihood":
+        scores = screened_scores(model, part, pairs.pairs, ratios=ratios or SCREENED_RATIOS, batch_size=batch_size)
+    elif method == "likelihood":
         scores = likelihood_scores(model, part, pairs.pairs, ratios=ratios or RATIOS, batch_size=batch_size)
     else:
         proxy = gradient_scores if method == "gradient" else lens_scores
         scores = proxy(model, part, pairs.pairs, batch_size=batch_size)
     return _result(model, vector, method, scores, pairs.n_tokens, {"n_pairs": len(pairs.pairs), "seed": seed})
+
+
+def pairs_sampling(method: str, sampling: Sampling | None = None) -> Sampling:
+    """How to draw the pairs that `method` reads: no longer than it does. An answer begins alike whatever its limit."""
+    sampling = Sampling() if sampling is None else sampling
+    return replace(sampling, max_new_tokens=min(sampling.max_new_tokens, N_READ)) if method == AUTO else sampling
 
 
 def steerable_part(vector: PersonaVector, model: SteerableModel) -> PersonaVector:
@@ -146,8 +160,8 @@ def sweep_layers(
 def from_scan(scan: LayerScan, layers: Sequence[int] = ()) -> LayerEffectiveness:
     """The scores of a behavioural scan: how far each layer moves the trait score, in the direction that has room, while coherent.
 
-    The interval is that of the difference to the baseline on the same questions. A layer that moves nothing coherently scores 0.
-    Layers of `layers` that were not swept have no score.
+    The interval is over questions, of what the best dose does on questions that it was not picked on. A layer that moves nothing
+    coherently scores 0. Layers of `layers` that were not swept have no score.
     """
     return LayerEffectiveness(
         trait=scan.trait,
@@ -186,24 +200,33 @@ def _swept(scan: LayerScan, layer: int) -> LayerScore:
     point = scan.furthest(layer)
     if point is None:
         return LayerScore(layer, 0.0, usable=usable)
-    moved = [
-        scan.direction * (steered - plain)
-        for steered, plain in zip(point.trait_scores, base.trait_scores, strict=True)
-        if steered is not None and plain is not None
-    ]
-    reach = 1.96 * stdev(moved) / math.sqrt(len(moved)) if len(moved) > 1 else None
+    expected = _expected(scan, layer)
     score = scan.movement(layer)
     known = point.coherence is not None and base.coherence is not None
     return LayerScore(
         layer,
         score,
-        None if reach is None else fmean(moved) - reach,
-        None if reach is None else fmean(moved) + reach,
+        expected.low,
+        expected.high,
         point.coefficient,
         point.perturbation_ratio,
         (base.coherence or 0.0) - (point.coherence or 0.0) if known else None,
         usable,
+        expected.value,
     )
+
+
+def _expected(scan: LayerScan, layer: int) -> Estimate:
+    """The movement at the dose that is best on one half of the questions, on the other half; both ways round."""
+
+    def moved(steered: float | None, plain: float | None) -> float:
+        return math.nan if steered is None or plain is None else scan.direction * (steered - plain)
+
+    points, base = scan.by_layer[layer], scan.baseline
+    effects = [[moved(*scores) for scores in zip(point.trait_scores, base.trait_scores, strict=True)] for point in points]
+    coherence = [[math.nan if score is None else score for score in point.coherence_scores] for point in points]
+    questions = scan.answer_questions
+    return held_out_best([[effects]], questions, coherence=[[coherence]], least=MIN_COHERENCE, or_nothing=True)[0]
 
 
 def _result(

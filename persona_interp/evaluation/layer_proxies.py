@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 
 import torch
 from einops import einsum
@@ -21,6 +21,7 @@ from torch import Tensor
 from persona_interp.errors import InvalidInputError
 from persona_interp.evaluation.contrast_pairs import ContrastPair
 from persona_interp.evaluation.effectiveness import LayerScore
+from persona_interp.evaluation.held_out import held_out_best, mean_over_questions
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
@@ -63,30 +64,56 @@ def likelihood_scores(
         batch_size: rows run together, chosen by the model if None.
 
     Returns:
-        One score a layer, in nats a token, with the interval over pairs and the coefficient of the best dose.
+        One score a layer, in nats a token, with the coefficient of the best dose, and what that dose does on questions it was not
+        picked on, with the interval over questions.
 
     Raises:
         InvalidInputError: fewer than two pairs, no ratio, or a vector without residual norms.
     """
-    _check(pairs, ratios)
-    norm_ratios = known_ratios(vector)
-    positive, negative = _rows(model, pairs)
-    n, towards = len(pairs), _orientation(vector)
-    doses = [(layer, towards * ratio / norm_ratios[layer], ratio) for layer in vector.layers for ratio in ratios]
-    graphs = [InterventionGraph()]
-    for layer, coefficient, _ in doses:
-        up = vector.graph(coefficient, layers=[layer], rows=range(n))
-        graphs.append(up + vector.graph(-coefficient, layers=[layer], rows=range(n, 2 * n)))
-    found = model.log_likelihoods([*positive, *negative], graphs, batch_size=batch_size)
+    check_pairs(pairs, ratios)
+    halves = answer_rows(model, pairs)
+    gains = torch.stack([likelihood_gains(model, vector, rows, sign, ratios, batch_size) for sign, rows in halves.items()])
+    return best_doses(vector, gains, tuple(halves), ratios, pairs)
+
+
+def likelihood_gains(
+    model: SteerableModel,
+    vector: PersonaVector,
+    rows: Sequence[TokenisedAnswer],
+    sign: int,
+    ratios: Sequence[float],
+    batch_size: int | None = None,
+) -> Float[Tensor, "layer dose row"]:
+    """By how much the vector, times `sign` and turned the way it points, makes each answer likelier at each layer and dose."""
+    norm_ratios, towards = known_ratios(vector), sign * orientation(vector)
+    doses = [(layer, towards * ratio / norm_ratios[layer]) for layer in vector.layers for ratio in ratios]
+    graphs = [InterventionGraph(), *(vector.graph(coefficient, layers=[layer]) for layer, coefficient in doses)]
+    found = model.log_likelihoods(rows, graphs, batch_size=batch_size)
     plain, *steered = [torch.stack([decided_early(answer.token_log_probs) for answer in answers]) for answers in found]
-    by_direction: list[tuple[LayerScore, ...]] = []
-    for sign, half in ((1, slice(0, n)), (-1, slice(n, 2 * n))):
-        scores = [
-            _score(layer, (answers - plain)[half].tolist(), sign * coefficient, ratio)
-            for (layer, coefficient, ratio), answers in zip(doses, steered, strict=True)
-        ]
-        by_direction.append(tuple(_best(scores, layer) for layer in vector.layers))
-    return max(by_direction, key=lambda scores: max(score.score or 0.0 for score in scores))
+    return torch.stack(steered).sub(plain).unflatten(0, (len(vector.layers), len(ratios)))
+
+
+def best_doses(
+    vector: PersonaVector,
+    gains: Float[Tensor, "direction layer dose pair"],
+    directions: Sequence[int],
+    ratios: Sequence[float],
+    pairs: Sequence[ContrastPair],
+) -> tuple[LayerScore, ...]:
+    """A score a layer: its best dose in the direction in which the best layer gains most."""
+    norm_ratios, means = known_ratios(vector), gains.mean(dim=-1)
+    chosen = int(means.amax(dim=(1, 2)).argmax())
+    questions = [pair.question for pair in pairs]
+    picked = len(gains) * len(ratios) > 1
+    known = held_out_best(gains, questions) if picked else [mean_over_questions(row, questions) for row in gains[0, :, 0]]
+    scores: list[LayerScore] = []
+    for layer, doses, expected in zip(vector.layers, means[chosen], known, strict=True):
+        best, held_out = int(doses.argmax()), expected.value if picked else None
+        coefficient = directions[chosen] * orientation(vector) * ratios[best] / norm_ratios[layer]
+        scores.append(
+            LayerScore(layer, float(doses[best]), expected.low, expected.high, coefficient, ratios[best], held_out=held_out)
+        )
+    return tuple(scores)
 
 
 def gradient_scores(
@@ -100,15 +127,26 @@ def gradient_scores(
         InvalidInputError: fewer than two pairs, or a vector without residual norms.
         UnsupportedError: no gradient reaches the residual stream.
     """
-    _check(pairs, (1.0,))
+    check_pairs(pairs, (1.0,))
+    halves = answer_rows(model, pairs)
+    slopes = first_order_gains(model, vector, [*halves[1], *halves[-1]], batch_size=batch_size)
+    contrast = slopes[:, : len(pairs)] - slopes[:, len(pairs) :]
+    questions = [pair.question for pair in pairs]
+    return tuple(_score(layer, values, questions) for layer, values in zip(vector.layers, contrast.tolist(), strict=True))
+
+
+def first_order_gains(
+    model: SteerableModel, vector: PersonaVector, rows: Sequence[TokenisedAnswer], *, batch_size: int | None = None
+) -> Float[Tensor, "layer row"]:
+    """How fast each answer becomes likelier as the vector is added at each layer, for a perturbation ratio of 1.
+
+    Raises:
+        UnsupportedError: no gradient reaches the residual stream.
+    """
     norm_ratios = known_ratios(vector)
-    positive, negative = _rows(model, pairs)
-    directions = torch.stack([_orientation(vector) * vector.at(layer) / norm_ratios[layer] for layer in vector.layers])
-    rows = [*positive, *negative]
+    directions = torch.stack([orientation(vector) * vector.at(layer) / norm_ratios[layer] for layer in vector.layers])
     gradient = model.likelihood_gradient(rows, vector.layers, of=decided_early, batch_size=batch_size)
-    effects = einsum(gradient, directions, "row layer d, layer d -> row layer")
-    contrast = effects[: len(positive)] - effects[len(positive) :]
-    return tuple(_score(layer, contrast[:, column].tolist()) for column, layer in enumerate(vector.layers))
+    return einsum(gradient, directions, "row layer d, layer d -> layer row")
 
 
 def lens_scores(
@@ -128,16 +166,17 @@ def lens_scores(
         InvalidInputError: fewer than two pairs, or a vector without residual norms.
         UnsupportedError: the weights are not on this machine.
     """
-    _check(pairs, (ratio,))
+    check_pairs(pairs, (ratio,))
     norm_ratios = known_ratios(vector)
-    positive, negative = _rows(model, pairs)
+    positive, negative = answer_rows(model, pairs).values()
     capture = Capture("answer", layers=vector.layers)
     read = model.capture([*positive, *negative], InterventionGraph((capture,)), batch_size=batch_size)
     mean = torch.stack([values[capture] for values in read if capture in values]).mean(dim=0)
-    push = torch.stack([_orientation(vector) * vector.at(layer) * (ratio / norm_ratios[layer]) for layer in vector.layers])
+    push = torch.stack([orientation(vector) * vector.at(layer) * (ratio / norm_ratios[layer]) for layer in vector.layers])
     shift = torch.log_softmax(model.unembed(mean + push), dim=-1) - torch.log_softmax(model.unembed(mean), dim=-1)
     contrast = _mean_of_tokens(shift, positive) - _mean_of_tokens(shift, negative)
-    return tuple(_score(layer, contrast[:, row].tolist()) for row, layer in enumerate(vector.layers))
+    questions = [pair.question for pair in pairs]
+    return tuple(_score(layer, contrast[:, row].tolist(), questions) for row, layer in enumerate(vector.layers))
 
 
 def geometry_scores(vector: PersonaVector) -> tuple[LayerScore, ...]:
@@ -168,35 +207,46 @@ def known_ratios(vector: PersonaVector) -> dict[int, float]:
     return found
 
 
-def _check(pairs: Sequence[ContrastPair], ratios: Sequence[float]) -> None:
+def check_pairs(pairs: Sequence[ContrastPair], ratios: Sequence[float]) -> None:
+    """Refuse what no layer can be scored with.
+
+    Raises:
+        InvalidInputError: fewer than two pairs, or no ratio above 0.
+    """
     if len(pairs) < 2 or not ratios or not all(math.isfinite(ratio) and ratio > 0 for ratio in ratios):
         raise InvalidInputError(
             f"{len(pairs)} pairs at perturbation ratios {list(ratios)}: give at least 2 pairs, and at least one ratio above 0"
         )
 
 
-def _rows(model: SteerableModel, pairs: Sequence[ContrastPair]) -> tuple[list[TokenisedAnswer], list[TokenisedAnswer]]:
-    asked = [Conversation.ask(pair.question) for pair in pairs]
-    positive = [model.chat.tokenise(question, pair.positive) for question, pair in zip(asked, pairs, strict=True)]
-    negative = [model.chat.tokenise(question, pair.negative) for question, pair in zip(asked, pairs, strict=True)]
-    return positive, negative
+def answer_rows(
+    model: SteerableModel, pairs: Sequence[ContrastPair], n_read: int | None = None
+) -> dict[int, list[TokenisedAnswer]]:
+    """Direction -> the answers that steering in it should make likelier: 1 those with the trait, -1 those without.
+
+    Args:
+        model: whose tokens.
+        pairs: the answers.
+        n_read: tokens of each answer at most; None: all.
+    """
+
+    def rows(texts: Sequence[str]) -> list[TokenisedAnswer]:
+        whole = [model.chat.tokenise(Conversation.ask(pair.question), text) for pair, text in zip(pairs, texts, strict=True)]
+        return [row if n_read is None else TokenisedAnswer(row.ids[: row.n_prompt + n_read], row.n_prompt) for row in whole]
+
+    return {1: rows([pair.positive for pair in pairs]), -1: rows([pair.negative for pair in pairs])}
 
 
-def _orientation(vector: PersonaVector) -> int:
+def orientation(vector: PersonaVector) -> int:
     """-1 for a vector that points away from its trait."""
     known = [area for area in vector.statistics.get("auroc", ()) if area is not None]
     return -1 if known and fmean(known) < 0.5 else 1
 
 
-def _best(scores: Sequence[LayerScore], layer: int) -> LayerScore:
-    """The best dose at one layer."""
-    return max((score for score in scores if score.layer == layer), key=lambda score: score.score or 0.0)
-
-
-def _score(layer: int, values: Sequence[float], coefficient: float | None = None, ratio: float | None = None) -> LayerScore:
-    """The mean over pairs with its normal interval."""
-    mean, reach = fmean(values), 1.96 * stdev(values) / math.sqrt(len(values))
-    return LayerScore(layer, mean, mean - reach, mean + reach, coefficient, ratio)
+def _score(layer: int, values: Sequence[float], questions: Sequence[str]) -> LayerScore:
+    """The mean over pairs with its interval over questions."""
+    found = mean_over_questions(values, questions)
+    return LayerScore(layer, fmean(values), found.low, found.high)
 
 
 def _mean_of_tokens(shift: Float[Tensor, "layer vocab"], rows: Sequence[TokenisedAnswer]) -> Float[Tensor, "row layer"]:

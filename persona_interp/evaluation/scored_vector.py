@@ -6,7 +6,7 @@ from pathlib import Path
 
 from persona_interp.errors import PersonaInterpError
 from persona_interp.evaluation.contrast_pairs import kept_pairs
-from persona_interp.evaluation.layer_effectiveness import layer_effectiveness
+from persona_interp.evaluation.layer_effectiveness import AUTO, layer_effectiveness, pairs_sampling
 from persona_interp.jsonl_store import content_key
 from persona_interp.judges.determinants import determinants
 from persona_interp.models.sampling import Sampling
@@ -29,11 +29,12 @@ def scored(
     sampling: Sampling,
     seed: int,
     batch_size: int | None = None,
-    method: str = "likelihood",
+    method: str = AUTO,
 ) -> PersonaVector:
     """`vector` with a score of every layer. Where there can be none it is given back as it is, with a note: it is not lost."""
     try:
-        pairs = kept_pairs(folder / PAIRS, model, trait, sampling=sampling, seed=seed + 1, batch_size=batch_size)
+        drawn = pairs_sampling(method, sampling)
+        pairs = kept_pairs(folder / PAIRS, model, trait, sampling=drawn, seed=seed + 1, batch_size=batch_size)
         found = layer_effectiveness(model, vector, trait, method=method, pairs=pairs, batch_size=batch_size)
     except PersonaInterpError as error:
         say(f"note: the layers could not be scored ({error}); --layer auto will go by geometry")

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.interventions.positions import Spans
-from persona_interp.models.memory import RowBytes, pass_bytes
+from persona_interp.models.memory import RowBytes, give_back, pass_bytes
 from persona_interp.profiling import count_tokens
 from persona_interp.progress import say
 from persona_interp.shapes import TokenIds
@@ -115,6 +115,10 @@ class Room:
         wanted = min(self.most, TOKENS_PER_BATCH // max(1, length)) if batch_size is None else batch_size
         return max(1, min(wanted, fits))
 
+    def bytes_of(self, n_rows: int, length: int) -> int:
+        """What a batch needs; 0 where that is not known."""
+        return 0 if self.a_row is None else n_rows * self.a_row(length)
+
 
 ANY_ROOM = Room()
 
@@ -168,6 +172,7 @@ def run_in_batches(
     while waiting:
         rows = waiting.pop(0)
         if _fits(run, rows):
+            give_back(room.device, room.bytes_of(len(rows), lengths[rows[0]]))
             continue
         if len(rows) == 1:
             raise PersonaInterpError(

@@ -29,7 +29,7 @@ _ANSWER = Capture("answer")
 _PROMPT = Capture("prompt")
 _EVERY = Capture("answer", reduction="none")
 _MEANS: dict[Kind, Capture] = {"states": _ANSWER, "prompts": _PROMPT}
-_AT_ONCE = 128  # texts whose every position is in memory together
+_AT_ONCE = 16  # texts whose every position is in memory together
 
 
 def anchors_folder() -> Path:

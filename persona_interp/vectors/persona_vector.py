@@ -24,7 +24,6 @@ from persona_interp.vectors.scaled_statistics import OF_THE_MODEL, scaled_statis
 from persona_interp.vectors.validation import check_layers, finite_number, layer_spans, non_finite
 
 
-
 @dataclass(frozen=True, eq=False)
 class PersonaVector:
     """Directions of one trait in one model's residual stream.

@@ -1,6 +1,6 @@
 """What this package costs: ``python tests/benchmarks [PART ...] [--rounds N] [--output FILE.json]``.
 
-Parts: capture, extract, steer, sweep, gguf, memory, alignment, start, busy.
+Parts: capture, extract, steer, sweep, gguf, real, memory, alignment, start, busy.
 
 Every number is a ratio of two things run in turn in one process, a median over rounds. A bar is held against process CPU time,
 which other programs on the machine hardly touch (on an accelerator: against elapsed time).
@@ -20,6 +20,7 @@ import capturing
 import controlling
 import extracting
 import memory
+import on_real
 import starting
 import steering
 import sweeping
@@ -31,8 +32,8 @@ from persona_interp.cli.tables import console, table
 from persona_interp.provenance import provenance
 from persona_interp.storage import write_json
 
-PARTS = ("capture", "extract", "steer", "sweep", "gguf", "memory", "alignment", "start", "busy")
-WITHOUT_MODEL = {"memory", "alignment", "start", "busy"}
+PARTS = ("capture", "extract", "steer", "sweep", "gguf", "real", "memory", "alignment", "start", "busy")
+WITHOUT_MODEL = {"real", "memory", "alignment", "start", "busy"}
 
 
 def main() -> None:
@@ -61,6 +62,12 @@ def main() -> None:
         for name, (ratio, bar) in aligning.measure(args.rounds, args.device).items():
             rows.append(_row(f"none, width {aligning.WIDTH}", name, ratio, bar))
             results.setdefault("alignment", {})[name] = {**asdict(ratio), "bar": bar}
+    if "real" in parts:
+        ratios, speeds = on_real.measure(args.rounds)
+        results[on_real.NAME] = {name: {**asdict(ratio), "bar": on_real.BARS[name]} for name, ratio in ratios.items()}
+        results[on_real.NAME]["tokens a second"] = speeds
+        rows += [_row(on_real.NAME, name, ratio, on_real.BARS[name]) for name, ratio in ratios.items()]
+        print("tokens a second, 16 rows: " + ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items()))
     if rows:
         headings = ["model", "what", "CPU time", "elapsed", "seconds", "bar", ""]
         sides = ["left", "left", "right", "right", "right", "right", "left"]

@@ -203,7 +203,7 @@ def test_layers_are_scored_for_layer_auto_and_the_answers_for_it_are_made_once(
     vector = PersonaVector.load("v.json")
     scores = vector.statistics["effectiveness"]
     assert len(scores) == len(vector.layers)
-    assert vector.provenance["effectiveness"]["method"] == "likelihood"
+    assert vector.provenance["effectiveness"]["method"] == "screened-likelihood"
     best = vector.layers[scores.index(max(score for score in scores if score is not None))]
     assert f"layer {best}:" in ran.err
     assert choose_layer(vector).layer == best

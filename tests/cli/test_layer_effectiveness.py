@@ -57,7 +57,7 @@ def test_layer_auto_says_what_it_chose_and_why(
     best = PersonaVector.load(vector)
     scores = best.statistics["effectiveness"]
     layer = best.layers[max(range(len(scores)), key=lambda row: scores[row] or -1.0)]
-    assert f"layer {layer}: the most effective of 4 by likelihood" in run(*steer).err
+    assert f"layer {layer}: the most effective of 4 by screened-likelihood" in run(*steer).err
 
 
 def test_a_sweep_and_a_cliff_generate_with_the_judge_asked_for(score: Callable, vector: Path) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError, UnknownNameError
+from persona_interp.errors import (
+    FileFormatError,
+    InvalidInputError,
+    PersonaInterpError,
+    UnknownNameError,
+    UnsupportedError,
+)
 from persona_interp.evaluation.coherence_cliff import coherence_cliff
 from persona_interp.evaluation.contrast_pairs import ContrastPair, ContrastPairs, contrast_pairs, kept_pairs
 from persona_interp.evaluation.dose import DosePoint
@@ -17,6 +24,7 @@ from persona_interp.evaluation.layer_effectiveness import from_scan, layer_effec
 from persona_interp.evaluation.layer_plan import plan_layers
 from persona_interp.evaluation.layer_proxies import HALF_LIFE, decided_early, likelihood_scores
 from persona_interp.evaluation.layer_scan import LayerScan
+from persona_interp.evaluation.screened_layers import N_READ, N_STEERED, screened_scores
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
@@ -81,14 +89,14 @@ def planted(organism: SteerableModel) -> PersonaVector:
 
 @pytest.fixture(scope="module")
 def pairs(organism: SteerableModel) -> ContrastPairs:
-    return contrast_pairs(organism, organism_trait("honest"), n_pairs=8, sampling=Sampling(max_new_tokens=60), seed=5)
+    return contrast_pairs(organism, organism_trait("honest"), n_pairs=16, sampling=Sampling(max_new_tokens=60), seed=5)
 
 
 def test_the_planted_layer_is_found_by_likelihood_and_by_gradient(
     organism: SteerableModel, planted: PersonaVector, pairs: ContrastPairs
 ) -> None:
     trait = organism_trait("honest")
-    for method in ("likelihood", "gradient"):
+    for method in ("screened-likelihood", "likelihood", "gradient"):
         found = layer_effectiveness(organism, planted, trait, method=method, pairs=pairs)
         assert found.best().layer == 4, method
         assert found.n_tokens == pairs.n_tokens
@@ -105,6 +113,53 @@ def test_a_model_that_has_the_trait_is_scored_by_turning_it_round(
     assert all(score.coefficient is not None and score.coefficient < 0 for score in scores), "it is honest: room is downwards"
     turned = likelihood_scores(organism, -planted, pairs.pairs)
     assert [score.score for score in turned] == pytest.approx([score.score for score in scores], abs=1e-5)
+
+
+def test_only_the_layers_that_a_gradient_singles_out_are_steered(
+    organism: SteerableModel, planted: PersonaVector, pairs: ContrastPairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steered: set[int] = set()
+    likelihoods = SteerableModel.log_likelihoods
+
+    def counted(self: SteerableModel, rows: Any, graphs: Any, **options: Any) -> Any:
+        steered.update(write.layer for graph in graphs for write in graph.writes)
+        assert max(len(row.answer_ids) for row in rows) <= N_READ, "of an answer no more is read than counts"
+        return likelihoods(self, rows, graphs, **options)
+
+    monkeypatch.setattr(SteerableModel, "log_likelihoods", counted)
+    scores = screened_scores(organism, planted, pairs.pairs)
+    assert steered == {score.layer for score in scores if score.score is not None}
+    assert len(steered) == N_STEERED < organism.n_layers
+    known = [score for score in scores if score.score is not None]
+    assert all(score.coefficient is not None and score.coefficient < 0 for score in known), "it is honest: room is downwards"
+    turned = screened_scores(organism, -planted, pairs.pairs)
+    assert [score.score for score in turned] == pytest.approx([score.score for score in scores], abs=1e-5)
+
+
+def test_where_no_gradient_can_be_had_a_faint_push_singles_layers_out(
+    organism: SteerableModel, planted: PersonaVector, pairs: ContrastPairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_args: Any, **_options: Any) -> torch.Tensor:
+        raise UnsupportedError("no gradient")
+
+    monkeypatch.setattr(SteerableModel, "likelihood_gradient", refused)
+    found = screened_scores(organism, planted, pairs.pairs)
+    assert max(found, key=lambda score: -9.0 if score.score is None else score.score).layer == 4
+
+
+def test_a_score_whose_dose_was_picked_says_what_to_expect_on_other_questions(
+    organism: SteerableModel, planted: PersonaVector, pairs: ContrastPairs
+) -> None:
+    picked = likelihood_scores(organism, planted, pairs.pairs)[4]
+    alone = screened_scores(organism, planted, pairs.pairs)[4]
+    assert picked.held_out is not None
+    assert picked.score is not None
+    assert picked.held_out <= picked.score
+    assert alone.held_out is None, "one dose: nothing was picked"
+    again = ContrastPairs((*pairs.pairs, *pairs.pairs), pairs.n_tokens)
+    doubled = screened_scores(organism, planted, again.pairs)[4]
+    assert alone.low is not None
+    assert doubled.low == pytest.approx(alone.low, abs=1e-4), "the same questions asked again say nothing new"
 
 
 def test_a_random_vector_scores_far_less(organism: SteerableModel, planted: PersonaVector, pairs: ContrastPairs) -> None:
@@ -181,7 +236,7 @@ def test_a_sweep_is_scored_by_coherent_movement_with_its_cost_and_range() -> Non
     found = from_scan(scan)
     moved, still = found.scores
     assert (moved.layer, moved.score, moved.coefficient, moved.coherence_cost) == (3, 50.0, 2.0, 5.0)
-    assert (moved.low, moved.high) == (50.0, 50.0)
+    assert (moved.held_out, moved.low) == (50.0, None), "of one question each half, which says nothing of others"
     assert moved.usable == (-1.0, 0.5), "what lies beyond a dose that breaks is not counted on"
     assert (still.score, still.coefficient) == (0.0, None)
     assert usable_range([]) == (0.0, 0.0)
