@@ -22,8 +22,10 @@ from persona_interp.interventions.compile.stacked import stack_writes
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.interventions.positions import decode_masks
 from persona_interp.models.batching import PaddedBatch
+from persona_interp.models.cache_walk import CacheWalk, walks_exactly, within_window
+from persona_interp.models.continuations import Walker
 from persona_interp.models.engine import Loss, Restart
-from persona_interp.models.families import FamilyLayout
+from persona_interp.models.families import FamilyLayout, text_config
 from persona_interp.models.generation_settings import plain_settings
 from persona_interp.models.inference import inference_only
 from persona_interp.models.remote import remote_errors
@@ -75,6 +77,7 @@ class NnsightEngine:
         blocks = self._traced.get(layout.blocks)
         self._blocks = [blocks[layer] for layer in range(len(blocks))]
         self._embedding = self._traced.get(layout.embedding)
+        self._walks_exactly: bool | None = None
 
     @property
     def restarts(self) -> bool:
@@ -193,6 +196,26 @@ class NnsightEngine:
         with self._running():
             logits = head(norm(resid.to(weight)).to(next(head.parameters())))
         return logits.float().cpu()
+
+    def walks(self, longest: int) -> bool:
+        """See `Engine.walks`; found out on a few tokens, once."""
+        if self._remote or not within_window(text_config(self._hf_model.config), longest):
+            return False
+        if self._walks_exactly is None:
+            with self._running():
+                self._walks_exactly = walks_exactly(self._hf_model, self._ids_device)
+        return self._walks_exactly
+
+    @contextmanager
+    def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]], longest: int) -> Iterator[Walker]:
+        """See `Engine.walking`."""
+        with self._running():
+            yield CacheWalk(self._hf_model, shared, likely, self._ids_device)
+
+    @property
+    def _ids_device(self) -> torch.device:
+        device = self._hf_model.get_input_embeddings().weight.device
+        return torch.device("cpu") if device.type == "meta" else device
 
     @contextmanager
     def _running(self, settings: GenerationConfig | None = None) -> Iterator[None]:
