@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
     with arguments.load_model(args) as model:
         fitted([chosen], model)
         trait = resolve_trait(model, trait_name)
-        judge = load_judge(args.judge, model)
+        judge = load_judge(args.judge, model, trait=trait)
         try:
             pairs = pairs_for(args, model, chosen.vector, trait, judge, sampling, folder)
             found = attribute(model, chosen.vector, pairs=pairs, layer=chosen.layers[0], batch_size=args.batch_size)

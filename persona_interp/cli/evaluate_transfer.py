@@ -162,14 +162,13 @@ def vector_of(
 ) -> PersonaVector:
     """The vector given for this model and trait, else one extracted."""
     from persona_interp.evaluation.scored_vector import scored_vector
-    from persona_interp.judges.registry import load_judge
 
     wanted = trait_for(model, trait)
     for vector in given:
         if vector.trait == wanted.name and vector.same_basis(model.identity):
             return vector
     return scored_vector(
-        model, wanted, folder / "vectors", judge=load_judge(args.judge, model), samples=args.extraction_samples,
+        model, wanted, folder / "vectors", judge=args.judge, samples=args.extraction_samples,
         sampling=sampling, seed=args.seed, batch_size=args.batch_size,
     )  # fmt: skip
 

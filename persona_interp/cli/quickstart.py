@@ -38,7 +38,6 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.cli.tables import console, layer_table
     from persona_interp.evaluation.dose import dose_response
     from persona_interp.evaluation.layer_effectiveness import layer_effectiveness
-    from persona_interp.judges.registry import load_judge
     from persona_interp.models.sampling import Sampling
     from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.plotting import dose_figure, layer_figure, save_html
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     sampling = Sampling(max_new_tokens=TOKENS)
     n_pairs, n_questions = len(trait.instructions), len(trait.extraction_questions)
     say(f"extracting {TRAIT!r} from {MODEL}: {n_pairs} instruction pairs x {n_questions} questions, both signs")
-    vector = extract(model, trait, judge=load_judge("auto", model), samples=SAMPLES, sampling=sampling, seed=args.seed)
+    vector = extract(model, trait, judge="auto", samples=SAMPLES, sampling=sampling, seed=args.seed)
     say(f"scoring {len(vector.layers)} layers by what steering does to the likelihood of answers")
     found = layer_effectiveness(model, vector, trait, sampling=sampling, seed=args.seed)
     vector = found.recorded_in(vector)

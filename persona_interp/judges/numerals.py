@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,7 @@ DEPTH = 4
 """Tokens of the longest path: white space and three digits."""
 
 
+@runtime_checkable
 class Walk(Protocol):
     """The verb `walk` of a `SteerableModel`."""
 

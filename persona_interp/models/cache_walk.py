@@ -1,7 +1,7 @@
 """Walking a tree of continuations over the keys and values of its prompt: one forward of the prompt, and few tokens more.
 
-All twigs of a row stand in one sequence behind its prompt, and an attention mask lets each see the prompt and the tokens it grew on,
-but not its neighbours. So nothing is copied, and fifty numbers cost fifty tokens.
+All twigs of a row stand in one sequence behind its prompt, and an attention mask lets each see the prompt and the tokens it grew
+on, but not its neighbours. So nothing is copied, and fifty numbers cost fifty tokens.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ class CacheWalk:
         device: where token ids go.
     """
 
-    def __init__(
-        self, hf_model: Any, shared: Sequence[int], likely: Sequence[tuple[int, ...]], device: torch.device
-    ) -> None:
+    def __init__(self, hf_model: Any, shared: Sequence[int], likely: Sequence[tuple[int, ...]], device: torch.device) -> None:
         self._hf_model, self._likely, self._device, self._n_shared = hf_model, list(likely), device, len(shared)
         self._stem: Any = None
         if shared:
@@ -104,7 +102,7 @@ class CacheWalk:
                     waiting[row] += [_Grown(row, (*twig.path, token), columns) for token in tokens]
 
     def _step(self, twigs: Sequence[Sequence[_Grown]], prompts: TokenIds | None = None) -> Float[Tensor, "batch kept vocab"]:
-        """The logits behind twigs, whose last tokens are run; with `prompts` these before them, and the logits of their ends first.
+        """The logits behind twigs, whose last tokens are run; with `prompts` these before them, and the logits behind those first.
 
         Float32 on the CPU.
         """

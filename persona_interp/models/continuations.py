@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 Grow: TypeAlias = Callable[[int, tuple[int, ...], Tensor], Sequence[int]]
-"""(row, path, next-token logits ``[vocab]`` behind the prompt of that row and the tokens of the path) -> the tokens to go on with,
-each of which makes a path of its own. The empty path comes first; a row may be begun anew, with that path, if memory runs out."""
+"""(row, path, next-token logits ``[vocab]`` behind the prompt of that row and the tokens of the path) -> the tokens to go on
+with, each of which makes a path of its own. The empty path comes first; a row may be begun anew, with that path, if memory runs out."""
 
 Walker: TypeAlias = Callable[[Sequence[Sequence[int]], Grow], None]
 """Walks prompts, given without the tokens they all begin with."""
@@ -33,7 +33,7 @@ class Twig:
 
 
 def shared_start(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all `prompts` begin with alike; less than the shortest has, for something must be left to run. 0 for one."""
+    """How many tokens all `prompts` begin with; fewer than the shortest has, for something must be left to run. 0 for one."""
     if len(prompts) < 2:
         return 0
     first, last = min(map(tuple, prompts)), max(map(tuple, prompts))  # of sorted rows the outer two differ first

@@ -75,9 +75,7 @@ class Engine(Protocol):
         """Whether continuations of prompts of up to `longest` tokens, pads included, can be walked over kept keys and values."""
         ...
 
-    def walking(
-        self, shared: Sequence[int], likely: Sequence[tuple[int, ...]], longest: int
-    ) -> AbstractContextManager[Walker]:
+    def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]], longest: int) -> AbstractContextManager[Walker]:
         """What walks the continuations of prompts, unsteered, while the block lasts; asked for only where `walks` says so.
 
         Args:

@@ -43,7 +43,9 @@ def check_scores(logits: Tensor, what: str, model: str, dtype: torch.dtype | Non
 
 def _refusal(which: str, model: str, dtype: torch.dtype | None) -> PersonaInterpError:
     kind = "" if dtype is None else f" (in {str(dtype).removeprefix('torch.')})"
-    first = "load it in bfloat16 or float32, whose range is wider" if dtype in _NARROW else "load it in float32 if it is in float16"
+    first = (
+        "load it in bfloat16 or float32, whose range is wider" if dtype in _NARROW else "load it in float32 if it is in float16"
+    )
     return PersonaInterpError(
         f"{which} of {model}{kind} are NaN or infinite, so nothing can be made of them: {first}; if it is steered, use smaller "
         "coefficients; else its weights are damaged: download or convert them again"

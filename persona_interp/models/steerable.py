@@ -30,6 +30,7 @@ from persona_interp.models.streaming import AnswerStream, OnCaptured, OnText
 from persona_interp.progress import track
 from persona_interp.traits.conversation import Conversation
 
+
 class SteerableModel(NextTokens):
     """A causal language model whose residual stream can be read and written.
 

@@ -127,9 +127,7 @@ class LlamaEngine:
     def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]], longest: int) -> Iterator[Walker]:
         """See `Engine.walking`."""
         with self._lock:
-            walk = LlamaWalk(
-                self._weights, shared, longest=longest, n_threads=self._n_threads, exact_cache=self._exact_cache
-            )
+            walk = LlamaWalk(self._weights, shared, longest=longest, n_threads=self._n_threads, exact_cache=self._exact_cache)
             try:
                 yield walk
             finally:

@@ -25,9 +25,7 @@ class LlamaWalk:
         exact_cache: keys and values in float32 instead of float16.
     """
 
-    def __init__(
-        self, weights: LlamaWeights, shared: Sequence[int], *, longest: int, n_threads: int, exact_cache: bool
-    ) -> None:
+    def __init__(self, weights: LlamaWeights, shared: Sequence[int], *, longest: int, n_threads: int, exact_cache: bool) -> None:
         self._n_shared, self._longest = len(shared), longest
         self._context = LlamaContext(
             weights,
