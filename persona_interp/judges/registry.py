@@ -141,7 +141,7 @@ def _named(spec: str, model: SteerableModel, trait: Trait | None, guard: bool | 
     if trait is not None and isinstance(judge, LogprobJudge) and not (found := _trial(judge, trait)).passed:
         _say_once(
             model,
-            f"warning: {judge.name} is a poor judge of {trait.name!r}: {found.words}. Its scores may mean nothing: use judge auto, "
+            f"warning: {judge.name} is a poor judge of {trait.name!r}: {found.words}. Its scores may mean nothing: use auto, "
             f"{_INSTEAD}, endpoint:MODEL, or local:MODEL with a larger model",
         )
     if cache is not None:

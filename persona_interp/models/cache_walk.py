@@ -102,7 +102,7 @@ class CacheWalk:
                     waiting[row] += [_Grown(row, (*twig.path, token), columns) for token in tokens]
 
     def _step(self, twigs: Sequence[Sequence[_Grown]], prompts: TokenIds | None = None) -> Float[Tensor, "batch kept vocab"]:
-        """The logits behind twigs, whose last tokens are run; with `prompts` these before them, and the logits behind those first.
+        """The logits behind twigs, whose last tokens are run; with `prompts` those too, and their logits come first.
 
         Float32 on the CPU.
         """

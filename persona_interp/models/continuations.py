@@ -11,7 +11,7 @@ from torch import Tensor
 
 Grow: TypeAlias = Callable[[int, tuple[int, ...], Tensor], Sequence[int]]
 """(row, path, next-token logits ``[vocab]`` behind the prompt of that row and the tokens of the path) -> the tokens to go on
-with, each of which makes a path of its own. The empty path comes first; a row may be begun anew, with that path, if memory runs out."""
+with, each of which makes a path. The empty path comes first; a row may be begun anew, with that path, if memory runs out."""
 
 Walker: TypeAlias = Callable[[Sequence[Sequence[int]], Grow], None]
 """Walks prompts, given without the tokens they all begin with."""

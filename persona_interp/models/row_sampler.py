@@ -29,6 +29,7 @@ class RowSampler(LogitsProcessor):
         on_step: called after each step with the places of the rows in their batch and what the step leaves possible for them: the
             largest score of a row is its token.
         model: how errors call it.
+        dtype: of its weights, for errors.
     """
 
     # on the class: NDIF is sent functions with what their bodies name
@@ -43,9 +44,10 @@ class RowSampler(LogitsProcessor):
         seeds: Sequence[int],
         on_step: Callable[[Sequence[int], Float[Tensor, "batch vocab"]], None] | None = None,
         model: str = "the model",
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.on_step = on_step
-        self._model = model
+        self._model, self._dtype = model, dtype
         self._places: Sequence[int] = range(len(seeds))
         self._step = 0
         self._warpers: list[LogitsProcessor] = []
@@ -72,7 +74,7 @@ class RowSampler(LogitsProcessor):
             PersonaInterpError: the model's scores are NaN or infinite, from which no token can be drawn.
             InvalidInputError: a bias of a token the model does not have.
         """
-        check_scores(scores, f"new token {self._step + 1}", self._model, scores.dtype)
+        check_scores(scores, f"new token {self._step + 1}", self._model, self._dtype)
         if self._biased is not None:
             if (largest := int(self._biased.max())) >= scores.shape[1]:
                 raise InvalidInputError(

@@ -143,7 +143,8 @@ class SteerableModel(NextTokens):
                 done = bar.done
                 readouts = Readouts(graph.captures, self.n_layers)
                 stream = AnswerStream(rows, self.chat, bar.advance, on_text, on_captured, readouts)
-                sampler = RowSampler(sampling, [seeds[row] for row in rows], on_step=stream.step, model=self.name)
+                drawn = [seeds[row] for row in rows]
+                sampler = RowSampler(sampling, drawn, on_step=stream.step, model=self.name, dtype=self.dtype)
                 batch = self._pad([prompts[row] for row in rows])
                 part = graph.for_rows(rows)
                 ids = self._engine.generate(

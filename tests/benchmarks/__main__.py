@@ -1,6 +1,6 @@
 """What this package costs: ``python tests/benchmarks [PART ...] [--rounds N] [--output FILE.json]``.
 
-Parts: capture, extract, steer, sweep, gguf, memory, alignment.
+Parts: capture, extract, steer, sweep, gguf, judge, memory, alignment.
 
 Every number is a ratio of two things run in turn in one process, a median over rounds. A bar is held against process CPU time,
 which other programs on the machine hardly touch (on an accelerator: against elapsed time).
@@ -18,6 +18,7 @@ import aligning
 import capturing
 import controlling
 import extracting
+import judging
 import memory
 import steering
 import sweeping
@@ -29,8 +30,8 @@ from persona_interp.cli.tables import console, table
 from persona_interp.provenance import provenance
 from persona_interp.storage import write_json
 
-PARTS = ("capture", "extract", "steer", "sweep", "gguf", "memory", "alignment")
-WITHOUT_MODEL = {"memory", "alignment"}
+PARTS = ("capture", "extract", "steer", "sweep", "gguf", "judge", "memory", "alignment")
+WITHOUT_MODEL = {"judge", "memory", "alignment"}
 
 
 def main() -> None:
@@ -59,6 +60,10 @@ def main() -> None:
         for name, (ratio, bar) in aligning.measure(args.rounds, args.device).items():
             rows.append(_row(f"none, width {aligning.WIDTH}", name, ratio, bar))
             results.setdefault("alignment", {})[name] = {**asdict(ratio), "bar": bar}
+    if "judge" in parts:
+        for name, ratio in judging.measure(args.rounds).items():
+            rows.append(_row("smollm2-135m", f"rubric judge, {name}", ratio, judging.BAR))
+            results.setdefault("judge", {})[name] = {**asdict(ratio), "bar": judging.BAR}
     if rows:
         headings = ["model", "what", "CPU time", "elapsed", "seconds", "bar", ""]
         sides = ["left", "left", "right", "right", "right", "right", "left"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -18,13 +19,15 @@ from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.finite import check_finite, check_scores
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
+from persona_interp.traits.catalogue import load_trait
 from persona_interp.traits.conversation import Conversation
 
 TEXTS = [TokenisedAnswer((5, 6, 7, 8, 9), 2), TokenisedAnswer((5, 6, 7), 1)]
 IDS = [[5, 6, 7], [8, 9]]
 ALL = InterventionGraph((Capture("answer"),))
 ASKED = [("What is tea?", "Tea is a drink.")]
+
+SILLY = dataclasses.replace(load_trait("silly"), rubric="How silly is it?\nQuestion: {question}\nAnswer: {answer}")
 
 VERBS: dict[str, Callable[[SteerableModel], Any]] = {
     "next token": lambda model: model.next_token_logits(IDS),
@@ -36,9 +39,9 @@ VERBS: dict[str, Callable[[SteerableModel], Any]] = {
     "generate": lambda model: model.generate([Conversation.ask("How?")], sampling=Sampling(max_new_tokens=2)),
     "greedy": lambda model: model.generate([Conversation.ask("How?")], sampling=Sampling(max_new_tokens=2, temperature=0)),
     "surprise": lambda model: surprises(model, ASKED),
-    "rubric judge": lambda model: LogprobJudge(model).judge(resolve_trait(model, "silly"), ASKED),
-    "contrast judge": lambda model: LikelihoodContrastJudge(model).judge(resolve_trait(model, "silly"), ASKED),
-    "perplexity judge": lambda model: PerplexityCoherence(model).judge(resolve_trait(model, "silly"), ASKED),
+    "rubric judge": lambda model: LogprobJudge(model, coherence_rubric=None).judge(SILLY, ASKED),
+    "contrast judge": lambda model: LikelihoodContrastJudge(model).judge(SILLY, ASKED),
+    "perplexity judge": lambda model: PerplexityCoherence(model).judge(SILLY, ASKED),
 }
 
 
