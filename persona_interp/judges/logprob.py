@@ -91,7 +91,7 @@ class LogprobJudge:
     def scores(self, rubrics: Sequence[str]) -> list[float | None]:
         """The expected number the model answers each filled rubric with, None where it would hardly write one."""
         prompts = [self.model.chat.prompt_ids(Conversation.ask(rubric)) for rubric in rubrics]
-        probabilities = self._tree.probabilities(prompts, self.model.walk, batch_size=self.batch_size)
+        probabilities = self._tree.probabilities(prompts, self.model, batch_size=self.batch_size)
         return [expected_number(numbers, self.min_mass) for numbers in probabilities]
 
     def determinants(self, trait: Trait) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.models.continuations import Grow
+from persona_interp.models.steerable import SteerableModel
 
 NUMBERS = frozenset(str(number) for number in range(101))
 _ENDINGS = frozenset(number[start:] for number in NUMBERS for start in range(len(number)))
@@ -25,23 +25,6 @@ _TOKEN = re.compile(r"(?P<space>[▁ĠĊĉ\s]*)(?P<digits>[0-9]*)(?P<tail>.*)", 
 
 DEPTH = 4
 """Tokens of the longest path: white space and three digits."""
-
-
-@runtime_checkable
-class Walk(Protocol):
-    """The verb `walk` of a `SteerableModel`."""
-
-    def __call__(
-        self,
-        prompt_ids: Sequence[Sequence[int]],
-        grow: Grow,
-        *,
-        depth: int,
-        likely: Sequence[tuple[int, ...]] = (),
-        batch_size: int | None = None,
-    ) -> None:
-        """Ask `grow` about every prompt, and about every continuation it answers with."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -93,12 +76,12 @@ class NumberTree:
         return [*((plain[str(digit)],) for digit in range(10)), (plain["1"], plain["0"])]
 
     def probabilities(
-        self, prompts: Sequence[Sequence[int]], walk: Walk, *, batch_size: int | None = None
+        self, prompts: Sequence[Sequence[int]], model: SteerableModel, *, batch_size: int | None = None
     ) -> list[dict[int, float]]:
         """For each prompt, number -> probability that the continuation opens with exactly it; improbable ones may be absent.
 
         Raises:
-            PersonaInterpError: as `walk`.
+            PersonaInterpError: as `SteerableModel.walk`.
         """
         found: list[dict[int, float]] = [{} for _ in prompts]
         nodes: dict[tuple[int, tuple[int, ...]], _Node] = {}
@@ -111,7 +94,7 @@ class NumberTree:
             nodes.update({(row, (*path, token)): node for token, node in children.items()})
             return list(children)
 
-        walk(prompts, grow, depth=DEPTH, likely=self._likely, batch_size=batch_size)
+        model.walk(prompts, grow, depth=DEPTH, likely=self._likely, batch_size=batch_size)
         return [dict(numbers) for numbers in found]
 
     def _visit(self, node: _Node, begun: bool, p: Float[Tensor, " vocab"], found: dict[int, float]) -> dict[int, _Node]:

@@ -10,13 +10,15 @@ from real import smollm2
 from persona_interp.judges.logprob import LogprobJudge
 from persona_interp.judges.numerals import NumberTree
 from persona_interp.judges.registry import load_judge
-from persona_interp.models.continuations import walk_anew
 from persona_interp.traits.catalogue import load_trait
 from persona_interp.traits.conversation import Conversation
 
 pytestmark = pytest.mark.real
 
-SHORT = ["How silly is 'wobble'? Write one number from 0 to 100.", "How silly is 'table'? Write one number from 0 to 100. Only it."]
+SHORT = [
+    "How silly is 'wobble'? Write one number from 0 to 100.",
+    "How silly is 'table'? Write one number from 0 to 100. Only it.",
+]
 
 
 def test_auto_is_the_contrast_judge_within_seconds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,14 +33,14 @@ def test_auto_is_the_contrast_judge_within_seconds(capsys: pytest.CaptureFixture
     assert "is a poor judge of 'silly'" in capsys.readouterr().err
 
 
-def test_numbers_walked_over_the_cache_are_those_of_whole_forwards() -> None:
+def test_numbers_walked_over_the_cache_are_those_of_whole_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
     model = smollm2()
     prompts = [model.chat.prompt_ids(Conversation.ask(text)) for text in SHORT]
     tree = NumberTree(model.tokenizer, tolerance=1e-2)
-    found = tree.probabilities(prompts, model.walk)
-    expected = tree.probabilities(
-        prompts, lambda ids, grow, **_: walk_anew(ids, grow, lambda some: model.next_token_logits(some), 8)
-    )
+    assert model._engine.walks(100)
+    found = tree.probabilities(prompts, model)
+    monkeypatch.setattr(model._engine, "walks", lambda _longest: False)
+    expected = tree.probabilities(prompts, model)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
         assert sum(theirs.values()) > 0.01

@@ -119,7 +119,9 @@ def test_auto_falls_back_to_the_contrast_judge_and_says_why(
         judge = load_judge("auto", tiny, trait=load_trait("silly"))
         assert judge.name == "contrast:small+perplexity:small (guarded)"
     said = capsys.readouterr().err
-    assert said.count("small cannot judge 'silly' by its rubric: on 12 short texts written for 'silly' it reached AUROC 0.56") == 1
+    assert (
+        said.count("small cannot judge 'silly' by its rubric: on 12 short texts written for 'silly' it reached AUROC 0.56") == 1
+    )
     assert "Judge auto is contrast+perplexity instead" in said
 
 
