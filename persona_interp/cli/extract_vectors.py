@@ -155,16 +155,15 @@ def write_projections(path: Path, vector: PersonaVector, folder: Path) -> None:
 
 def check_before_loading(args: argparse.Namespace, path: Path, folder: Path) -> None:
     """Find the mistakes that would otherwise show after the model is loaded, or after hours."""
-    from persona_interp.judges.registry import JUDGES
+    from persona_interp.judges.registry import judge_parts
     from persona_interp.models.registry import find_model
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable
 
     find_model(args.model)
     check_trait(args.trait)
-    kind = (args.judge or "auto").partition(":")[0]
-    if kind != NO_JUDGE and kind not in JUDGES:
-        raise InvalidInputError(f"unknown judge {args.judge!r}. Known: {', '.join([*JUDGES, NO_JUDGE])}")
+    if args.judge is not None and args.judge != NO_JUDGE:
+        judge_parts(args.judge)
     if args.rollouts is not None and not args.rollouts.exists():
         raise FileFormatError(f"rollout file {args.rollouts} does not exist")
     if (folder / ROLLOUTS).exists():

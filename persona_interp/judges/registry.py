@@ -129,15 +129,25 @@ def optional_judge(spec: str | Judge | None, model: SteerableModel, *, trait: Tr
     return None if spec is None or spec == NO_JUDGE else load_judge(spec, model, trait=trait)
 
 
-def _named(spec: str, model: SteerableModel, trait: Trait | None, guard: bool | None, cache: str | Path | None) -> Judge:
+def judge_parts(spec: str) -> tuple[str, str, bool]:
+    """Kind, what stands behind its colon, and whether ``+perplexity`` is joined to it; no judge is made.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+        InvalidInputError: nothing stands behind the colon.
+    """
     alone = spec.removesuffix(_AND_COHERENCE)
-    joined = alone != spec
     kind, colon, argument = alone.partition(":")
     if kind not in JUDGES:
-        raise unknown_name("judge", kind, JUDGES)
+        raise unknown_name("judge", kind, [*JUDGES, NO_JUDGE])
     if colon and not argument.strip():
         raise InvalidInputError(f"judge {spec!r} names no model behind the colon: write {kind}:MODEL, or {kind} alone")
-    judge = default_judge(model, trait) if alone == "auto" else JUDGES[kind](model, argument)
+    return kind, argument, alone != spec
+
+
+def _named(spec: str, model: SteerableModel, trait: Trait | None, guard: bool | None, cache: str | Path | None) -> Judge:
+    kind, argument, joined = judge_parts(spec)
+    judge = default_judge(model, trait) if kind == "auto" and not argument else JUDGES[kind](model, argument)
     if trait is not None and isinstance(judge, LogprobJudge) and not (found := _trial(judge, trait)).passed:
         _say_once(
             model,

@@ -13,7 +13,7 @@ import torch
 
 from persona_interp.errors import InvalidInputError, UnknownNameError
 from persona_interp.judges.grammar import GrammarJudge
-from persona_interp.judges.registry import load_judge, optional_judge, register_judge
+from persona_interp.judges.registry import judge_parts, load_judge, optional_judge, register_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait
@@ -131,6 +131,12 @@ def test_none_is_no_judge_and_no_name_for_one(model: SteerableModel) -> None:
         load_judge(None, model)
     with pytest.raises(InvalidInputError, match="cannot be called 'none'"):
         register_judge("none", lambda _model, _argument: own)
+
+
+def test_a_joined_judge_is_known_before_a_model_is_loaded() -> None:
+    """Extraction refused ``contrast+perplexity`` as unknown, which it recommends."""
+    assert judge_parts("contrast+perplexity") == ("contrast", "", True)
+    assert judge_parts("local:org/model+perplexity") == ("local", "org/model", True)
 
 
 def test_a_judge_that_does_not_know_the_trait_says_so_when_it_is_loaded(model: SteerableModel) -> None:
