@@ -110,7 +110,7 @@ def test_extract_takes_a_spec_and_a_judge_that_does_not_know_the_trait_says_so_f
 ) -> None:
     from persona_interp.vectors.extract import extract
 
-    options: dict[str, Any] = {"samples": 1, "questions": ["What is tea?"], "sampling": Sampling(max_new_tokens=16)}
+    options: dict[str, Any] = {"samples": 1, "questions": ["What is tea?"], "sampling": Sampling(max_new_tokens=48)}
     found = extract(model, "silly", judge="auto", minimum_pairs=1, **options)
     assert found.provenance["filter"]["judge"] == "grammar"
     assert extract(model, "silly", judge="none", **options).provenance["filter"] == {"judge": None}
