@@ -225,6 +225,14 @@ class _BridgeEngine:
         """Not offered."""
         self._refuse()
 
+    def walks(self, longest: int) -> bool:
+        """No: it only answers."""
+        return False
+
+    def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]], longest: int) -> NoReturn:
+        """Not offered."""
+        self._refuse()
+
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """Not offered."""
         self._refuse()

@@ -43,7 +43,7 @@ def ablation_check(
     n_random: int = N_RANDOM,
     num_prompts: int | None = None,
     samples: int = 1,
-    judge: str | Judge | None = None,
+    judge: str | Judge | None = "auto",
     sampling: Sampling | None = None,
     seed: int = 0,
     folder: str | Path | None = None,
@@ -74,7 +74,7 @@ def ablation_check(
         n_random: sets of other components, of the same kinds and from the same layers; fewer where there are not as many.
         num_prompts: how many of the questions are asked, from the first; all of them if None.
         samples: answers to each question in each arm.
-        judge: a judge or its name; "auto" if None.
+        judge: a judge or its name (`load_judge`).
         sampling: how answers are drawn.
         seed: of answers and random sets. Every arm draws from the same streams.
         folder: keeps every answer and score as it is made; None: a temporary one, kept only if something goes wrong.
@@ -92,12 +92,11 @@ def ablation_check(
         )
     check_pairs(pairs, model)
     sets = component_sets(found, k, kinds, n_random, seed)
-    trait = trait if isinstance(trait, Trait) else resolve_trait(model, trait or found.trait)
+    trait = resolve_trait(model, trait or found.trait)
     if samples < 1:
         raise InvalidInputError(f"samples is {samples}: give at least 1 answer a question")
     asked = Asked(asked_questions(trait, None, num_prompts), samples, seed)
-    scorer = load_judge("auto" if judge is None else judge, model)
-    scorer.judge(trait, [])  # one that does not know the trait says so now, not after the answers are made
+    scorer = load_judge(judge, model, trait=trait)
     sampling = Sampling() if sampling is None else sampling
     bridge, rows, n = model.bridge(), rows_of(pairs), len(pairs)
     means: list[Writes] = [

@@ -13,7 +13,7 @@ from persona_interp.attribution.decomposition import Decomposition, decompose
 from persona_interp.errors import IncompatibleError, InvalidInputError
 from persona_interp.evaluation.bootstrap import QuestionBootstrap, Scores
 from persona_interp.evaluation.statistics import Estimate
-from persona_interp.judges.registry import load_judge
+from persona_interp.judges.registry import optional_judge
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
@@ -34,7 +34,7 @@ def attribute(
     *,
     layer: int | None = None,
     pairs: KeptPairs | None = None,
-    judge: str | Judge | None = None,
+    judge: str | Judge | None = "auto",
     samples: int = 1,
     sampling: Sampling | None = None,
     seed: int = 0,
@@ -61,7 +61,7 @@ def attribute(
         trait: whose instructions are answered where no `pairs` are given; that of the vector's name if None.
         layer: 0-based block whose output is explained; None: `choose_layer`.
         pairs: answers, of `kept_pairs` or `made_pairs`; None: they are made.
-        judge: filters those that are made (`load_judge`); "auto" if None.
+        judge: filters those that are made (`load_judge`); None keeps all.
         samples: answers made per instruction and question, for each sign.
         sampling: of answers made.
         seed: likewise.
@@ -82,8 +82,8 @@ def attribute(
         raise InvalidInputError(f"the vector {vector.trait!r} is zero at layer {chosen}: choose another layer")
     bridge = model.bridge()  # raises now where there is none
     if pairs is None:
-        asked = trait if isinstance(trait, Trait) else resolve_trait(model, trait or vector.trait)
-        scorer = load_judge("auto" if judge is None else judge, model)
+        asked = resolve_trait(model, trait or vector.trait)
+        scorer = optional_judge(judge, model, trait=asked)
         options: dict[str, Any] = {"samples": samples, "sampling": sampling, "seed": seed, "folder": folder}
         pairs = made_pairs(model, asked, judge=scorer, **options, batch_size=batch_size)
     check_pairs(pairs, model)

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     with arguments.load_model(args) as model:
         (chosen,) = choose([given], model, args)
         trait = resolve_trait(model, trait_name)
-        judge = load_judge(args.judge, model)
+        judge = load_judge(args.judge, model, trait=trait)
         pairs = pairs_for(args, model, chosen.vector, trait, judge, sampling, folder)
         found = attribute(model, chosen.vector, pairs=pairs, layer=chosen.layers[0], batch_size=args.batch_size)
         lens = vector_lens(model, chosen.vector, trait.extraction_questions, seed=args.seed, batch_size=args.batch_size)

@@ -162,7 +162,6 @@ def vector_of(
 ) -> PersonaVector:
     """The vector given for this model and trait, else one extracted."""
     from persona_interp.evaluation.scored_vector import scored_vector
-    from persona_interp.judges.registry import load_judge
     from persona_interp.progress import say
     from persona_interp.transfers.fitted_to import copy_for
 
@@ -173,7 +172,7 @@ def vector_of(
                 say(f"note: the vector {vector.trait!r} {found.decision}")
             return found.vector
     return scored_vector(
-        model, wanted, folder / "vectors", judge=load_judge(args.judge, model), samples=args.extraction_samples,
+        model, wanted, folder / "vectors", judge=args.judge, samples=args.extraction_samples,
         sampling=sampling, seed=args.seed, batch_size=args.batch_size,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
 ESTIMATORS = ("mean_difference", "pca", "logistic")
-NO_JUDGE = "none"
+NO_JUDGE = "none"  # as in `judges.registry`, which the parser does not load
 ROLLOUTS = "rollouts.jsonl"
 NO_SCORES = "none"
 ROLLOUT_BYTES = 50_000
@@ -97,14 +97,11 @@ def run(args: argparse.Namespace) -> None:
     check_before_loading(args, path, folder)
     with arguments.load_model(args) as model:
         trait = resolve_trait(model, args.trait)
-        judge = judge_for(args, model)
-        if judge is not None:
-            judge.judge(trait, [])  # one that does not know the trait says so now, not after the answers are made
         try:
             vector = extract(
                 model,
                 trait,
-                judge=judge,
+                judge=judge_for(args, model),
                 samples=args.samples,
                 positions=args.positions,
                 estimator=args.estimator,
@@ -159,16 +156,15 @@ def write_projections(path: Path, vector: PersonaVector, folder: Path) -> None:
 
 def check_before_loading(args: argparse.Namespace, path: Path, folder: Path) -> None:
     """Find the mistakes that would otherwise show after the model is loaded, or after hours."""
-    from persona_interp.judges.registry import JUDGES
+    from persona_interp.judges.registry import judge_parts
     from persona_interp.models.registry import find_model
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable
 
     find_model(args.model)
     check_trait(args.trait)
-    kind = (args.judge or "auto").partition(":")[0]
-    if kind != NO_JUDGE and kind not in JUDGES:
-        raise InvalidInputError(f"unknown judge {args.judge!r}. Known: {', '.join([*JUDGES, NO_JUDGE])}")
+    if args.judge is not None and args.judge != NO_JUDGE:
+        judge_parts(args.judge)
     if args.rollouts is not None and not args.rollouts.exists():
         raise FileFormatError(f"rollout file {args.rollouts} does not exist")
     if (folder / ROLLOUTS).exists():
@@ -200,13 +196,6 @@ def check_trait(name_or_path: str) -> None:
             raise
 
 
-def judge_for(args: argparse.Namespace, model: SteerableModel) -> Judge | None:
+def judge_for(args: argparse.Namespace, model: SteerableModel) -> str | Judge:
     """The judge asked for; without one, the default, or with rollouts the scores they bring."""
-    return judge_named(args.judge or (NO_JUDGE if args.rollouts is not None else "auto"), model)
-
-
-def judge_named(spec: str, model: SteerableModel) -> Judge | None:
-    """The judge of that name; None for ``none``, which keeps every rollout."""
-    from persona_interp.judges.registry import load_judge
-
-    return None if spec == NO_JUDGE else load_judge(spec, model)
+    return args.judge or (NO_JUDGE if args.rollouts is not None else "auto")

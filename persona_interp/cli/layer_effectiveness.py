@@ -117,7 +117,6 @@ def run(args: argparse.Namespace) -> None:
 
 def vector_of(args: argparse.Namespace, file: Path, model: SteerableModel, trait: Trait) -> PersonaVector:
     """The vector in `file`; where no file was named and there is none, a new one, whose rollouts a second run goes on with."""
-    from persona_interp.cli.extract_vectors import judge_named
     from persona_interp.progress import say
     from persona_interp.vectors.extract import extract
     from persona_interp.vectors.persona_vector import PersonaVector
@@ -129,7 +128,7 @@ def vector_of(args: argparse.Namespace, file: Path, model: SteerableModel, trait
     vector = extract(
         model,
         trait,
-        judge=judge_named(args.judge or "auto", model),
+        judge=args.judge or "auto",
         samples=args.samples,
         sampling=arguments.sampling(args),
         seed=args.seed,

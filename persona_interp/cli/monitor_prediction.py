@@ -69,8 +69,7 @@ def run(args: argparse.Namespace) -> None:
     with arguments.load_model(args) as model:
         (chosen,) = choose([item], model, args)
         trait = resolve_trait(model, args.trait or chosen.vector.trait)
-        judge = load_judge(args.judge, model)
-        judge.judge(trait, [])  # one that does not know the trait says so now, not after the answers are made
+        judge = load_judge(args.judge, model, trait=trait)
         found = predict_expression(
             model,
             chosen.vector,

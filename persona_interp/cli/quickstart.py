@@ -126,7 +126,6 @@ def get(name: str) -> None:
 def extracted(model: SteerableModel, trait: Trait, plan: Plan, seed: int) -> tuple[PersonaVector, LayerEffectiveness]:
     """The vector, with the scores of its layers."""
     from persona_interp.evaluation.layer_effectiveness import layer_effectiveness
-    from persona_interp.judges.registry import load_judge
     from persona_interp.models.sampling import Sampling
     from persona_interp.progress import say
     from persona_interp.vectors.extract import extract
@@ -135,8 +134,7 @@ def extracted(model: SteerableModel, trait: Trait, plan: Plan, seed: int) -> tup
     questions = trait.extraction_questions[: plan.n_extraction]
     n_pairs, n_questions = len(trait.instructions), len(questions)
     say(f"extracting {TRAIT!r} from {model.name}: {n_pairs} instruction pairs x {n_questions} questions, both signs")
-    judge = None if plan.filtered_by is None else load_judge(plan.filtered_by, model)
-    vector = extract(model, trait, judge=judge, questions=questions, samples=SAMPLES, sampling=sampling, seed=seed)
+    vector = extract(model, trait, judge=plan.filtered_by, questions=questions, samples=SAMPLES, sampling=sampling, seed=seed)
     say(f"scoring {len(vector.layers)} layers by what steering does to the likelihood of answers")
     found = layer_effectiveness(model, vector, trait, method=plan.method, n_pairs=plan.n_pairs, sampling=sampling, seed=seed)
     return found.recorded_in(vector), found

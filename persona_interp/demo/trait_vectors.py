@@ -9,9 +9,7 @@ from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_SAMPLES, checked_whole
 from persona_interp.errors import PersonaInterpError, UnknownNameError
 from persona_interp.evaluation.scored_vector import kept_file, scored_vector
-from persona_interp.judges.grammar import GrammarJudge
-from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
-from persona_interp.judges.registry import default_judge
+from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar import TRAITS
@@ -42,9 +40,7 @@ def judge_of(model: SteerableModel, trait: Trait) -> Judge:
     An organism follows no rubric, so other traits are scored there by how much likelier an answer is under the trait's own
     instructions. Other models score with the trait's rubric.
     """
-    if is_organism(model):
-        return GrammarJudge() if trait.name in TRAITS else LikelihoodContrastJudge(model)
-    return default_judge(model)
+    return load_judge("auto", model, trait=trait)
 
 
 def folder_of(model: SteerableModel) -> Path:

@@ -39,14 +39,14 @@ def diagnose(
     target: SteerableModel,
     vector: PersonaVector,
     native: PersonaVector,
-    trait: Trait | str,
+    trait: Trait | str | Path,
     coefficients: Sequence[float] | None = None,
     num_prompts: int | None = None,
     *,
     source_rows: AnchorRows,
     target_rows: AnchorRows,
     scan: bool = False,
-    judge: str | Judge | None = None,
+    judge: str | Judge | None = "auto",
     source_layer: int | None = None,
     native_layer: int | None = None,
     positions: Positions = "all",
@@ -70,13 +70,13 @@ def diagnose(
         target: steered.
         vector: of the source.
         native: the target's own.
-        trait: what to look for, or its name.
+        trait: what to look for, or its name (`resolve_trait`).
         coefficients: multiply the source's vector as it is; None: perturbation ratios -0.4 and 0.4 in the source.
         num_prompts: how many of the evaluation questions are asked; all if None.
         source_rows: the source's anchors, see `read_rows`; effects are needed only where the two share no stream.
         target_rows: the target's, of the same texts.
         scan: also steer at every layer of the target with the fixed push.
-        judge: a judge or its name; "auto" if None.
+        judge: a judge or its name (`load_judge`).
         source_layer: where the direction is taken from; None: the vector's most effective layer.
         native_layer: where the native vector steers; None: likewise.
         positions: tokens steered.
@@ -90,7 +90,7 @@ def diagnose(
         InvalidInputError: unusable coefficients, questions or vectors.
         IncompatibleError: `native` is not of the target, `vector` not of the source, or the two read different anchors.
     """
-    trait = trait if isinstance(trait, Trait) else resolve_trait(target, trait)
+    trait = resolve_trait(target, trait)
     _check(target, vector, native, source_rows, target_rows)
     at = choose_layer(vector).layer if source_layer is None else source_layer
     to = choose_layer(native, target.first_steerable_layer).layer if native_layer is None else native_layer
@@ -101,7 +101,7 @@ def diagnose(
     doses = [wanted / ratio for wanted in RATIOS] if coefficients is None else coefficients
     doses = [dose for dose in checked_coefficients(doses, samples) if dose != 0]
     asked = Asked(asked_questions(trait, None, num_prompts), samples, seed)
-    scorer = load_judge("auto" if judge is None else judge, target)
+    scorer = load_judge(judge, target, trait=trait)
     own_norm = float(native.at(to).double().norm())
     own = Push(to, native.at(to).double() / own_norm, ratio * target_rows.resid_norms[to])
     pushes: dict[Any, Push] = {"native": own, **{fixed: found.push(fixed) for fixed in subsets()}}

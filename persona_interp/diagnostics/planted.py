@@ -8,7 +8,6 @@ from pathlib import Path
 from persona_interp.diagnostics.diagnose import diagnose
 from persona_interp.diagnostics.diagnosis import Diagnosis
 from persona_interp.errors import InvalidInputError
-from persona_interp.judges.registry import default_judge
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
@@ -86,6 +85,6 @@ def twin_diagnosis(
     rows = [read_rows(each, texts, kinds=("states",), folder=kept, batch_size=batch) for each in (model, target)]
     return diagnose(
         target, vector, native, resolve_trait(model, trait), None, num_prompts, source_rows=rows[0], target_rows=rows[1],
-        scan=scan, judge=default_judge(model), source_layer=layer, samples=samples, sampling=SAMPLING,
+        scan=scan, judge="auto", source_layer=layer, samples=samples, sampling=SAMPLING,
         folder=None if folder is None else folder / "answers", batch_size=batch,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.evaluation.dose import DosePoint, dose_response
@@ -12,6 +13,7 @@ from persona_interp.evaluation.layer_scan import MIN_COHERENCE
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.traits.judging import Judge
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -41,7 +43,7 @@ class CoherenceCliff:
 def coherence_cliff(
     model: SteerableModel,
     vector: PersonaVector,
-    trait: Trait,
+    trait: Trait | str | Path,
     layer: int,
     *,
     direction: int = 1,
@@ -49,7 +51,7 @@ def coherence_cliff(
     tolerance: float = 0.05,
     threshold: float = MIN_COHERENCE,
     questions: Sequence[str] | None = None,
-    judge: str | Judge | None = None,
+    judge: str | Judge | None = "auto",
     sampling: Sampling | None = None,
     seed: int = 0,
     batch_size: int | None = None,
@@ -62,14 +64,14 @@ def coherence_cliff(
     Args:
         model: the model to steer.
         vector: knows the residual norm at `layer`.
-        trait: whose questions are asked.
+        trait: whose questions are asked, or its name (`resolve_trait`).
         layer: where.
         direction: +1 adds the vector, -1 subtracts it.
         largest: perturbation ratio at which the search begins.
         tolerance: width at which it ends.
         threshold: mean coherence that must be kept, 0-100.
         questions: the trait's extraction questions if None.
-        judge: gives the coherence; "auto" if None.
+        judge: gives the coherence (`load_judge`).
         sampling: how to draw answers.
         seed: of the answers; the same at every ratio.
         batch_size: rows run together, chosen by the model if None.
@@ -84,8 +86,9 @@ def coherence_cliff(
             "tolerance lies between 0 and the largest ratio"
         )
     unit = direction / known_ratios(vector.select([layer]))[layer]
+    trait = resolve_trait(model, trait)
     asked = tuple(trait.extraction_questions if questions is None else questions)
-    scorer = load_judge("auto" if judge is None else judge, model)
+    scorer = load_judge(judge, model, trait=trait)
     points: list[DosePoint] = []
 
     def holds(ratio: float) -> bool:

@@ -10,6 +10,7 @@ from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInt
 from persona_interp.jsonl_store import content_key
 from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.storage import read_json, write_json
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.trait import Trait
@@ -37,7 +38,7 @@ class ContrastPairs:
 def kept_pairs(
     path: Path,
     model: SteerableModel,
-    trait: Trait,
+    trait: Trait | str | Path,
     *,
     n_pairs: int = 16,
     sampling: Sampling | None = None,
@@ -50,6 +51,7 @@ def kept_pairs(
         FileFormatError: the file is damaged.
     """
     sampling = Sampling() if sampling is None else sampling
+    trait = resolve_trait(model, trait)
     key = content_key(model.identity.to_json(), str(model.dtype), trait.to_json(), n_pairs, sampling.to_json(), seed)
     if path.exists():
         kept = read_json(path, "contrast pairs")
@@ -65,7 +67,7 @@ def kept_pairs(
 
 def contrast_pairs(
     model: SteerableModel,
-    trait: Trait,
+    trait: Trait | str | Path,
     *,
     n_pairs: int = 16,
     questions: Sequence[str] | None = None,
@@ -79,7 +81,7 @@ def contrast_pairs(
 
     Args:
         model: answers, unsteered.
-        trait: whose instructions.
+        trait: whose instructions, or its name (`resolve_trait`).
         n_pairs: how many; questions are asked again when they run out.
         questions: the trait's extraction questions if None.
         sampling: how to draw; the defaults of `Sampling` if None.
@@ -90,6 +92,7 @@ def contrast_pairs(
         InvalidInputError: no question, or `n_pairs` below 2, of which no interval could be had.
         PersonaInterpError: fewer than 2 pairs have two answers that are not empty.
     """
+    trait = resolve_trait(model, trait)
     asked = tuple(trait.extraction_questions if questions is None else questions)
     if not asked or n_pairs < 2:
         raise InvalidInputError(f"{n_pairs} contrast pairs of {len(asked)} questions: ask for at least 2, of at least 1 question")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge, Judgement
@@ -176,11 +178,11 @@ class DoseResponse:
 def dose_response(
     model: SteerableModel,
     vector: PersonaVector,
-    trait: Trait,
+    trait: Trait | str | Path,
     coefficients: Sequence[float],
     *,
     questions: Sequence[str] | None = None,
-    judge: str | Judge | None = None,
+    judge: str | Judge | None = "auto",
     layers: Sequence[int] | None = None,
     positions: Literal["all", "prompt", "response"] = "all",
     sampling: Sampling | None = None,
@@ -201,10 +203,10 @@ def dose_response(
     Args:
         model: the model to steer.
         vector: what to add.
-        trait: what to look for; need not be the vector's own.
+        trait: what to look for, or its name (`resolve_trait`); need not be the vector's own.
         coefficients: multiply the vector as it is; 0 is the unsteered model.
         questions: the trait's evaluation questions if None.
-        judge: a judge or its name (`load_judge`); "auto" if None.
+        judge: a judge or its name (`load_judge`).
         layers: which blocks to steer at, every layer of the vector if None.
         positions: which tokens to steer at.
         sampling: how to draw answers; the defaults of `Sampling` if None.
@@ -220,10 +222,11 @@ def dose_response(
     chosen = vector if layers is None else vector.select(layers)
     chosen.check_fits(model.identity)
     doses = _checked(coefficients, samples)
+    trait = resolve_trait(model, trait)
     asked = tuple(trait.evaluation_questions if questions is None else questions)
     if not asked:
         raise InvalidInputError(f"trait {trait.name!r} has no evaluation questions: pass questions=[...]")
-    scorer = load_judge("auto" if judge is None else judge, model)
+    scorer = load_judge(judge, model, trait=trait)
     sampling = Sampling() if sampling is None else sampling
 
     exchanges = [question for question in asked for _ in range(samples)]

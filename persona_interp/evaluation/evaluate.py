@@ -33,13 +33,13 @@ def evaluate(
     num_prompts: int | None = None,
     *,
     questions: Sequence[str] | None = None,
-    judge: str | Judge | None = None,
+    judge: str | Judge | None = "auto",
     layers: Sequence[int] | None = None,
     positions: Positions = "all",
     samples: int = 1,
     n_random: int = N_RANDOM,
     other: PersonaVector | None = None,
-    other_trait: Trait | None = None,
+    other_trait: Trait | str | Path | None = None,
     sampling: Sampling | None = None,
     seed: int = 0,
     folder: str | Path | None = None,
@@ -63,7 +63,7 @@ def evaluate(
         coefficients: multiply the vector as it is; at least one is not 0. The baseline is measured anyway.
         num_prompts: how many of the questions are asked, from the first; all of them if None.
         questions: asked instead of the trait's evaluation questions.
-        judge: a judge or its name (`load_judge`); "auto" if None.
+        judge: a judge or its name (`load_judge`).
         layers: which blocks to steer at, every layer of the vector if None.
         positions: which tokens to steer at.
         samples: answers to each question under each condition.
@@ -83,7 +83,7 @@ def evaluate(
         IncompatibleError: a vector does not fit the model.
         UnknownNameError: the judge does not know a trait.
     """
-    trait = trait if isinstance(trait, Trait) else resolve_trait(model, trait)
+    trait = resolve_trait(model, trait)
     chosen = vector if layers is None else vector.select(layers)
     doses = checked_coefficients(coefficients, samples)
     if n_random < 1:
@@ -92,11 +92,10 @@ def evaluate(
     for each in (chosen, other):
         if each is not None:
             each.check_fits(model.identity)
-    against = other_trait_for(model, trait, chosen, other) if other_trait is None else other_trait
+    against = other_trait_for(model, trait, chosen, other) if other_trait is None else resolve_trait(model, other_trait)
     _check_other(trait, against)
-    scorer = load_judge("auto" if judge is None else judge, model)
-    for each in (trait, against):
-        scorer.judge(each, [])  # one that does not know the trait says so now, not after the answers are made
+    scorer = load_judge(judge, model, trait=trait)
+    scorer.judge(against, [])  # one that does not know the trait says so now, not after the answers are made
     sampling = Sampling() if sampling is None else sampling
     if other is not None:
         other = matched(other, chosen, trait)  # raises now where it cannot be

@@ -37,7 +37,7 @@ def evaluate_transfer(
     target: SteerableModel,
     vector: PersonaVector,
     native: PersonaVector,
-    trait: Trait | str,
+    trait: Trait | str | Path,
     coefficients: Sequence[float],
     num_prompts: int | None = None,
     *,
@@ -46,7 +46,7 @@ def evaluate_transfer(
     methods: Sequence[str] = (EFFECTS,),
     other: PersonaVector | None = None,
     controls: bool = True,
-    judge: str | Judge | None = None,
+    judge: str | Judge | None = "auto",
     source_layer: int | None = None,
     native_layer: int | None = None,
     positions: Positions = "all",
@@ -72,7 +72,7 @@ def evaluate_transfer(
         target: steered.
         vector: of the source.
         native: the target's own.
-        trait: what to look for, or its name.
+        trait: what to look for, or its name (`resolve_trait`).
         coefficients: multiply the native vector as it is; the others are brought to the same perturbation ratio.
         num_prompts: how many of the evaluation questions are asked; all if None.
         source_rows: the source's anchors, see `read_rows`.
@@ -80,7 +80,7 @@ def evaluate_transfer(
         methods: alignments; controls are made for the first.
         controls: whether to make them; without, the verdict rests on the interval alone.
         other: the source's vector of another trait, for the control of that name; without it that control is missing.
-        judge: a judge or its name; "auto" if None.
+        judge: a judge or its name (`load_judge`).
         source_layer: where the direction is taken from; None: the vector's most effective layer.
         native_layer: where the native vector steers; None: likewise.
         positions: tokens steered.
@@ -94,14 +94,14 @@ def evaluate_transfer(
         InvalidInputError: unusable coefficients, questions or methods.
         IncompatibleError: `native` is not of the target, or `vector` not of the source.
     """
-    trait = trait if isinstance(trait, Trait) else resolve_trait(target, trait)
+    trait = resolve_trait(target, trait)
     doses = [dose for dose in checked_coefficients(coefficients, samples) if dose != 0]
     asked = Asked(asked_questions(trait, None, num_prompts), samples, seed)
     if not native.same_basis(target.identity):
         raise IncompatibleError(f"the native vector is of {native.model.name}, not of {target.name}: extract one from the target")
     if not methods:
         raise InvalidInputError("no alignment method was given: name at least one, such as effects")
-    scorer = load_judge("auto" if judge is None else judge, target)
+    scorer = load_judge(judge, target, trait=trait)
     at = choose_layer(native, target.first_steerable_layer).layer if native_layer is None else native_layer
     own = replace(native.select([at]), statistics={"resid_norm": (target_rows.resid_norms[at],)})
     setting = {"source": source_rows, "target": target_rows, "source_layer": source_layer}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from persona_interp.errors import InvalidInputError, unknown_name
 from persona_interp.evaluation.contrast_pairs import ContrastPairs, contrast_pairs
@@ -40,14 +41,14 @@ PAIRS = 16
 def layer_effectiveness(
     model: SteerableModel,
     vector: PersonaVector,
-    trait: Trait,
+    trait: Trait | str | Path,
     *,
     method: str = AUTO,
     pairs: ContrastPairs | None = None,
     n_pairs: int = PAIRS,
     ratios: Sequence[float] | None = None,
     questions: Sequence[str] | None = None,
-    judge: str | Judge | None = None,
+    judge: str | Judge | None = "auto",
     sampling: Sampling | None = None,
     seed: int = 0,
     batch_size: int | None = None,
@@ -62,7 +63,7 @@ def layer_effectiveness(
     Args:
         model: the model to steer.
         vector: scored at each of its layers; must know the residual norms, unless `method` is geometry.
-        trait: the vector's own.
+        trait: the vector's own, or its name (`resolve_trait`).
         method: one of `METHODS`. ``sweep`` generates and judges answers at every layer; the others generate only `pairs`,
             ``geometry`` nothing.
         pairs: answers with and without the trait, other than those the vector was made from; made if None.
@@ -70,7 +71,7 @@ def layer_effectiveness(
         ratios: perturbation ratios to try, in both directions for a sweep.
         questions: for the sweep and the pairs; the trait's extraction questions if None, so that no layer is chosen on
             evaluation questions.
-        judge: of the sweep.
+        judge: of the sweep (`load_judge`); the other methods need none.
         sampling: how to draw answers.
         seed: of the answers.
         batch_size: rows run together, chosen by the model if None.
@@ -131,12 +132,12 @@ def steerable_part(vector: PersonaVector, model: SteerableModel) -> PersonaVecto
 def sweep_layers(
     model: SteerableModel,
     vector: PersonaVector,
-    trait: Trait,
+    trait: Trait | str | Path,
     *,
     ratios: Sequence[float] | None = None,
     directions: Sequence[int] = (-1, 1),
     questions: Sequence[str] | None = None,
-    judge: str | Judge | None = None,
+    judge: str | Judge | None = "auto",
     sampling: Sampling | None = None,
     seed: int = 0,
     samples: int = 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from persona_interp.errors import FileFormatError, InvalidInputError
@@ -14,6 +15,7 @@ from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.storage import check_format_version
 from persona_interp.traits.coherence import CHOSEN
@@ -190,11 +192,11 @@ def coherent(point: DosePoint) -> bool:
 def scan_layers(
     model: SteerableModel,
     vector: PersonaVector,
-    trait: Trait,
+    trait: Trait | str | Path,
     coefficients: Sequence[float] | Mapping[int, Sequence[float]],
     *,
     questions: Sequence[str] | None = None,
-    judge: str | Judge | None = None,
+    judge: str | Judge | None = "auto",
     positions: Literal["all", "prompt", "response"] = "all",
     sampling: Sampling | None = None,
     seed: int = 0,
@@ -208,11 +210,11 @@ def scan_layers(
     Args:
         model: the model to steer.
         vector: what to add, one direction a layer.
-        trait: what to look for.
+        trait: what to look for, or its name (`resolve_trait`).
         coefficients: multiply the vector as it is, the same at every layer or for each its own; the unsteered baseline is always
             measured beside them.
         questions: the trait's extraction questions if None, so that a layer is never chosen on the evaluation questions.
-        judge: a judge or its name (`load_judge`); "auto" if None.
+        judge: a judge or its name (`load_judge`).
         positions: which tokens to steer at.
         sampling: how to draw answers.
         seed: of the answers; the same question has the same random stream in every cell.
@@ -228,6 +230,7 @@ def scan_layers(
         IncompatibleError: the vector does not fit the model.
     """
     vector.check_fits(model.identity)
+    trait = resolve_trait(model, trait)
     asked = tuple(trait.extraction_questions if questions is None else questions)
     by_layer = coefficients if isinstance(coefficients, Mapping) else dict.fromkeys(vector.layers, coefficients)
     places = [(layer, float(value)) for layer, values in by_layer.items() for value in values if value]
@@ -235,7 +238,7 @@ def scan_layers(
         raise InvalidInputError(
             f"a scan needs questions and coefficients other than 0: {len(asked)} and {len(places)} were given"
         )
-    scorer = load_judge("auto" if judge is None else judge, model)
+    scorer = load_judge(judge, model, trait=trait)
     sampling = Sampling() if sampling is None else sampling
     exchanges = [question for question in asked for _ in range(samples)]
     width, n_groups = len(exchanges), len(places) + 1

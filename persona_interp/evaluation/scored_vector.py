@@ -9,8 +9,10 @@ from persona_interp.evaluation.contrast_pairs import kept_pairs
 from persona_interp.evaluation.layer_effectiveness import AUTO, layer_effectiveness, pairs_sampling
 from persona_interp.jsonl_store import content_key
 from persona_interp.judges.determinants import determinants
+from persona_interp.judges.registry import optional_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.progress import say
 from persona_interp.traits.judging import Judge
 from persona_interp.traits.trait import Trait
@@ -23,7 +25,7 @@ PAIRS = "contrast_pairs.json"
 def scored(
     vector: PersonaVector,
     model: SteerableModel,
-    trait: Trait,
+    trait: Trait | str | Path,
     folder: Path,
     *,
     sampling: Sampling,
@@ -45,10 +47,10 @@ def scored(
 
 def scored_vector(
     model: SteerableModel,
-    trait: Trait,
+    trait: Trait | str | Path,
     folder: Path,
     *,
-    judge: Judge | None,
+    judge: str | Judge | None,
     samples: int = 1,
     sampling: Sampling | None = None,
     seed: int = 0,
@@ -60,6 +62,8 @@ def scored_vector(
         PersonaInterpError: as `extract`.
     """
     sampling = Sampling() if sampling is None else sampling
+    trait = resolve_trait(model, trait)
+    judge = optional_judge(judge, model, trait=trait)
     path = kept_file(model, trait, folder, judge=judge, samples=samples, sampling=sampling, seed=seed)
     if path.exists():
         return PersonaVector.load(path)
@@ -73,15 +77,17 @@ def scored_vector(
 
 def kept_file(
     model: SteerableModel,
-    trait: Trait,
+    trait: Trait | str | Path,
     folder: Path,
     *,
-    judge: Judge | None,
+    judge: str | Judge | None,
     samples: int = 1,
     sampling: Sampling | None = None,
     seed: int = 0,
 ) -> Path:
     """Where `scored_vector` keeps its vector, there or not; rollouts lie in a folder of that name ending in ``.run``."""
+    trait = resolve_trait(model, trait)
+    judge = optional_judge(judge, model, trait=trait)
     key = content_key(
         model.identity.fingerprint, str(model.dtype), trait.to_json(), None if judge is None else determinants(judge, trait),
         samples, (Sampling() if sampling is None else sampling).to_json(), seed,

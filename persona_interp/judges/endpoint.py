@@ -26,6 +26,12 @@ _NO_NUMBERS = 8
 """Replies in a row, from the first, with neither a number nor a refusal, after which a model counts as no judge."""
 
 
+_NO_THOUGHTS = (
+    "Switch thinking off where the server starts (llama-server: --reasoning-budget 0; vLLM: a chat template with enable_thinking "
+    "false), or use a model that does not think"
+)
+
+
 class EndpointJudge:
     """Scores answers with a model behind a server, several at a time.
 
@@ -122,7 +128,7 @@ class EndpointJudge:
                         yield from held
                         held.clear()
                     elif n_unusable >= _NO_NUMBERS:
-                        error = self._no_judge(n_unusable, unusable[-1].text if unusable else "")
+                        error = self._no_judge(n_unusable, unusable[-1] if unusable else Score(None, False, ""))
                 if error is not None and failure is None:
                     failure = error
                     stop.set()
@@ -148,14 +154,32 @@ class EndpointJudge:
         if self.coherence_rubric is not None:
             rubrics.append(fill_rubric(self.coherence_rubric, *exchange))
         try:
-            return tuple(score_reply(self.endpoint.ask(rubric, stop), self.min_mass) for rubric in rubrics)
+            return tuple(self._score(rubric, stop) for rubric in rubrics)
         except PersonaInterpError:
             stop.set()
             raise
 
-    def _no_judge(self, n_replies: int, text: str) -> PersonaInterpError:
+    def _score(self, rubric: str, stop: threading.Event) -> Score:
+        """The score of one filled rubric; a reply cut short before its number is asked for again at greater length."""
+        while True:
+            reply = self.endpoint.ask(rubric, stop)
+            score = score_reply(reply, self.min_mass)
+            if score.cut and self.endpoint.lengthen(reply, score.cut):
+                continue
+            if score.cut == "thought":
+                self.endpoint.say_once(
+                    f"was cut short inside a thought after {reply.limit} tokens: such a reply is a missing score. {_NO_THOUGHTS}"
+                )
+            return score
+
+    def _no_judge(self, n_replies: int, last: Score) -> PersonaInterpError:
+        where = f"the judge at {self.endpoint.url}, model {self.endpoint.model!r}, replied {n_replies} times (status 200)"
+        if last.cut == "thought":
+            return PersonaInterpError(
+                f"{where} and was still inside a thought when its tokens were used up, for example {last.text[:80]!r}. "
+                f"{_NO_THOUGHTS}"
+            )
         return PersonaInterpError(
-            f"the judge at {self.endpoint.url}, model {self.endpoint.model!r}, replied {n_replies} times (status 200) without "
-            f"one number from 0 to 100, for example {text[:80]!r}: it does not follow the rubric. Use a model that does, or the "
-            "judge contrast+perplexity, which needs none"
+            f"{where} without one number from 0 to 100, for example {last.text[:80]!r}: it does not follow the rubric. Use a "
+            "model that does, or the judge contrast+perplexity, which needs none"
         )

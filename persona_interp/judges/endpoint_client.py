@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
-from persona_interp.judges.replies import Reply, reply_in
+from persona_interp.judges.replies import Cut, Reply, reply_in
 from persona_interp.models.chat_connection import ChatConnection, ChatFailure
+from persona_interp.progress import say
 
-_SHORT, _LONG = 5, 64
-"""Tokens asked for: a number with its probabilities; a number somewhere in a text."""
+_SHORT, _LONG, _THINKING = 5, 64, 1024
+"""Tokens asked for: a number with its probabilities; a number somewhere in a text; one behind a thought."""
+_ALTERNATIVES, _FEW = 20, 5
+"""Likeliest tokens asked for at each place, and where a server gives no more than some: OpenAI's older limit, and vLLM's."""
 _OPTIONAL = ("top_logprobs", "logprobs", "temperature", "max_tokens")
 
 
@@ -39,6 +43,8 @@ class ChatEndpoint(ChatConnection):
         )
         self._refused: set[str] = set()
         self._renamed = False
+        self._length, self._alternatives = _SHORT, _ALTERNATIVES
+        self._said: set[str] = set()
 
     @property
     def gives_probabilities(self) -> bool:
@@ -57,6 +63,18 @@ class ChatEndpoint(ChatConnection):
         """
         return self.patiently(lambda: self._reply(prompt), stop)
 
+    def lengthen(self, reply: Reply, cut: Cut) -> bool:
+        """Allow more tokens from now on, because `reply` was cut short; False where it had all that may be asked for."""
+        wanted = _THINKING if cut == "thought" else _LONG
+        self._length = max(self._length, wanted)
+        return reply.limit < wanted
+
+    def say_once(self, what: str) -> None:
+        """Tell the user something about this server, once."""
+        if what not in self._said:
+            self._said.add(what)
+            say(f"the judge at {self.url}, model {self.model!r}, {what}")
+
     def _reply(self, prompt: str) -> Reply:
         """One attempt. What the server refuses to know is left out, and asked for no more."""
         while True:
@@ -67,27 +85,44 @@ class ChatEndpoint(ChatConnection):
                 if failure.status in (400, 422, 501) and self._without(failure.words, asked):
                     continue
                 raise
+            limit = asked.get("max_tokens") or asked.get("max_completion_tokens") or _THINKING
+            reply = replace(reply, limit=limit)
+            if reply.steps and reply.alternatives < asked.get("top_logprobs", 0):
+                self.say_once(
+                    f"names {reply.alternatives} likeliest tokens instead of the {asked['top_logprobs']} asked for: scores are "
+                    "expected over those alone"
+                )
             if reply.steps or not asked.get("logprobs"):
                 return reply
-            self._refused.update(("logprobs", "top_logprobs"))  # taken without a word, and not given
+            self._without_probabilities()  # taken without a word, and not given
             if reply.complete:
                 return reply
 
     def _options(self) -> dict[str, Any]:
-        length = _SHORT if self.gives_probabilities else _LONG
-        wanted = {"logprobs": True, "top_logprobs": 20, "temperature": 0.0, "max_tokens": length}
+        length = self._length if self.gives_probabilities else max(_LONG, self._length)
+        wanted = {"logprobs": True, "top_logprobs": self._alternatives, "temperature": 0.0, "max_tokens": length}
         wanted = {name: value for name, value in wanted.items() if name not in self._refused}
         if self._renamed:
-            wanted["max_completion_tokens"] = 16 * _LONG  # models that must be asked like this think before they write
+            wanted["max_completion_tokens"] = _THINKING  # models that must be asked like this think before they write
         return wanted
 
     def _without(self, words: str, asked: dict[str, Any]) -> bool:
         """Give up the option an error message is about; False where it is about none."""
         for name in _OPTIONAL:
             if name in asked and name in words:
+                if name == "top_logprobs" and asked[name] > _FEW:
+                    self._alternatives = _FEW
+                    self.say_once(
+                        f"takes no {asked[name]} likeliest tokens: {_FEW} are asked for, and scores expected over those"
+                    )
+                    return True
                 self._renamed = self._renamed or "max_completion_tokens" in words
                 self._refused.add("max_tokens" if "max_completion_tokens" in words else name)
                 if "logprobs" in name:
-                    self._refused.update(("logprobs", "top_logprobs"))
+                    self._without_probabilities()
                 return True
         return False
+
+    def _without_probabilities(self) -> None:
+        self._refused.update(("logprobs", "top_logprobs"))
+        self.say_once("gives no probabilities: scores are the single numbers it writes, not expected ones")

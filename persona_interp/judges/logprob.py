@@ -48,7 +48,7 @@ class LogprobJudge:
         model: the judging model.
         coherence_rubric: has ``{question}`` and ``{answer}``; None leaves coherence unscored and halves the work.
         min_mass: numbers holding less probability than this, together, are no score.
-        tolerance: see `NumberTree`; 0 is exact and slow for tokenizers that write digits singly.
+        tolerance: see `NumberTree`; 0 is exact, and walks every number.
         batch_size: rubrics run together.
 
     Raises:
@@ -77,7 +77,11 @@ class LogprobJudge:
         self._tree = NumberTree(model.tokenizer, tolerance=tolerance)
 
     def judge(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
-        """Score (question, answer) pairs; a score is None where the model would rather refuse than write a number."""
+        """Score (question, answer) pairs; a score is None where the model would rather refuse than write a number.
+
+        Raises:
+            PersonaInterpError: the model's logits are NaN or infinite.
+        """
         traits = self.scores([trait.rubric_for(question, answer) for question, answer in exchanges])
         coherences: list[float | None] = [None] * len(exchanges)
         if self.coherence_rubric is not None:
@@ -87,14 +91,8 @@ class LogprobJudge:
     def scores(self, rubrics: Sequence[str]) -> list[float | None]:
         """The expected number the model answers each filled rubric with, None where it would hardly write one."""
         prompts = [self.model.chat.prompt_ids(Conversation.ask(rubric)) for rubric in rubrics]
-        # similar lengths together: less padding
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        ordered = [prompts[row] for row in order]
-        probabilities = self._tree.probabilities(ordered, self.model.next_token_logits, batch_size=self.batch_size)
-        found: list[float | None] = [None] * len(prompts)
-        for row, numbers in zip(order, probabilities, strict=True):
-            found[row] = expected_number(numbers, self.min_mass)
-        return found
+        probabilities = self._tree.probabilities(prompts, self.model, batch_size=self.batch_size)
+        return [expected_number(numbers, self.min_mass) for numbers in probabilities]
 
     def determinants(self, trait: Trait) -> dict[str, Any]:
         """What its scores depend on besides the texts."""
@@ -105,6 +103,6 @@ class LogprobJudge:
 def expected_number(probabilities: Mapping[int, float], min_mass: float = 0.25) -> float | None:
     """sum(i * p_i) / sum(p_i), or None where sum(p_i) is below `min_mass`."""
     mass = sum(probabilities.values())
-    if mass < min_mass:
+    if not mass >= min_mass:  # so that NaN is no score either
         return None
     return min(100.0, max(0.0, sum(number * p for number, p in probabilities.items()) / mass))

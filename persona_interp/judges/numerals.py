@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_interp.models.steerable import SteerableModel
+
 NUMBERS = frozenset(str(number) for number in range(101))
 _ENDINGS = frozenset(number[start:] for number in NUMBERS for start in range(len(number)))
 _TOKEN = re.compile(r"(?P<space>[▁ĠĊĉ\s]*)(?P<digits>[0-9]*)(?P<tail>.*)", re.DOTALL)
 
-NextLogits = Callable[[Sequence[Sequence[int]]], Float[Tensor, "batch vocab"]]
+DEPTH = 4
+"""Tokens of the longest path: white space and three digits."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,6 @@ class _Piece:
 
 @dataclass(frozen=True)
 class _Node:
-    row: int
-    path: tuple[int, ...]
     number: str
     mass: float
 
@@ -65,28 +66,41 @@ class NumberTree:
                 self._pieces.append(_Piece(index, match["digits"], opens=bool(match["space"]), ends=bool(match["tail"])))
         self._indices = torch.tensor([piece.index for piece in self._pieces], dtype=torch.long)
         self._going_on = torch.tensor(going_on, dtype=torch.long)
+        self._likely = self._single_digits()
+
+    def _single_digits(self) -> list[tuple[int, ...]]:
+        """Paths of the single digits and of 10, for tokenizers in which every other number begins with one of them; else none."""
+        plain = {piece.digits: piece.index for piece in self._pieces if piece.digits and not (piece.opens or piece.ends)}
+        if any(len(digits) > 1 for digits in plain) or len(plain) < 10:
+            return []
+        return [*((plain[str(digit)],) for digit in range(10)), (plain["1"], plain["0"])]
 
     def probabilities(
-        self, prompts: Sequence[Sequence[int]], next_logits: NextLogits, *, batch_size: int = 8
+        self, prompts: Sequence[Sequence[int]], model: SteerableModel, *, batch_size: int | None = None
     ) -> list[dict[int, float]]:
-        """For each prompt, number -> probability that the continuation opens with exactly it; improbable ones may be absent."""
-        found: list[dict[int, float]] = [defaultdict(float) for _ in prompts]
-        level = [_Node(row, (), "", 1.0) for row in range(len(prompts))]
-        while level:
-            deeper: list[_Node] = []
-            for start in range(0, len(level), batch_size):
-                nodes = level[start : start + batch_size]
-                logits = next_logits([[*prompts[node.row], *node.path] for node in nodes])
-                # double precision: masses are products, and their ratio is the score
-                for node, p in zip(nodes, torch.softmax(logits.double().cpu(), dim=-1), strict=True):
-                    deeper.extend(self._visit(node, p, found[node.row]))
-            level = deeper
+        """For each prompt, number -> probability that the continuation opens with exactly it; improbable ones may be absent.
+
+        Raises:
+            PersonaInterpError: as `SteerableModel.walk`.
+        """
+        found: list[dict[int, float]] = [{} for _ in prompts]
+        nodes: dict[tuple[int, tuple[int, ...]], _Node] = {}
+
+        def grow(row: int, path: tuple[int, ...], logits: Float[Tensor, " vocab"]) -> list[int]:
+            if not path:  # the first time, or anew
+                found[row], nodes[row, path] = defaultdict(float), _Node("", 1.0)
+            # double precision: masses are products, and their ratio is the score
+            children = self._visit(nodes[row, path], bool(path), torch.softmax(logits.double(), dim=-1), found[row])
+            nodes.update({(row, (*path, token)): node for token, node in children.items()})
+            return list(children)
+
+        model.walk(prompts, grow, depth=DEPTH, likely=self._likely, batch_size=batch_size)
         return [dict(numbers) for numbers in found]
 
-    def _visit(self, node: _Node, p: Float[Tensor, " vocab"], found: dict[int, float]) -> list[_Node]:
+    def _visit(self, node: _Node, begun: bool, p: Float[Tensor, " vocab"], found: dict[int, float]) -> dict[int, _Node]:
         if node.number:
             found[int(node.number)] += node.mass * max(0.0, 1.0 - float(p[self._going_on].sum()))
-        children: list[_Node] = []
+        children: dict[int, _Node] = {}
         for piece, probability in zip(self._pieces, p[self._indices].tolist(), strict=True):
             number = node.number + piece.digits
             if (node.number and (piece.opens or not piece.digits)) or (piece.digits and number not in NUMBERS):
@@ -96,6 +110,6 @@ class NumberTree:
                 continue
             if piece.ends:
                 found[int(number)] += mass
-            elif piece.digits or not node.path:
-                children.append(_Node(node.row, (*node.path, piece.index), number, mass))
+            elif piece.digits or not begun:
+                children[piece.index] = _Node(number, mass)
         return children

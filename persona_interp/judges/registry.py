@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 from persona_interp.errors import InvalidInputError, unknown_name
 from persona_interp.judges.cached import CachedJudge
@@ -16,15 +17,23 @@ from persona_interp.judges.garbage import guarded
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
 from persona_interp.judges.logprob import LogprobJudge
+from persona_interp.judges.trial import Trial, try_out
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.grammar import TRAITS
+from persona_interp.progress import say
 from persona_interp.storage import home
 from persona_interp.traits.judging import Judge
+from persona_interp.traits.trait import Trait
 
 JudgeFactory: TypeAlias = Callable[[SteerableModel, str], Judge]
 _judges: dict[str, JudgeFactory] = {}
 _unguarded: set[str] = set()
 _AND_COHERENCE = "+perplexity"
+_INSTEAD = "contrast+perplexity"
+_said: WeakKeyDictionary[SteerableModel, set[str]] = WeakKeyDictionary()
+NO_JUDGE = "none"
+"""Says in commands what None says in Python: nothing is judged."""
 
 JUDGES: Mapping[str, JudgeFactory] = MappingProxyType(_judges)
 """Kind -> factory of (the model that answered, what stands behind the colon of the spec)."""
@@ -43,6 +52,8 @@ def register_judge(kind: str, factory: JudgeFactory, *, guard: bool = True) -> N
     """
     if kind in _judges:
         raise InvalidInputError(f"judge {kind!r} is already registered: choose another name")
+    if kind == NO_JUDGE:
+        raise InvalidInputError(f"a judge cannot be called {NO_JUDGE!r}, which means that nothing is judged: choose another name")
     if ":" in kind or "+" in kind:
         sign = "a colon, which separates a judge from its argument" if ":" in kind else "a plus sign, which joins judges"
         raise InvalidInputError(f"judge name {kind!r} holds {sign}: choose another")
@@ -51,45 +62,117 @@ def register_judge(kind: str, factory: JudgeFactory, *, guard: bool = True) -> N
         _unguarded.add(kind)
 
 
-def default_judge(model: SteerableModel) -> Judge:
-    """The exact judge for a model organism, else the model itself under the trait's rubric, unsteered and guarded."""
-    return GrammarJudge() if getattr(model.config, "organism", None) else guarded(LogprobJudge(model), model)
+def default_judge(model: SteerableModel, trait: Trait | None = None) -> Judge:
+    """What ``auto`` means for a model, and for a trait where it is given.
+
+    On an organism the exact `GrammarJudge`; for traits its grammar does not know, `LikelihoodContrastJudge`, because an organism
+    follows no rubric. Else the model itself under the trait's rubric, unsteered and guarded, if it can tell twelve short texts of
+    known scores (`try_out`); if it cannot, as models of a few hundred million parameters cannot, ``contrast+perplexity``, and it
+    is said why. Without `trait` nothing is tried out.
+    """
+    if getattr(model.config, "organism", None):
+        return GrammarJudge() if trait is None or trait.name in TRAITS else LikelihoodContrastJudge(model)
+    own = LogprobJudge(model)
+    if trait is not None and not (found := _trial(own, trait)).passed:
+        _say_once(
+            model,
+            f"{model.name} cannot judge {trait.name!r} by its rubric: {found.words}. Judge auto is {_INSTEAD} instead: how much "
+            "likelier an answer is under the trait's instructions, to be compared within one model and trait only. To choose "
+            "yourself: endpoint:MODEL, local:MODEL with a larger model, or local",
+        )
+        return guarded(JoinedJudge(LikelihoodContrastJudge(model), PerplexityCoherence(model)), model)
+    return guarded(own, model)
 
 
-def load_judge(spec: str | Judge, model: SteerableModel, *, guard: bool | None = None, cache: str | Path | None = None) -> Judge:
+def load_judge(
+    spec: str | Judge | None,
+    model: SteerableModel,
+    *,
+    trait: Trait | None = None,
+    guard: bool | None = None,
+    cache: str | Path | None = None,
+) -> Judge:
     """The judge that `spec` names.
+
+    Every function with a parameter ``judge`` takes what this takes, with the same meaning.
 
     Args:
         spec: ``auto`` (see `default_judge`); ``grammar``; ``local`` (the given model, unsteered) or ``local:MODEL`` (a short
             name, folder or hub id), also called ``logprob``; ``endpoint:MODEL`` (a model behind the server at
             ``OPENAI_BASE_URL``); ``contrast``, ``contrast:MODEL``; ``perplexity`` (coherence alone); any of them and
-            ``+perplexity``, for the coherence of answers the judge gives none. Or a judge, which is given back.
+            ``+perplexity``, for the coherence of answers the judge gives none. Or a judge, which is given back. None and ``none``
+            mean that nothing is judged, which is refused here; see `optional_judge`.
         model: the model whose answers are judged.
+        trait: what it is to judge: a judge that does not know it says so now; ``auto`` chooses by it, and ``local`` warns if the
+            model fails `try_out`.
         guard: whether the garbage guard of `model` stands before the judge. None: before all but ``grammar``, which is exact, and
             ``contrast`` alone, which gives no coherence at all.
         cache: a file that keeps scores, see `CachedJudge`. Those of ``endpoint`` are kept under `storage.home` in any case.
 
     Raises:
-        UnknownNameError: no judge, or no model behind the colon, has that name.
-        InvalidInputError: an argument behind the colon is missing, or the judge takes none.
+        UnknownNameError: no judge, or no model behind the colon, has that name; or the judge does not know the trait.
+        InvalidInputError: there is to be no judge; an argument behind the colon is missing, or the judge takes none.
         MissingExtraError: the judge needs a package that is not installed.
     """
-    if not isinstance(spec, str):
-        return spec
+    if spec is None or spec == NO_JUDGE:
+        raise InvalidInputError(
+            f"judge is {spec!r}, which means that nothing is judged, but this is made of scores: give 'auto' for the judge of "
+            f"{model.name}, another name ({', '.join(JUDGES)}), or a Judge"
+        )
+    judge = _named(spec, model, trait, guard, cache) if isinstance(spec, str) else spec
+    if trait is not None:
+        judge.judge(trait, [])  # one that does not know the trait says so now, not after the answers are made
+    return judge
+
+
+def optional_judge(spec: str | Judge | None, model: SteerableModel, *, trait: Trait | None = None) -> Judge | None:
+    """`load_judge`, where nothing need be judged: None for None and for ``none``."""
+    return None if spec is None or spec == NO_JUDGE else load_judge(spec, model, trait=trait)
+
+
+def judge_parts(spec: str) -> tuple[str, str, bool]:
+    """Kind, what stands behind its colon, and whether ``+perplexity`` is joined to it; no judge is made.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+        InvalidInputError: nothing stands behind the colon.
+    """
     alone = spec.removesuffix(_AND_COHERENCE)
-    joined = alone != spec
     kind, colon, argument = alone.partition(":")
     if kind not in JUDGES:
-        raise unknown_name("judge", kind, JUDGES)
+        raise unknown_name("judge", kind, [*JUDGES, NO_JUDGE])
     if colon and not argument.strip():
         raise InvalidInputError(f"judge {spec!r} names no model behind the colon: write {kind}:MODEL, or {kind} alone")
-    judge = JUDGES[kind](model, argument)
+    return kind, argument, alone != spec
+
+
+def _named(spec: str, model: SteerableModel, trait: Trait | None, guard: bool | None, cache: str | Path | None) -> Judge:
+    kind, argument, joined = judge_parts(spec)
+    judge = default_judge(model, trait) if kind == "auto" and not argument else JUDGES[kind](model, argument)
+    if trait is not None and isinstance(judge, LogprobJudge) and not (found := _trial(judge, trait)).passed:
+        _say_once(
+            model,
+            f"warning: {judge.name} is a poor judge of {trait.name!r}: {found.words}. Its scores may mean nothing: use auto, "
+            f"{_INSTEAD}, endpoint:MODEL, or local:MODEL with a larger model",
+        )
     if cache is not None:
         judge = CachedJudge(judge, cache)
     if joined:
         judge = JoinedJudge(judge, PerplexityCoherence(model))
     wanted = (joined or kind not in _unguarded) if guard is None else guard
     return guarded(judge, model) if wanted else judge
+
+
+def _trial(judge: LogprobJudge, trait: Trait) -> Trial:
+    """The trial, whose scores are kept: a model is tried out once for a trait."""
+    return try_out(CachedJudge(judge, home() / "judgements" / "trials.jsonl"), trait)
+
+
+def _say_once(model: SteerableModel, words: str) -> None:
+    said = _said.setdefault(model, set())
+    if words not in said:
+        said.add(words)
+        say(words)
 
 
 def _without_argument(kind: str, make: Callable[[SteerableModel], Judge]) -> JudgeFactory:

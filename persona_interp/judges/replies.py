@@ -7,15 +7,20 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from persona_interp.judges.logprob import expected_number
 from persona_interp.models.chat_connection import ChatFailure
 
 _REFUSAL = re.compile(r"^\W*REF(U|\W*$)|\brefus", re.IGNORECASE)
-_THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
+_THOUGHT = re.compile(r"^.*</think>|<think>.*$", re.DOTALL)
+"""Up to the end of the last thought, also where the prompt opened it; and a thought without an end."""
 _OUT_OF = re.compile(r"\s*(/|out of)\s*100\b", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.,-])-?\d+(?:[.,]\d+)*(?!\w)")
+
+
+Cut: TypeAlias = Literal["", "thought", "text"]
+"""Where the limit of tokens cut a reply short, if it did so before there was a number to go by."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +44,27 @@ class Reply:
         text: all of it.
         steps: token by token; empty where the server gave no probabilities.
         complete: whether it ended by itself.
+        alternatives: the most tokens that the server named at one place, besides the one written.
+        thinking: whether it ended before there was any text, in a thought that the server gives apart.
+        limit: tokens it was allowed.
     """
 
     text: str
     steps: tuple[Step, ...]
     complete: bool
+    alternatives: int = 0
+    thinking: bool = False
+    limit: int = 0
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score of 0 to 100, or None, and whether the reply was a refusal; `text` is the reply, for messages."""
+    """A score of 0 to 100, or None, and whether the reply was a refusal or cut short; `text` is the reply, for messages."""
 
     value: float | None
     refused: bool
     text: str
+    cut: Cut = ""
 
 
 def reply_in(body: str) -> Reply:
@@ -79,21 +91,40 @@ def read_reply(body: Any) -> Reply:
         raise ValueError(f"an error: {str(body['error'])[:200]}")
     try:
         choice = body["choices"][0]
-        text = choice["message"].get("content") or ""
+        message = choice["message"]
+        text = message.get("content") or ""
         if not isinstance(text, str):
             raise TypeError(f"content is a {type(text).__name__}")
-        return Reply(text, _steps(choice.get("logprobs")), choice.get("finish_reason") == "stop")
+        complete = choice.get("finish_reason") == "stop"
+        apart = bool(message.get("reasoning_content") or message.get("reasoning"))
+        steps = _steps(choice.get("logprobs"))
+        named = max((len(step.choices) for step in steps), default=0)
+        return Reply(text, steps, complete, named, thinking=apart and not text and not complete)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"no choices[0].message ({type(error).__name__}: {error})") from error
 
 
 def score_reply(reply: Reply, min_mass: float) -> Score:
-    """The score of a reply; None for a refusal, and for a text without exactly one number from 0 to 100."""
-    refused = bool(_REFUSAL.search(reply.text))
-    if reply.steps:
-        numbers, mass = number_probabilities(reply.steps)
-        return Score(expected_number(numbers, min(min_mass, 1e-9)) if mass >= min_mass else None, refused, reply.text)
-    return Score(None if refused else number_in(reply.text), refused, reply.text)
+    """The score of a reply; None for a refusal, and for a text without exactly one number from 0 to 100.
+
+    Probabilities are read where the number begins, whatever stands before it: a thought, ``Score:``, asterisks, JSON. A
+    text that names no number, or several, is read from its first word.
+    """
+    said = _said(reply.text)
+    refused = bool(_REFUSAL.search(said))
+    written = None if refused else _written(said)
+    cut = "" if refused else _cut(reply, said, written)
+    if not reply.steps:
+        return Score(None if written is None else written.value, refused, reply.text, cut)
+    start = written.start if written is not None else len(said) - len(said.lstrip())
+    steps = _from(reply, start)
+    if written is not None and not (steps and _is_digits(steps[0].token.strip())):
+        return Score(written.value, refused, reply.text, cut)  # the number shares its token with something else
+    numbers, mass = number_probabilities(steps)
+    value = expected_number(numbers, min(min_mass, 1e-9)) if mass >= min_mass else None
+    if value is not None and not (written is not None and cut):
+        cut = ""  # read off the first word of a text that went on to other things
+    return Score(value, refused, reply.text, cut)
 
 
 def number_in(text: str) -> float | None:
@@ -101,15 +132,63 @@ def number_in(text: str) -> float | None:
 
     What a model thinks between ``<think>`` and ``</think>`` is not read.
     """
-    said = _OUT_OF.sub("", _THOUGHT.sub("", text))
-    found = {match.group() for match in _NUMBER.finditer(said)}
-    if len(found) != 1:
+    written = _written(_said(text))
+    return None if written is None else written.value
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The number a text names, and where it stands."""
+
+    value: float
+    start: int
+    end: int
+
+
+def _said(text: str) -> str:
+    """The text with blanks in place of thoughts."""
+    return _THOUGHT.sub(_blank, text)
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match.group())
+
+
+def _written(said: str) -> _Written | None:
+    found = list(_NUMBER.finditer(_OUT_OF.sub(_blank, said)))
+    if len({match.group() for match in found}) != 1:
         return None
     try:
-        value = float(found.pop())
+        value = float(found[0].group())
     except ValueError:  # 1,5 or 1.2.3
         return None
-    return value if 0 <= value <= 100 else None
+    return _Written(value, found[0].start(), found[0].end()) if 0 <= value <= 100 else None
+
+
+def _cut(reply: Reply, said: str, written: _Written | None) -> Cut:
+    if reply.complete:
+        return ""
+    if reply.thinking or ("<think>" in reply.text and not said.strip()):
+        return "thought"
+    return "text" if written is None or _at_end(said, written) else ""
+
+
+def _at_end(said: str, written: _Written | None) -> bool:
+    """Whether more digits might follow; not so of a number the reply opens with, for which there are tokens enough."""
+    return written is not None and bool(said[: written.start].strip()) and not said[written.end :].strip()
+
+
+def _from(reply: Reply, start: int) -> Sequence[Step]:
+    """The steps from the character of the text on that is at `start`; none where text and tokens do not agree."""
+    offset = "".join(step.token for step in reply.steps).rfind(reply.text)  # thoughts given apart may be among the tokens
+    if offset < 0:
+        return () if start else reply.steps
+    reached = 0
+    for place, step in enumerate(reply.steps):
+        reached += len(step.token)
+        if reached > offset + start:
+            return reply.steps[place:]
+    return ()
 
 
 def number_probabilities(steps: Sequence[Step]) -> tuple[dict[int, float], float]:
@@ -153,6 +232,8 @@ def _steps(logprobs: Any) -> tuple[Step, ...]:
             choices = {str(item["token"]): math.exp(float(item["logprob"]))}
             for each in item.get("top_logprobs") or ():
                 choices[str(each["token"])] = math.exp(float(each["logprob"]))
+            if not all(math.isfinite(probability) for probability in choices.values()):
+                return ()  # JSON of Python servers may hold NaN
             if len(choices) < 2 and choices[str(item["token"])] < 0.5:
                 return ()  # the written token alone says nothing of the others
             found.append(Step(str(item["token"]), choices))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
+from persona_interp.models.continuations import Walker
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.shapes import Residual, TokenIds
 
@@ -79,6 +81,20 @@ class Engine(Protocol):
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """What the final norm and the unembedding make of residuals."""
+        ...
+
+    def walks(self, longest: int) -> bool:
+        """Whether continuations of prompts of up to `longest` tokens, pads included, can be walked over kept keys and values."""
+        ...
+
+    def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]], longest: int) -> AbstractContextManager[Walker]:
+        """What walks the continuations of prompts, unsteered, while the block lasts; asked for only where `walks` says so.
+
+        Args:
+            shared: tokens all prompts begin with, run once.
+            likely: paths that will probably be asked for behind every prompt, each behind those it grows on.
+            longest: tokens of the longest prompt, these included.
+        """
         ...
 
     def generate(

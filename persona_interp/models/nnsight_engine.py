@@ -25,6 +25,8 @@ from persona_interp.interventions.compile.stacked import stack_writes
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.interventions.positions import decode_masks
 from persona_interp.models.batching import PaddedBatch
+from persona_interp.models.cache_walk import CacheWalk, walks_exactly, within_window
+from persona_interp.models.continuations import Walker
 from persona_interp.models.engine import Restart
 from persona_interp.models.families import FamilyLayout, text_config
 from persona_interp.models.generation_settings import plain_settings
@@ -96,6 +98,7 @@ class NnsightEngine:
         self._blocks = [blocks[layer] for layer in range(len(blocks))]
         self._embedding = self._traced.get(layout.embedding)
         self._unembedding = self._traced.get(layout.unembedding)
+        self._walks_exactly: bool | None = None
 
     @property
     def restarts(self) -> bool:
@@ -297,6 +300,21 @@ class NnsightEngine:
                 logits = nnsight.save(tracer.result.logits)
             same = states is not None and logits is not None and torch.allclose(head(states).float(), logits.float(), rtol=1e-5)
         return head if same else None
+
+    def walks(self, longest: int) -> bool:
+        """See `Engine.walks`; found out on a few tokens, once."""
+        if self._remote or not within_window(text_config(self._hf_model.config), longest):
+            return False
+        if self._walks_exactly is None:
+            with self._running():
+                self._walks_exactly = walks_exactly(self._hf_model, token_device(self._hf_model))
+        return self._walks_exactly
+
+    @contextmanager
+    def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]], longest: int) -> Iterator[Walker]:
+        """See `Engine.walking`."""
+        with self._running():
+            yield CacheWalk(self._hf_model, shared, likely, token_device(self._hf_model))
 
     @contextmanager
     def _running(self, settings: GenerationConfig | None = None) -> Iterator[None]:

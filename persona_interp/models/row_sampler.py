@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from persona_interp.errors import InvalidInputError, PersonaInterpError
+from persona_interp.errors import InvalidInputError
+from persona_interp.models.finite import check_scores
 from persona_interp.models.sampling import Sampling
 
 
@@ -28,6 +29,7 @@ class RowSampler(LogitsProcessor):
         on_step: called after each step with the places of the rows in their batch and what the step leaves possible for them: the
             largest score of a row is its token. It says which rows are over, none where it says nothing.
         end_id: what rows that are over go on with, so that the batch ends with the last of them; None: they just go on.
+        model: how errors call it.
     """
 
     # on the class: NDIF is sent functions with what their bodies name
@@ -42,10 +44,12 @@ class RowSampler(LogitsProcessor):
         seeds: Sequence[int],
         on_step: Callable[[Sequence[int], Float[Tensor, "batch vocab"]], Sequence[bool]] | None = None,
         end_id: int | None = None,
+        model: str = "the model",
     ) -> None:
         self.on_step = on_step
         self._end_id = end_id
         self._over: Sequence[bool] = ()
+        self._model = model
         self._places: Sequence[int] = range(len(seeds))
         self._step = 0
         self._warpers: list[LogitsProcessor] = []
@@ -69,14 +73,10 @@ class RowSampler(LogitsProcessor):
         """Scores with one finite entry a row, or all of them, biased and penalised, when greedy.
 
         Raises:
-            PersonaInterpError: the model's scores are NaN, from which no token can be drawn.
+            PersonaInterpError: the model's scores are NaN or infinite, from which no token can be drawn.
             InvalidInputError: a bias of a token the model does not have.
         """
-        if bool(scores.isnan().any()):
-            raise PersonaInterpError(
-                f"the model's scores are NaN at new token {self._step + 1}, so nothing can be drawn: steer with smaller "
-                "coefficients, or load the model in float32 or bfloat16 if it is in float16"
-            )
+        check_scores(scores, f"new token {self._step + 1}", self._model, self._dtype)
         if self._biased is not None:
             if (largest := int(self._biased.max())) >= scores.shape[1]:
                 raise InvalidInputError(

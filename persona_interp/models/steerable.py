@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import Capture, InterventionGraph
-from persona_interp.models.batching import PaddedBatch, check_lengths, pad, run_in_batches
+from persona_interp.models.batching import run_in_batches
 from persona_interp.models.bridge import transformer_lens_bridge
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
 from persona_interp.models.checks import verified_blocks
-from persona_interp.models.closing import Closing
 from persona_interp.models.engine import Engine
 from persona_interp.models.families import context_length, layout_of, text_config
 from persona_interp.models.identity import ModelIdentity, fingerprint
 from persona_interp.models.likelihoods import gradient_layers, likelihoods_under, restart_layers
+from persona_interp.models.next_tokens import NOTHING, NextTokens
 from persona_interp.models.nnsight_engine import NnsightEngine
 from persona_interp.models.placement import token_device
 from persona_interp.models.results import AnswerLikelihood, Generation, drawn_answers
@@ -32,10 +32,8 @@ from persona_interp.models.streaming import AnswerStream, OnCaptured, OnText
 from persona_interp.progress import track
 from persona_interp.traits.conversation import Conversation
 
-_NOTHING = InterventionGraph()
 
-
-class SteerableModel(Closing):
+class SteerableModel(NextTokens):
     """A causal language model whose residual stream can be read and written.
 
     The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads take turns.
@@ -134,7 +132,7 @@ class SteerableModel(Closing):
             InvalidInputError: a prompt that does not fit into the context together with the new tokens; also as
                 `InterventionGraph.check`.
         """
-        sampling, graph = sampling or Sampling(), graph or _NOTHING
+        sampling, graph = sampling or Sampling(), graph or NOTHING
         seeds = row_seeds(seed, len(conversations))
         self._check(graph, len(conversations))
         prompts = [tuple(self.chat.prompt_ids(conversation)) for conversation in conversations]
@@ -146,7 +144,8 @@ class SteerableModel(Closing):
                 done = bar.done
                 readouts = Readouts(graph.captures, self.n_layers)
                 stream = AnswerStream(rows, self.chat, bar.advance, on_text, on_captured, readouts, sampling.max_new_tokens)
-                sampler = RowSampler(sampling, [seeds[row] for row in rows], stream.step, min(self.chat.end_ids, default=None))
+                ends = min(self.chat.end_ids, default=None)
+                sampler = RowSampler(sampling, [seeds[row] for row in rows], stream.step, ends, self.name)
                 batch = self._pad([prompts[row] for row in rows])
                 part = graph.for_rows(rows)
                 ids = self._engine.generate(
@@ -155,6 +154,7 @@ class SteerableModel(Closing):
                 asked = [(conversations[row], prompts[row]) for row in rows]
                 found = drawn_answers(asked, ids, self.chat, readouts, part, self.capture)
                 for row, answer in zip(rows, found, strict=True):
+                    self._all_finite(answer.captured)
                     answers[row] = answer
                 bar.to(done + len(rows) * sampling.max_new_tokens)
                 if on_generation is not None:
@@ -194,7 +194,7 @@ class SteerableModel(Closing):
                 readouts = Readouts(graph.captures, self.n_layers)
                 self._engine.forward(batch, graph.for_rows(rows), readouts, n_logits=0)
                 for place, row in enumerate(rows):
-                    results[row] = readouts.result(place)
+                    results[row] = self._all_finite(readouts.result(place))
                 bar.advance(len(rows))
 
             room = self._rooms.capturing(graph.captures, self.n_layers)
@@ -211,7 +211,7 @@ class SteerableModel(Closing):
         Raises:
             InvalidInputError: a row without prompt ids, or longer than the context; also as `InterventionGraph.check`.
         """
-        return self.log_likelihoods(tokenised, [graph or _NOTHING], batch_size=batch_size)[0]
+        return self.log_likelihoods(tokenised, [graph or NOTHING], batch_size=batch_size)[0]
 
     def log_likelihoods(
         self, tokenised: Sequence[TokenisedAnswer], graphs: Sequence[InterventionGraph], *, batch_size: int | None = None
@@ -236,6 +236,7 @@ class SteerableModel(Closing):
                 under = likelihoods_under(self._engine, batch, answers, parts)
                 for found, likelihoods in zip(results, under, strict=True):
                     for row, likelihood in zip(rows, likelihoods, strict=True):
+                        self._finite(likelihood.token_log_probs, f"log probabilities of row {row}'s answer tokens")
                         found[row] = likelihood
                 bar.advance(len(rows) * len(graphs))
 
@@ -270,43 +271,12 @@ class SteerableModel(Closing):
             def run(rows: list[int]) -> None:
                 batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
                 answers = [tokenised[row].answer_ids for row in rows]
-                results[rows] = self._engine.gradient(batch, chosen, answers, of)
+                gradient = self._engine.gradient(batch, chosen, answers, of)
+                results[rows] = self._finite(gradient, "values of likelihood gradients")
                 bar.advance(len(rows))
 
             room = self._rooms.differentiating()
             run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", room=room)
-        return results
-
-    def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
-        """Logits that the final norm and the unembedding read off residuals (a logit lens), float32 on the CPU.
-
-        Raises:
-            UnsupportedError: the weights are not on this machine.
-        """
-        return self._engine.unembed(resid)
-
-    def next_token_logits(
-        self, prompt_ids: Sequence[Sequence[int]], *, graph: InterventionGraph | None = None, batch_size: int | None = None
-    ) -> Float[Tensor, "batch vocab"]:
-        """The logits of the token that would follow each prompt, float32 on the CPU.
-
-        Raises:
-            InvalidInputError: an empty prompt, or one longer than the context; also as `InterventionGraph.check`.
-        """
-        graph = InterventionGraph((graph or _NOTHING).writes)
-        self._check(graph, len(prompt_ids))
-        self._check_lengths([len(ids) for ids in prompt_ids], 0)
-        results = torch.zeros(len(prompt_ids), text_config(self.config).vocab_size, dtype=torch.float32)
-
-        def run(rows: list[int]) -> None:
-            batch = self._pad([prompt_ids[row] for row in rows])
-            logits = self._engine.forward(batch, graph.for_rows(rows), Readouts((), self.n_layers), n_logits=1)
-            if logits is None:
-                raise RuntimeError("the engine returned no logits")
-            results[rows] = logits[:, 0].float().cpu()
-
-        room = self._rooms.predicting()
-        run_in_batches([len(ids) for ids in prompt_ids], run, batch_size=batch_size, what="reading", room=room)
         return results
 
     @property
@@ -314,17 +284,7 @@ class SteerableModel(Closing):
         here = not self.hf_model.get_input_embeddings().weight.is_meta
         return Rooms(self.config, self.dtype, self.device, known=here)
 
-    def _pad(self, rows: Sequence[Sequence[int]], n_prompt: Sequence[int] | None = None) -> PaddedBatch:
-        pad_id = self.tokenizer.pad_token_id
-        return pad(rows, n_prompt or [len(row) for row in rows], 0 if pad_id is None else int(pad_id), self.device)
-
-    def _check(self, graph: InterventionGraph, n_rows: int) -> None:
-        graph.check(n_layers=self.n_layers, d_model=self.d_model, n_rows=n_rows, model_name=self.name)
-
     def _check_answers(self, tokenised: Sequence[TokenisedAnswer]) -> None:
         if any(row.n_prompt == 0 for row in tokenised):
             raise InvalidInputError("log_likelihood() needs a prompt id in every row: nothing predicts the very first token")
         self._check_lengths([len(row.ids[:-1] if row.answer_ids else row.ids) for row in tokenised], 0)
-
-    def _check_lengths(self, lengths: Sequence[int], new_tokens: int) -> None:
-        check_lengths(lengths, new_tokens, self.n_ctx, self.name)

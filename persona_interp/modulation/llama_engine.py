@@ -14,6 +14,7 @@ from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
+from persona_interp.models.continuations import Walker
 from persona_interp.models.engine import Restart
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.turns import Turns
@@ -21,6 +22,7 @@ from persona_interp.models.unembedding import answer_log_probs
 from persona_interp.modulation.activations import CapturedRows, Stretch, Tap
 from persona_interp.modulation.control_vectors import SteeredRows, check_expressible, control_vectors
 from persona_interp.modulation.llama_session import TOKENS_PER_CALL, LlamaContext, LlamaWeights
+from persona_interp.modulation.llama_walk import LlamaWalk
 from persona_interp.modulation.row_stretches import Row, neighbours, phases, portions
 from persona_interp.shapes import Residual, TokenIds
 
@@ -130,6 +132,20 @@ class LlamaEngine:
             UnsupportedError: always.
         """
         self._refuse("take gradients: use method 'likelihood' instead")
+
+    def walks(self, longest: int) -> bool:
+        """See `Engine.walks`: rows can branch off one another."""
+        return True
+
+    @contextmanager
+    def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]], longest: int) -> Iterator[Walker]:
+        """See `Engine.walking`."""
+        with self._lock:
+            walk = LlamaWalk(self._weights, shared, longest=longest, n_threads=self._n_threads, exact_cache=self._exact_cache)
+            try:
+                yield walk
+            finally:
+                walk.close()
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """Not to be had from llama.cpp.

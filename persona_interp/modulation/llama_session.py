@@ -95,6 +95,7 @@ class LlamaContext:
         n_threads: to compute with.
         tap: reads residuals; None where nothing will be read, which is a little faster.
         exact_cache: keys and values in float32 instead of float16.
+        branching: one cache for all rows, so that a row can begin where another one is, see `branch`; `n_tokens` is then the sum.
 
     Raises:
         MemoryError: too little memory; who runs batches then tries with fewer rows.
@@ -110,13 +111,14 @@ class LlamaContext:
         n_threads: int,
         tap: Tap | None = None,
         exact_cache: bool = True,
+        branching: bool = False,
     ) -> None:
         self._library, self._weights, self._tap = llama_cpp(), weights, tap
         self.n_rows, self.n_tokens = n_rows, -(-n_tokens // _CELLS) * _CELLS
         settings = self._library.llama_context_default_params()
-        settings.n_ctx, settings.n_seq_max = self.n_rows * self.n_tokens, self.n_rows
+        settings.n_ctx, settings.n_seq_max = self.n_tokens * (1 if branching else self.n_rows), self.n_rows
         settings.n_batch = settings.n_ubatch = TOKENS_PER_CALL
-        settings.kv_unified = False
+        settings.kv_unified = branching
         settings.n_threads = settings.n_threads_batch = n_threads
         settings.type_k = settings.type_v = _FLOAT32 if exact_cache else _FLOAT16
         settings.flash_attn_type = 0  # it computes in half precision
@@ -171,6 +173,12 @@ class LlamaContext:
         # stale cells are masked, but zero times the NaN or infinity that steering can leave there is NaN
         self._library.llama_memory_clear(memory, self._used)
         self._used = False
+
+    def branch(self, rows: range) -> None:
+        """Let each of `rows` begin with the tokens of row 0, which are not copied."""
+        memory = self._library.llama_get_memory(self._handle)
+        for row in rows:
+            self._library.llama_memory_seq_cp(memory, 0, row, -1, -1)
 
     def drop(self, row: int, first: int) -> None:
         """Forget the tokens of `row` from place `first` on."""

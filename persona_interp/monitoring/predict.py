@@ -7,6 +7,7 @@ to for it, and 0.25 to 0.83 within one kind of prompt.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 
 from persona_interp.errors import InvalidInputError
@@ -18,6 +19,7 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.conditions import Condition
 from persona_interp.monitoring.prediction import Prediction, PromptOutcome
 from persona_interp.monitoring.projection import Axis
+from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
@@ -28,12 +30,12 @@ from persona_interp.vectors.persona_vector import PersonaVector
 def predict_expression(
     model: SteerableModel,
     vector: PersonaVector,
-    trait: Trait,
+    trait: Trait | str | Path,
     conditions: Sequence[Condition],
     *,
     layer: int | None = None,
     samples: int = 4,
-    judge: str | Judge | None = None,
+    judge: str | Judge | None = "auto",
     sampling: Sampling | None = None,
     seed: int = 0,
     batch_size: int | None = None,
@@ -48,11 +50,11 @@ def predict_expression(
     Args:
         model: which answers; nothing is steered.
         vector: of this model.
-        trait: looked for in the answers.
+        trait: looked for in the answers, or its name (`resolve_trait`).
         conditions: prompts by kind, see `monitoring.conditions`.
         layer: of the vector; `choose_layer`'s if None.
         samples: answers a prompt; two or more tell how much of the scores is chance.
-        judge: a judge or its name (`load_judge`); "auto" if None.
+        judge: a judge or its name (`load_judge`).
         sampling: how answers are drawn; `Sampling()` if None.
         seed: of the answers.
         batch_size: rows run together; None lets the model choose.
@@ -63,7 +65,8 @@ def predict_expression(
     """
     vector.check_fits(model.identity)
     _check(conditions, samples)
-    scorer = load_judge("auto" if judge is None else judge, model)
+    trait = resolve_trait(model, trait)
+    scorer = load_judge(judge, model, trait=trait)
     sampling = sampling or Sampling()
     axis = Axis.of(vector, [choose_layer(vector, model.first_steerable_layer).layer if layer is None else layer], "activation")
     last, mean = Capture("prompt_last", layers=axis.layers), Capture("answer", layers=axis.layers)

@@ -133,11 +133,14 @@ def names_organism(name: str) -> bool:
     return config.is_file() and bool(read_json(config, "model configuration").get("organism"))
 
 
-def resolve_trait(model: Any, name_or_path: str | Path) -> Trait:
+def resolve_trait(model: Any, name_or_path: Trait | str | Path) -> Trait:
     """The trait a user means for `model`: on an organism the grammar's own trait of that name, else `load_trait`'s.
 
-    The library's texts are English for real models; an organism speaks the grammar alone.
+    The library's texts are English for real models; an organism speaks the grammar alone. A `Trait` is given back as it is. Every
+    function that takes a trait takes it in these three forms.
     """
+    if isinstance(name_or_path, Trait):
+        return name_or_path
     if is_organism(model) and str(name_or_path) in TRAITS:
         return organism_trait(str(name_or_path))
     return load_trait(name_or_path)

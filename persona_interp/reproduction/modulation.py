@@ -15,6 +15,7 @@ from persona_interp.evaluation.bootstrap import QuestionBootstrap
 from persona_interp.evaluation.evaluate import asked_questions
 from persona_interp.evaluation.kept_work import KeptWork
 from persona_interp.evaluation.statistics import Estimate
+from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.modulation.entropy import plain_temperature
@@ -23,6 +24,7 @@ from persona_interp.modulation.modulator import Modulator
 from persona_interp.modulation.parameters import ParameterModulator
 from persona_interp.modulation.token_lens import TokenLens
 from persona_interp.modulation.token_texts import TokenTexts
+from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -78,10 +80,10 @@ def modulation_modes(
     source: SteerableModel,
     vector: PersonaVector,
     other: PersonaVector | None,
-    trait: Trait,
+    trait: Trait | str | Path,
     layer: int,
     *,
-    judge: Judge,
+    judge: str | Judge | None = "auto",
     questions: int | None = None,
     samples: int = 1,
     sampling: Sampling | None = None,
@@ -96,9 +98,9 @@ def modulation_modes(
         source: the same model in PyTorch, whose vectors they are; reads them as biases, and gives entropies.
         vector: of the trait.
         other: of another trait, for placebos; None: without these.
-        trait: what is scored.
+        trait: what is scored, or its name (`resolve_trait`).
         layer: 0-based block steered, at least 1.
-        judge: scores answers.
+        judge: scores answers (`load_judge`).
         questions: evaluation questions asked; None: all.
         samples: answers to each.
         sampling: of all answers, before it is modulated.
@@ -107,8 +109,9 @@ def modulation_modes(
         batch_size: rows run together.
     """
     base = Sampling() if sampling is None else sampling
+    trait = resolve_trait(source, trait)
     asked = Asked(asked_questions(trait, None, questions), samples, seed)
-    run = _Run(target, trait, asked, judge, base, batch_size)
+    run = _Run(target, trait, asked, load_judge(judge, source, trait=trait), base, batch_size)
     ratio = vector.select([layer]).norm_ratios[0]
     dose = RATIO / (ratio or 1.0)
     inside_arms = steered_arms("control vector", vector.select([layer]), (-dose, dose))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from persona_interp.evaluation.markdown_table import markdown_table
-from persona_interp.judges.registry import load_judge
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
@@ -62,7 +61,7 @@ def modulation_case(
     layer = choose_layer(vector, 1).layer
     with LlamaCppModel(path) as target:
         return modulation_modes(
-            target, source, vector, other, trait, layer, judge=load_judge(judge, source), questions=questions, samples=samples,
+            target, source, vector, other, trait, layer, judge=judge, questions=questions, samples=samples,
             sampling=sampling, seed=seed, folder=folder / "answers", batch_size=batch_size,
         )  # fmt: skip
 

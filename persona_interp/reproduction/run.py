@@ -108,7 +108,7 @@ class _Run:
     def _extract(self, name: str, trait: str) -> dict[str, Any]:
         def make() -> dict[str, Any]:
             model = self._model(name)
-            judge = load_judge(self.preset.judge, model)
+            judge = load_judge(self.preset.judge, model, trait=resolve_trait(model, trait))
             vector = scored_vector(
                 model, resolve_trait(model, trait), self._of(name, "vectors"), judge=judge,
                 samples=self.preset.extraction_samples, **self.options,

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from persona_interp.judges.registry import optional_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait
@@ -44,7 +45,7 @@ def extract(
     model: SteerableModel,
     trait: Trait | str | Path,
     *,
-    judge: Judge | None = None,
+    judge: str | Judge | None = None,
     samples: int = 10,
     questions: Sequence[str] | None = None,
     positions: str = "response_avg",
@@ -65,9 +66,9 @@ def extract(
 
     Args:
         model: whose vector it will be.
-        trait: a Trait, or what `resolve_trait` takes.
-        judge: filters the pairs. None: all are kept (or, with `rollouts` that carry scores, those decide); the vector's
-            provenance says so.
+        trait: what to extract, or its name (`resolve_trait`).
+        judge: filters the pairs (`load_judge`), for example "auto". None: all are kept (or, with `rollouts` that carry scores,
+            those decide); the vector's provenance says so.
         samples: answers per instruction and question, for each sign. With five instructions and twenty questions the paper's 10
             make 2000 rollouts.
         questions: asked instead of the trait's extraction questions.
@@ -83,7 +84,7 @@ def extract(
 
     Example:
         >>> model = load_model("organism-qwen2")
-        >>> vector = extract(model, "silly", judge=default_judge(model), samples=1, folder="runs/silly")
+        >>> vector = extract(model, "silly", judge="auto", samples=1, folder="runs/silly")
         >>> vector.save("vectors/organism-qwen2_silly.json")
 
     Raises:
@@ -94,7 +95,8 @@ def extract(
         KeyboardInterrupt: as pressed, after a line that says how to go on.
     """
     started = time.monotonic()
-    trait = trait if isinstance(trait, Trait) else resolve_trait(model, trait)
+    trait = resolve_trait(model, trait)
+    scorer = optional_judge(judge, model, trait=trait)
     sampling = sampling or Sampling()
     thresholds = thresholds or Thresholds()
     asked = tuple(questions) if questions is not None else trait.extraction_questions
@@ -108,13 +110,13 @@ def extract(
         collection = run.collection
         if given is None:
             keys = [RolloutKey(sign, slot) for slot in slots(trait, asked, samples) for sign in SIGNS]
-            collection.generate(keys, asked, sampling, seed, judge)
+            collection.generate(keys, asked, sampling, seed, scorer)
         else:
             keys = collection.take(read_rollouts(given))
         collection.read_missing()
         rollouts_read = _rollouts_read(collection, keys)
         readable = {key: read.residuals is not None for key, read in rollouts_read.items()}
-        found = filtered(collection, judge, readable, thresholds, minimum_pairs)
+        found = filtered(collection, scorer, readable, thresholds, minimum_pairs)
         selection = found.selection
         pairs = _paired(collection, selection, rollouts_read, positions)
         summary = summarise(pairs, estimate)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
+from persona_interp.judges.registry import optional_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.progress import say
 from persona_interp.storage import read_json
 from persona_interp.traits.conversation import Conversation
@@ -86,9 +88,9 @@ def kept_pairs(folder: str | Path, vector: PersonaVector) -> KeptPairs:
 
 def made_pairs(
     model: SteerableModel,
-    trait: Trait,
+    trait: Trait | str | Path,
     *,
-    judge: Judge | None = None,
+    judge: str | Judge | None = None,
     samples: int = 1,
     questions: Sequence[str] | None = None,
     sampling: Sampling | None = None,
@@ -107,17 +109,19 @@ def made_pairs(
         InvalidInputError: an argument cannot be used, or `folder` holds rollouts made with other settings.
         PersonaInterpError: too few pairs were kept. What was made is kept.
     """
+    trait = resolve_trait(model, trait)
+    scorer = optional_judge(judge, model, trait=trait)
     asked = tuple(questions) if questions is not None else trait.extraction_questions
     check_asked(samples, asked, minimum_pairs)
     sampling = sampling or Sampling()
     settings = run_settings(model, trait, asked, sampling, seed, None)
     with Run(model, trait, settings, folder, batch_size) as run:
         keys = [RolloutKey(sign, slot) for slot in slots(trait, asked, samples) for sign in SIGNS]
-        run.collection.generate(keys, asked, sampling, seed, judge)
+        run.collection.generate(keys, asked, sampling, seed, scorer)
         wanted = set(keys)
         rollouts = {rollout.key: rollout for rollout in run.collection.log.scan() if rollout.key in wanted}
         readable = {key: rollout.readable for key, rollout in rollouts.items()}
-        found = filtered(run.collection, judge, readable, thresholds or Thresholds(), minimum_pairs)
+        found = filtered(run.collection, scorer, readable, thresholds or Thresholds(), minimum_pairs)
         return _pairs(found.selection, rollouts, model.identity.fingerprint, str(model.dtype), found.judged_by)
 
 

@@ -1,6 +1,6 @@
 """What this package costs: ``python tests/benchmarks [PART ...] [--rounds N] [--output FILE.json]``.
 
-Parts: capture, extract, steer, sweep, gguf, real, memory, alignment, start, busy.
+Parts: capture, extract, steer, sweep, gguf, judge, real, memory, alignment, start, busy.
 
 Every number is a ratio of two things run in turn in one process, a median over rounds. A bar is held against process CPU time,
 which other programs on the machine hardly touch (on an accelerator: against elapsed time).
@@ -19,6 +19,7 @@ import beside_others
 import capturing
 import controlling
 import extracting
+import judging
 import memory
 import on_real
 import starting
@@ -32,8 +33,8 @@ from persona_interp.cli.tables import console, table
 from persona_interp.provenance import provenance
 from persona_interp.storage import write_json
 
-PARTS = ("capture", "extract", "steer", "sweep", "gguf", "real", "memory", "alignment", "start", "busy")
-WITHOUT_MODEL = {"real", "memory", "alignment", "start", "busy"}
+PARTS = ("capture", "extract", "steer", "sweep", "gguf", "judge", "real", "memory", "alignment", "start", "busy")
+WITHOUT_MODEL = {"judge", "real", "memory", "alignment", "start", "busy"}
 
 
 def main() -> None:
@@ -68,6 +69,10 @@ def main() -> None:
         results[on_real.NAME]["tokens a second"] = speeds
         rows += [_row(on_real.NAME, name, ratio, on_real.BARS[name]) for name, ratio in ratios.items()]
         print("tokens a second, 16 rows: " + ", ".join(f"{name} {speed:.0f}" for name, speed in speeds.items()))
+    if "judge" in parts:
+        for name, ratio in judging.measure(args.rounds).items():
+            rows.append(_row("smollm2-135m", f"rubric judge, {name}", ratio, judging.BAR))
+            results.setdefault("judge", {})[name] = {**asdict(ratio), "bar": judging.BAR}
     if rows:
         headings = ["model", "what", "CPU time", "elapsed", "seconds", "bar", ""]
         sides = ["left", "left", "right", "right", "right", "right", "left"]

@@ -57,6 +57,8 @@ class CoherentUpTo:
         self.verdicts = list(verdicts)
 
     def judge(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
+        if not exchanges:
+            return []
         verdict = self.verdicts.pop(0)
         return [Judgement(50.0, verdict) for _ in exchanges]
 

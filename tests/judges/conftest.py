@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from persona_interp.models.chat import ChatFormat
+from persona_interp.models.continuations import Grow, walk_anew
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.trait import InstructionPair, Trait
 
@@ -59,6 +60,9 @@ class PlantedModel(SteerableModel):
         self.chat = ChatFormat(tokenizer)
         self.plan = plan
         self.n_forwards = 0
+
+    def walk(self, prompt_ids: Sequence[Sequence[int]], grow: Grow, *, batch_size: int | None = None, **_: Any) -> None:
+        walk_anew(prompt_ids, grow, self.next_token_logits, batch_size or 8)
 
     def next_token_logits(self, prompt_ids: Sequence[Sequence[int]], **_: Any) -> torch.Tensor:
         self.n_forwards += len(prompt_ids)

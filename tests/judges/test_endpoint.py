@@ -333,3 +333,113 @@ def test_the_guard_comes_before_the_server(trait: Trait, planted: Callable[..., 
         judge = guarded(judge_at(server.url), planted(lambda _asked, _written: {}))
         assert judge.judge(trait, [("q", ""), ("q", " ... ")]) == [GARBAGE, GARBAGE]
         assert server.requests == []
+
+
+# -- numbers that are not the first token --------------------
+
+
+def sure(*tokens: str) -> list[dict[str, float]]:
+    return [{token: 1.0} for token in tokens]
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ("**", "85", "**"),
+        ("Score", ":", " ", "85"),
+        ("Score", ":", " 85"),
+        ("85", "/", "100"),
+        ("{", '"score', '":', " ", "85", "}"),
+        ('{"score":', " 85}"),
+        ("<think>", "</think>", "85"),
+        ("<think>", "10", " or", " 20", "?", "</think>", "\n\n", "8", "5"),
+        ("It", " is", " 3", "?", "</think>", "85"),
+    ],
+)
+def test_a_number_is_found_with_probabilities_as_without_them(trait: Trait, tokens: tuple[str, ...]) -> None:
+    text = "".join(tokens)
+    without = scored(trait, always(Answer(completion(text))))
+    assert without.trait == 85
+    assert scored(trait, always(Answer(completion(text, sure(*tokens))))).trait == pytest.approx(85)
+
+
+def test_probabilities_are_those_where_the_number_begins(trait: Trait) -> None:
+    steps = [{"**": 0.9, "50": 0.1}, {"80": 0.5, "90": 0.25, "x": 0.25}, {"**": 1.0}]
+    found = scored(trait, always(Answer(completion("**80**", steps))))
+    assert found.trait == pytest.approx((80 * 0.5 + 90 * 0.25) / 0.75)
+    unsure = [{"**": 1.0}, {"80": 0.2, "x": 0.2, "y": 0.2, "z": 0.4}, {"**": 1.0}]
+    assert scored(trait, always(Answer(completion("**80**", unsure)))).trait is None
+
+
+def test_tokens_of_a_thought_given_apart_are_passed_over(trait: Trait) -> None:
+    body = completion("85", [{"Is it": 1.0}, {" 20": 1.0}, {"? ": 1.0}, {"85": 1.0}])
+    assert scored(trait, always(Answer(body))).trait == pytest.approx(85)
+
+
+def test_nan_among_probabilities_leaves_the_number_written(trait: Trait) -> None:
+    body = completion("85", [{"85": 0.5, "20": 0.5}])
+    body["choices"][0]["logprobs"]["content"][0]["top_logprobs"][1]["logprob"] = float("nan")
+    assert scored(trait, always(Answer(body))).trait == 85
+
+
+def test_a_reply_cut_short_before_its_number_is_asked_for_at_greater_length(trait: Trait) -> None:
+    cut = Answer(completion("The score is 8", sure("The", " score", " is", " ", "8"), finish="length"))
+    whole = Answer(completion("The score is 85.", sure("The", " score", " is", " ", "8", "5", ".")))
+    with serving(always(cut, whole)) as server:
+        judge = judge_at(server.url, concurrency=1)
+        assert [each.trait for each in judge.judge(trait, EXCHANGES[:2])] == pytest.approx([85, 85])
+        assert [request["max_tokens"] for request in server.requests] == [5, 64, 64]  # learned once
+
+
+def test_a_thought_is_given_room(trait: Trait) -> None:
+    def script(request: dict[str, Any], _number: int) -> Answer:
+        if request["max_tokens"] < 1024:
+            return Answer(completion("<think>Let me see", sure("<think>", "Let", " me", " see"), finish="length"))
+        return Answer(completion("<think>Let me see</think>85", sure("<think>", "Let", " me", " see", "</think>", "85")))
+
+    assert scored(trait, script).trait == pytest.approx(85)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_reply_that_never_leaves_its_thought_is_told_as_such(
+    trait: Trait, apart: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = completion(None if apart else "<think>Let me see", finish="length")
+    if apart:
+        body["choices"][0]["message"]["reasoning_content"] = "Let me see"
+    with serving(always(Answer(body))) as server:
+        judge = judge_at(server.url, concurrency=1)
+        assert judge.judge(trait, ONE) == [Judgement(None, None)]
+        assert "was cut short inside a thought after 1024 tokens: such a reply is a missing score" in capsys.readouterr().err
+        with pytest.raises(PersonaInterpError, match="still inside a thought when its tokens were used up.*--reasoning-budget 0"):
+            judge.judge(trait, EXCHANGES * 2)
+
+
+# -- fewer alternatives than asked for --------------------
+
+
+def test_a_server_that_names_fewer_tokens_than_asked_for_says_so(trait: Trait, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [{"90": 0.5, "70": 0.2, "0": 0.1, "5": 0.1, "x": 0.1}]
+    with serving(always(Answer(completion("90", steps)))) as server:
+        judge_at(server.url).judge(trait, EXCHANGES)
+    said = capsys.readouterr().err
+    assert said.count("names 5 likeliest tokens instead of the 20 asked for") == 1
+
+
+def test_a_server_with_a_lower_limit_is_asked_for_as_many_as_it_gives(trait: Trait, capsys: pytest.CaptureFixture[str]) -> None:
+    def script(request: dict[str, Any], _number: int) -> Answer:
+        if request.get("top_logprobs", 0) > 5:
+            return Answer({"error": {"message": "top_logprobs must be at most 5"}}, 400)
+        return Answer(completion("90", [{"90": 0.5, "70": 0.5, "a": 0.0001, "b": 0.0001, "c": 0.0001}]))
+
+    with serving(script) as server:
+        found = judge_at(server.url, concurrency=1).judge(trait, EXCHANGES[:2])
+        assert [each.trait for each in found] == pytest.approx([80.0, 80.0])
+        assert [request["top_logprobs"] for request in server.requests] == [20, 5, 5]
+    assert "takes no 20 likeliest tokens: 5 are asked for" in capsys.readouterr().err
+
+
+def test_a_server_without_probabilities_says_what_its_scores_are(trait: Trait, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(always(Answer(completion("90")))) as server:
+        judge_at(server.url).judge(trait, EXCHANGES)
+    assert capsys.readouterr().err.count("gives no probabilities: scores are the single numbers it writes") == 1

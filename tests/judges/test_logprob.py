@@ -42,7 +42,7 @@ def test_digits_one_at_a_time_score_the_whole_number(planted: Any, trait: Trait)
 def test_probability_of_each_number_is_exact(planted: Any) -> None:
     model = planted(follow(DIGITS))
     prompts = [model.chat.prompt_ids(Conversation.ask("how much?"))]
-    (numbers,) = NumberTree(model.tokenizer, tolerance=0).probabilities(prompts, model.next_token_logits)
+    (numbers,) = NumberTree(model.tokenizer, tolerance=0).probabilities(prompts, model)
     known = {number: p for number, p in numbers.items() if p > 1e-9}
     assert known == {85: pytest.approx(0.24), 8: pytest.approx(0.3), 10: pytest.approx(0.15), 100: pytest.approx(0.15)}
 
@@ -58,7 +58,7 @@ def test_one_number_spelt_in_two_ways_counts_once_for_each(planted: Any) -> None
     table = {"": {"85": 0.5, "8": 0.25, "10": 0.25}, "8": {"5": 1.0}, "10": {"0": 1.0}}
     model = planted(follow(table), whole_numbers=True)
     prompts = [model.chat.prompt_ids(Conversation.ask("how much?"))]
-    (numbers,) = NumberTree(model.tokenizer).probabilities(prompts, model.next_token_logits)
+    (numbers,) = NumberTree(model.tokenizer).probabilities(prompts, model)
     assert {number: p for number, p in numbers.items() if p > 1e-9} == {85: pytest.approx(0.75), 100: pytest.approx(0.25)}
 
 
@@ -106,7 +106,7 @@ def test_tolerance_saves_forwards_and_bounds_the_error(planted: Any, trait: Trai
 def test_a_real_model_agrees_with_its_own_distribution(tiny_model: Callable[[str], SteerableModel]) -> None:
     model = tiny_model("gpt2")
     prompt = model.chat.prompt_ids(Conversation.ask("rate the answer from 0 to 100"))
-    (numbers,) = NumberTree(model.tokenizer, tolerance=0).probabilities([prompt], model.next_token_logits)
+    (numbers,) = NumberTree(model.tokenizer, tolerance=0).probabilities([prompt], model)
     assert {str(number) for number in numbers} <= NUMBERS
     # an upper bound that needs no tree: the first token holds a digit or is a space
     first = torch.softmax(model.next_token_logits([prompt])[0], dim=-1)

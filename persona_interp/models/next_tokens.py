@@ -1,0 +1,152 @@
+"""What a model would say next: its verbs about a single token, and what all its verbs check and pad in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from persona_interp.interventions.compile.readout import Readouts
+from persona_interp.interventions.graph import Capture, InterventionGraph
+from persona_interp.models.batching import PaddedBatch, check_lengths, pad, run_in_batches
+from persona_interp.models.closing import Closing
+from persona_interp.models.continuations import Grow, shared_start, walk_anew
+from persona_interp.models.engine import Engine
+from persona_interp.models.families import text_config
+from persona_interp.models.finite import check_finite, check_scores
+from persona_interp.models.rooms import Rooms
+
+NOTHING = InterventionGraph()
+WALKED_TOGETHER = 8
+"""Prompts whose continuations are walked together."""
+
+
+class NextTokens(Closing):
+    """The part of a `SteerableModel` that predicts one token; not to be used alone."""
+
+    name: str
+    tokenizer: Any
+    config: Any
+    n_layers: int
+    d_model: int
+    n_ctx: int
+    _engine: Engine
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go."""
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        raise NotImplementedError
+
+    @property
+    def _rooms(self) -> Rooms:
+        raise NotImplementedError
+
+    def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+        """Logits that the final norm and the unembedding read off residuals (a logit lens), float32 on the CPU.
+
+        Raises:
+            UnsupportedError: the weights are not on this machine.
+            PersonaInterpError: they are NaN or infinite.
+        """
+        return check_scores(self._engine.unembed(resid), "unembedding", self.name, self.dtype)
+
+    def next_token_logits(
+        self, prompt_ids: Sequence[Sequence[int]], *, graph: InterventionGraph | None = None, batch_size: int | None = None
+    ) -> Float[Tensor, "batch vocab"]:
+        """The logits of the token that would follow each prompt, float32 on the CPU.
+
+        Raises:
+            InvalidInputError: an empty prompt, or one longer than the context; also as `InterventionGraph.check`.
+            PersonaInterpError: they are NaN or infinite.
+        """
+        graph = InterventionGraph((graph or NOTHING).writes)
+        self._check(graph, len(prompt_ids))
+        self._check_lengths([len(ids) for ids in prompt_ids], 0)
+        results = torch.zeros(len(prompt_ids), text_config(self.config).vocab_size, dtype=torch.float32)
+
+        def run(rows: list[int]) -> None:
+            batch = self._pad([prompt_ids[row] for row in rows])
+            results[rows] = self._logits(batch, graph.for_rows(rows), 1)[:, 0].float().cpu()
+
+        room = self._rooms.predicting()
+        run_in_batches([len(ids) for ids in prompt_ids], run, batch_size=batch_size, what="reading", room=room)
+        return check_scores(results, "next token", self.name, self.dtype)
+
+    def walk(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        grow: Grow,
+        *,
+        depth: int,
+        likely: Sequence[tuple[int, ...]] = (),
+        batch_size: int | None = None,
+    ) -> None:
+        """Ask what would follow each prompt, and then what would follow the tokens that `grow` answers with, and so on.
+
+        Unsteered. Each prompt is run once, and what all of them begin with once for all; continuations are walked over its keys
+        and values, where the engine can do that exactly, and cost one token each. Rows are padded on the left and do not depend
+        on each other; the logits are those of plain forwards up to the rounding of the dtype.
+
+        Args:
+            prompt_ids: token ids.
+            grow: given row, path and next-token logits (float32 on the CPU), names the tokens to go on with; none ends a path.
+            depth: tokens of the longest path that `grow` asks for.
+            likely: a few paths that `grow` will probably ask for behind every prompt, each behind those it grows on: they may be
+                run along with the prompts. Others cost a call of their own; the results are the same.
+            batch_size: prompts at a time; 8 if None. Halved when memory runs out.
+
+        Raises:
+            InvalidInputError: an empty prompt, or one that does not fit into the context together with `depth` tokens.
+            PersonaInterpError: logits are NaN or infinite.
+        """
+        prompts = [tuple(ids) for ids in prompt_ids]
+        self._check_lengths([len(ids) for ids in prompts], depth)
+        if not prompts:
+            return
+        size = batch_size or WALKED_TOGETHER
+
+        def checked(row: int, path: tuple[int, ...], logits: Tensor) -> Sequence[int]:
+            return grow(row, path, check_scores(logits, f"row {row}, next token", self.name, self.dtype))
+
+        longest = max(map(len, prompts))
+        if not self._engine.walks(longest):
+            walk_anew(prompts, checked, lambda ids: self.next_token_logits(ids, batch_size=size), size)
+            return
+        n_shared = shared_start(prompts)
+        with self._engine.walking(prompts[0][:n_shared], likely, longest + depth) as walker:
+
+            def run(rows: list[int]) -> None:
+                own = [prompts[row][n_shared:] for row in rows]
+                walker(own, lambda place, path, logits: checked(rows[place], path, logits))
+
+            run_in_batches([len(ids) for ids in prompts], run, batch_size=size, what="walking")
+
+    def _logits(self, batch: PaddedBatch, graph: InterventionGraph, n_logits: int) -> Float[Tensor, "batch kept vocab"]:
+        logits = self._engine.forward(batch, graph, Readouts((), self.n_layers), n_logits=n_logits)
+        if logits is None:
+            raise RuntimeError("the engine returned no logits")
+        return logits
+
+    def _finite(self, values: Tensor, what: str) -> Tensor:
+        return check_finite(values, what, self.name, self.dtype)
+
+    def _all_finite(self, captured: Mapping[Capture, Tensor]) -> dict[Capture, Tensor]:
+        return {capture: self._finite(values, "values of the residual stream") for capture, values in captured.items()}
+
+    def _pad(self, rows: Sequence[Sequence[int]], n_prompt: Sequence[int] | None = None) -> PaddedBatch:
+        pad_id = self.tokenizer.pad_token_id
+        return pad(rows, n_prompt or [len(row) for row in rows], 0 if pad_id is None else int(pad_id), self.device)
+
+    def _check(self, graph: InterventionGraph, n_rows: int) -> None:
+        graph.check(n_layers=self.n_layers, d_model=self.d_model, n_rows=n_rows, model_name=self.name)
+
+    def _check_lengths(self, lengths: Sequence[int], new_tokens: int) -> None:
+        check_lengths(lengths, new_tokens, self.n_ctx, self.name)
