@@ -30,6 +30,7 @@ class RowSampler(LogitsProcessor):
             largest score of a row is its token. It says which rows are over, none where it says nothing.
         end_id: what rows that are over go on with, so that the batch ends with the last of them; None: they just go on.
         model: how errors call it.
+        dtype: of its weights, for errors.
     """
 
     # on the class: NDIF is sent functions with what their bodies name
@@ -45,11 +46,12 @@ class RowSampler(LogitsProcessor):
         on_step: Callable[[Sequence[int], Float[Tensor, "batch vocab"]], Sequence[bool]] | None = None,
         end_id: int | None = None,
         model: str = "the model",
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.on_step = on_step
         self._end_id = end_id
         self._over: Sequence[bool] = ()
-        self._model = model
+        self._model, self._dtype = model, dtype
         self._places: Sequence[int] = range(len(seeds))
         self._step = 0
         self._warpers: list[LogitsProcessor] = []

@@ -145,7 +145,7 @@ class SteerableModel(NextTokens):
                 readouts = Readouts(graph.captures, self.n_layers)
                 stream = AnswerStream(rows, self.chat, bar.advance, on_text, on_captured, readouts, sampling.max_new_tokens)
                 ends = min(self.chat.end_ids, default=None)
-                sampler = RowSampler(sampling, [seeds[row] for row in rows], stream.step, ends, self.name)
+                sampler = RowSampler(sampling, [seeds[row] for row in rows], stream.step, ends, self.name, self.dtype)
                 batch = self._pad([prompts[row] for row in rows])
                 part = graph.for_rows(rows)
                 ids = self._engine.generate(
