@@ -79,7 +79,9 @@ def test_a_model_that_assists_itself_gives_the_same_answer(hf_model: Any, graph:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("chunk", [None, 4])
-def test_padded_rows_in_chunks_equal_each_row_alone(hf_model: Any, graph: InterventionGraph, side: str, chunk: int | None) -> None:
+def test_padded_rows_in_chunks_equal_each_row_alone(
+    hf_model: Any, graph: InterventionGraph, side: str, chunk: int | None
+) -> None:
     """Right-padded ones, which transformers answers badly, at the positions of each row, chunked or not."""
     short = IDS[:, :8]
     pads = torch.zeros(1, 5, dtype=torch.long)
