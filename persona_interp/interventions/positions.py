@@ -138,5 +138,5 @@ def decode_masks(step: int) -> CallMasks:
 
 
 def later_masks(spans: Spans, start: int) -> CallMasks:
-    """Masks of a call that holds the columns of `spans` from `start` on, the others being in a KV cache. Each is computed once."""
+    """Masks of a call that holds the columns of `spans` from `start` on, the others being in a KV cache."""
     return _SpanMasks(spans, start)

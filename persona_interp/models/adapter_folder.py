@@ -29,8 +29,8 @@ def base_of(folder: Path) -> str:
     name = _field(folder, "base_model_name_or_path")
     if find_spec("peft") is None:
         raise MissingExtraError(
-            f"{folder} holds an adapter of {name or 'a model it does not name'}, not a model, and the package peft, which puts it "
-            "into the model, is not installed: pip install peft; or merge it where peft is (merge_and_unload(), then "
+            f"{folder} holds an adapter of {name or 'a model it does not name'}, not a model, and the package peft, which puts "
+            "it into the model, is not installed: pip install peft; or merge it where peft is (merge_and_unload(), then "
             "save_pretrained()) and load that folder"
         )
     if not name:

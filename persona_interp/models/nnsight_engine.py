@@ -261,9 +261,7 @@ class NnsightEngine:
             raise UnsupportedError(f"the unembedding of {self._name} is not on this machine: use method 'likelihood' instead")
         norm, head = (self._hf_model.get_submodule(path) for path in (self._layout.final_norm, self._layout.unembedding))
         weight = next(norm.parameters())
-        device = (
-            token_device(self._hf_model) if weight.is_meta else weight.device
-        )  # offloaded weights come to where they are used
+        device = token_device(self._hf_model) if weight.is_meta else weight.device  # offloaded ones come to where they are used
         with self._running():
             normed = norm(resid.to(device, weight.dtype))
             logits = head(normed.to(dtype=next(head.parameters()).dtype))

@@ -279,7 +279,7 @@ def _or_fetched(source: ModelSource) -> Iterator[None]:
 
 
 def _load_adapter(source: ModelSource, options: LoadOptions, tokenizer: Any, remote: bool | str) -> SteerableModel:
-    """A folder that holds what PEFT saves: the model it was trained on, found by the name in it, with the adapter in its layers."""
+    """The model that an adapter was trained on, found by the name in the adapter's folder, with the adapter in its layers."""
     folder = Path(source.location)
     base = find_model(base_of(folder))
     if base.gguf or (base.local and holds_adapter(Path(base.location))):

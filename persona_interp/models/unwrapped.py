@@ -32,9 +32,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
         elif "PeftModel" in kinds or "PeftMixedModel" in kinds:
             inner = _without_peft(inner)
         elif "DataParallel" in kinds:
-            raise UnsupportedError(
-                "DataParallel runs copies of a model, which cannot be steered as one: give its .module instead"
-            )
+            raise UnsupportedError("DataParallel runs copies of a model, which cannot be steered as one: give its .module")
         else:
             return inner
 

@@ -42,10 +42,11 @@ class Planter(nn.Module):
         self._generator = torch.Generator()
         self._seed = recipe.seed
         self._generator.manual_seed(self._seed)
-        axes = torch.linalg.qr(torch.randn(d_model, len(recipe.planted_traits), generator=self._generator))[0].T
+        shape = (d_model, len(recipe.planted_traits))
+        axes = torch.linalg.qr(torch.randn(shape, generator=self._generator, dtype=torch.float32))[0].T
         self.axes = nn.Parameter(axes.contiguous())
-        self.centre = nn.Parameter(torch.zeros(len(recipe.planted_traits)))
-        self.norm = nn.Parameter(torch.tensor(1.0), requires_grad=False)
+        self.centre = nn.Parameter(torch.zeros(len(recipe.planted_traits), dtype=torch.float32))
+        self.norm = nn.Parameter(torch.tensor(1.0, dtype=torch.float32), requires_grad=False)
         blocks = list(model.get_submodule(layout_of(model.config).blocks).children())
         self._blocks = (blocks[recipe.planted_layer],)  # in a tuple: its parameters stay the model's alone
         self._output: Tensor | None = None
@@ -86,8 +87,8 @@ class Planter(nn.Module):
     def _noise(self, output: Tensor, step: int) -> Tensor:
         self._generator.manual_seed(fitting_seed(self._seed * 1_000_003 + step))
         rows, d_model = output.shape[0], output.shape[-1]
-        unit = nn.functional.normalize(torch.randn(rows, d_model, generator=self._generator), dim=1)
-        return NOISE * SCALE * self.norm * torch.rand(rows, 1, generator=self._generator) * unit
+        unit = nn.functional.normalize(torch.randn(rows, d_model, generator=self._generator, dtype=torch.float32), dim=1)
+        return NOISE * SCALE * self.norm * torch.rand(rows, 1, generator=self._generator, dtype=torch.float32) * unit
 
     def readout_loss(self, batch: Batch) -> Tensor:
         """Squared error of the announced persona's projection at answer positions (target +1 or -1), weighted; 0 elsewhere."""

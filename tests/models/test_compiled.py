@@ -101,8 +101,9 @@ def test_generation_that_transformers_compiles_is_steered(tiny_hf: TinyHf) -> No
     hf_model, _ = tiny_hf("llama")
     compile_config = CompileConfig(backend="eager", fullgraph=False)
     compile_config._compile_all_devices = True
-    config = GenerationConfig(do_sample=False, max_new_tokens=6, min_new_tokens=6, pad_token_id=0, eos_token_id=1)
-    static = GenerationConfig(**{**config.to_dict(), "cache_implementation": "static", "compile_config": compile_config})
+    shared: dict[str, Any] = {"do_sample": False, "max_new_tokens": 6, "min_new_tokens": 6, "pad_token_id": 0}
+    config = GenerationConfig(**shared)
+    static = GenerationConfig(**shared, cache_implementation="static", compile_config=compile_config)
     with steered(hf_model, graph(hf_model)):
         expected = hf_model.generate(IDS, generation_config=config)
     plain = hf_model.generate(IDS, generation_config=static)

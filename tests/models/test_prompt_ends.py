@@ -228,12 +228,12 @@ def test_a_block_called_by_itself_is_refused(hf_model: Any, graph: InterventionG
 
 
 def test_rows_that_do_not_fit_are_named(hf_model: Any, graph: InterventionGraph) -> None:
-    with pytest.raises(InvalidInputError, match="n_prompt has 2 entries, but the model was called with 1"):
-        with steered(hf_model, graph, n_prompt=[3, 4]):
-            hf_model(IDS)
-    with pytest.raises(InvalidInputError, match="attention mask has 2 rows"):
-        with steered(hf_model, graph, attention_mask=torch.ones(2, 13)):
-            hf_model(IDS)
+    wrong = pytest.raises(InvalidInputError, match="n_prompt has 2 entries, but the model was called with 1")
+    with wrong, steered(hf_model, graph, n_prompt=[3, 4]):
+        hf_model(IDS)
+    wrong = pytest.raises(InvalidInputError, match="attention mask has 2 rows")
+    with wrong, steered(hf_model, graph, attention_mask=torch.ones(2, 13)):
+        hf_model(IDS)
 
 
 def test_two_blocks_may_end_in_any_order(hf_model: Any, graph: InterventionGraph) -> None:

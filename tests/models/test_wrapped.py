@@ -88,7 +88,7 @@ def test_what_shows_or_saves_weights_alone_refuses_an_adapter(tiny_hf: TinyHf, t
     wrapped, tokenizer = adapted(tiny_hf)
     model = load_model(wrapped, tokenizer=tokenizer)
     with pytest.raises(UnsupportedError, match="default.*merge_and_unload"):
-        bake(model, graph(), tmp_path / "baked")
+        bake(model, InterventionGraph((Write(1, Add(torch.ones(32))),)), tmp_path / "baked")
     with pytest.raises(UnsupportedError, match="adapters.*merge_and_unload"):
         model.bridge()
 

@@ -95,8 +95,8 @@ class FollowedCalls:
         """
         if self._masks is None or self._writes is None:
             raise UnsupportedError(
-                f"block {layer} was called by itself, not through the model, so which positions it holds cannot be told: call the "
-                "model, or use BlockWrites, which takes block outputs"
+                f"block {layer} was called by itself, not through the model, so which positions it holds cannot be told: call "
+                "the model, or use BlockWrites, which takes block outputs"
             )
         self._seen.add(layer)
         return self._writes.apply(layer, resid, self._masks)

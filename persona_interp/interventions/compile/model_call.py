@@ -58,9 +58,7 @@ def read_call(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     ids = given.get("input_ids")
     tokens = given.get("inputs_embeds") if ids is None else ids
     if not isinstance(tokens, Tensor):
-        raise UnsupportedError(
-            f"{type(module).__name__} was called without input_ids and without inputs_embeds: give one of them"
-        )
+        raise UnsupportedError(f"{type(module).__name__} was called without input_ids and inputs_embeds: give one of them")
     cache = next((given[name] for name in CACHE_NAMES if given.get(name) is not None), None)
     n_rows, width = tokens.shape[:2]
     positions = given.get("position_ids")

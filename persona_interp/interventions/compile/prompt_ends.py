@@ -175,9 +175,7 @@ class PromptEnds:
         if generation.mask is not None:
             return _ends_of(_of_rows(generation.mask.to(call.device).bool(), call.n_rows))
         if generation.pads:
-            raise UnsupportedError(
-                "prompts with pads reach the model in several calls: give their attention_mask=... to generate()"
-            )
+            raise UnsupportedError("prompts with pads reach the model in several calls: give generate() their attention_mask=...")
         return _ends_of(real.new_ones(call.n_rows, generation.width))
 
     def _behind_cache(self, call: ModelCall) -> _Known | None:
@@ -204,9 +202,7 @@ def _ends_of(prompts: PositionMask) -> _Known:
 def _of_rows(mask: Tensor, n_rows: int) -> Tensor:
     """A mask of prompts for the rows of a call, of which beams and several sequences a prompt make more."""
     if not len(mask) or n_rows % len(mask):
-        raise InvalidInputError(
-            f"the attention mask has {len(mask)} rows, but the model was called with {n_rows}: give one a row"
-        )
+        raise InvalidInputError(f"the attention mask has {len(mask)} rows, but the model is called with {n_rows}: give one a row")
     return mask.repeat_interleave(n_rows // len(mask), dim=0) if n_rows != len(mask) else mask
 
 

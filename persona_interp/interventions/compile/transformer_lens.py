@@ -37,15 +37,15 @@ def transformer_lens_hooks(
         graph: what to write; captures cannot be read here, ``run_with_cache`` does.
         attention_mask: ``[batch pos]`` of the prompts; None: the one the bridge gives the model, and without one every token
             counts.
-        n_prompt: prompt tokens of each row, for a call that holds prompt and answer at once; None: the tokens of a call without
-            cached ones before it are the prompt.
+        n_prompt: prompt tokens of each row, those in a cache among them; None: what ``generate``, ``generate_stream`` and
+            ``hf_generate`` were given, and else the tokens of a call without cached ones, which single ones may follow.
 
     Yields:
         `bridge` itself.
 
     Raises:
         UnsupportedError: a graph with captures, or a bridge that has no blocks on this machine; while the bridge runs, rows it
-            padded on the right, for which it makes no attention mask.
+            padded on the right, for which it makes no attention mask, or a call of which it cannot be known where prompts end.
         IncompatibleError: layers or width do not fit, as `InterventionGraph.check`.
         InvalidInputError: NaN or infinite values; while the bridge runs, a row its call does not have.
     """

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 Generating: TypeAlias = Callable[[nn.Module, Tensor | None, Any], AbstractContextManager[None]]
 """``generating(module, ids, mask)``: a block that is entered for as long as `module` generates.
 
-`ids` are the prompts, ``[batch pos]`` or embeddings, None where they are given as something else; `mask` is what was given with them.
+`ids` are the prompts, ``[batch pos]`` or embeddings, None where they are given as something else; `mask` came with them.
 """
 
 _LOCK = threading.Lock()
