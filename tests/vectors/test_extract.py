@@ -13,6 +13,7 @@ import torch
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError, UnknownNameError
 from persona_interp.models.sampling import Sampling
+from persona_interp.models.residual_print import residual_print
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.residuals.pooling import POOLINGS
 from persona_interp.traits.judging import Judgement
@@ -58,8 +59,9 @@ class Calls:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """How many rows each call of the two verbs ran."""
+def calls(monkeypatch: pytest.MonkeyPatch, model: SteerableModel) -> Calls:
+    """How many rows each call of the two verbs ran, beside the print of the model, which is taken once for all its vectors."""
+    residual_print(model)
     found = Calls()
     generate, capture = SteerableModel.generate, SteerableModel.capture
 
