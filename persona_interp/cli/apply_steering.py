@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     for path in (args.output, args.chats):
         if path is not None:
             ensure_writable(path)
-    given = read(args.vectors)
+    given = read(args.vectors, args)
     doses = plan(args.coefficient, len(given))
     sampling = arguments.sampling(args)
     with arguments.load_model(args) as model:

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.storage import ensure_writable, write_json
 
     refuse_what_transformer_lens_cannot_run(args)
-    given = read_one(args.vectors, args.layer)
+    given = read_one(args.vectors, args)
     trait_name = args.trait or given.vector.trait
     path = ensure_writable(result_file(args.output, args.model, trait_name))
     if args.report is not None:

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
 
     if not any(args.coefficients):
         raise InvalidInputError("--coefficients are all 0: nothing would be steered; give at least one other, such as 1")
-    given = read([args.vectors])
+    given = read([args.vectors], args)
     against_it = None if args.other is None else read([args.other])[0]
     trait_name = args.trait or given[0].vector.trait
     path = ensure_writable(result_file(args.output, args.model, trait_name))

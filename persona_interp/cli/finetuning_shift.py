@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     given = None if args.prompts is None else read_chats(args.prompts)
     if args.output is not None:
         ensure_writable(args.output)
-    given_vectors = read(args.vectors)
+    given_vectors = read(args.vectors, args)
     for name in (args.model, args.finetuned):
         find_model(name)
     with arguments.load_model(args, beside=args.finetuned) as model:

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     for path in (json_path, html_path):
         if path is not None:
             ensure_writable(path)
-    given = read(args.vectors)
+    given = read(args.vectors, args)
     with arguments.load_model(args) as model:
         chosen = choose(given, model, args)
         seen = project_each(

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     for path in paths:
         if path is not None:
             ensure_writable(path)
-    item = read_one(args.vectors, args.layer)
+    item = read_one(args.vectors, args)
     sampling = arguments.sampling(args)
     with arguments.load_model(args) as model:
         (chosen,) = choose([item], model, args)

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.storage import ensure_writable, write_json
 
     samples = read_chats(args.dataset)
-    given = read_one(args.vectors, args.layer)
+    given = read_one(args.vectors, args)
     path = ensure_writable(result_file(args.output, args.dataset, given.vector.trait))
     folder = path.with_suffix(".run")
     sampling = arguments.sampling(args)

@@ -66,27 +66,41 @@ def add_transfer_options(parser: argparse.ArgumentParser) -> None:
     add_anchor_options(parser)
 
 
-def read(files: Sequence[Path]) -> list[Read]:
+def read(files: Sequence[Path], args: argparse.Namespace | None = None) -> list[Read]:
     """The vectors, before any model is loaded.
+
+    Args:
+        files: of vectors.
+        args: of the command, to find a missing layer already here where a vector goes by the name of the model.
 
     Raises:
         FileFormatError: a file cannot be read.
+        InvalidInputError: a vector lacks a layer asked for.
     """
+    from persona_interp.models.names import same_name
+    from persona_interp.models.registry import find_model
     from persona_interp.vectors.persona_vector import PersonaVector
 
-    return [Read(file, PersonaVector.load(file)) for file in files]
+    found = [Read(file, PersonaVector.load(file)) for file in files]
+    if args is not None and isinstance(args.layer, tuple) and args.transfer != "always":
+        name = find_model(args.model).name
+        for item in found:
+            if same_name(item.vector.model.name, name):  # else it may be carried over, and has other layers then
+                item.vector.select(args.layer)
+    return found
 
 
-def read_one(file: Path, layers: arguments.Layers) -> Read:
+def read_one(file: Path, args: argparse.Namespace) -> Read:
     """One vector, to be used at one layer.
 
     Raises:
         InvalidInputError: several layers were asked for.
         FileFormatError: the file cannot be read.
     """
+    layers: arguments.Layers = args.layer
     if layers != "auto" and len(layers) != 1:
         raise InvalidInputError(f"--layer names {len(layers)} layers: this command reads one, for example {layers[0]}")
-    return read([file])[0]
+    return read([file], args)[0]
 
 
 def fitted(item: Read, model: SteerableModel, args: argparse.Namespace) -> Fitted:

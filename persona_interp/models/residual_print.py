@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -42,6 +43,7 @@ _LAST = 40
 _BUCKETS = 64
 _READ = Capture("answer")
 _FORMAT_VERSION = 1
+_TAKEN: WeakKeyDictionary[SteerableModel, ResidualPrint] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +107,18 @@ class Likeness:
 def residual_print(model: SteerableModel) -> ResidualPrint:
     """Read the print of a model: one forward pass over eight short texts, without its chat template.
 
+    It is taken once for a model, as its fingerprint is.
+
     Raises:
         UnsupportedError: the tokenizer makes too little of the texts, or the context is too short for them.
         PersonaInterpError: as `SteerableModel.capture`.
     """
+    if model not in _TAKEN:
+        _TAKEN[model] = _read_print(model)
+    return _TAKEN[model]
+
+
+def _read_print(model: SteerableModel) -> ResidualPrint:
     ids = [tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in _TEXTS]
     kept = [each[: min(_LAST, model.n_ctx)] for each in ids]
     if min(map(len, kept)) < _FIRST + 2:

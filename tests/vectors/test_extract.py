@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError, UnknownNameError
+from persona_interp.models.residual_print import residual_print
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.residuals.pooling import POOLINGS
@@ -19,6 +20,7 @@ from persona_interp.traits.judging import Judgement
 from persona_interp.traits.trait import InstructionPair, Trait
 from persona_interp.vectors.estimators import ESTIMATORS
 from persona_interp.vectors.extract import extract
+from persona_interp.vectors.lineage import Lineage
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.rollouts import Rollout, RolloutKey, read_rollouts
 
@@ -58,8 +60,9 @@ class Calls:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """How many rows each call of the two verbs ran."""
+def calls(monkeypatch: pytest.MonkeyPatch, model: SteerableModel) -> Calls:
+    """How many rows each call of the two verbs ran, beside the print of the model, which is taken once for all its vectors."""
+    residual_print(model)
     found = Calls()
     generate, capture = SteerableModel.generate, SteerableModel.capture
 
@@ -470,3 +473,11 @@ def test_steering_with_an_extracted_vector_moves_the_residual_by_it(model: Steer
         for graph in (InterventionGraph(), vector.graph(0.5, layers=[2]))
     )
     torch.testing.assert_close(steered - plain, 0.5 * vector.at(2), rtol=1e-3, atol=1e-4)
+
+
+def test_a_vector_records_what_its_model_is_known_again_by(model: SteerableModel) -> None:
+    recorded = Lineage.recorded_in(run(model))
+    assert recorded is not None
+    assert recorded.residuals is not None
+    assert torch.allclose(recorded.residuals.values, residual_print(model).values)
+    assert (recorded.names, recorded.architecture) == (("tiny-qwen2",), "qwen2")
