@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         common = {"sampling": sampling, "seed": args.seed, "batch_size": args.batch_size}
         pairs = None
         if reading := set(args.method) - {"sweep", "geometry"}:
-            drawn = pairs_sampling(*reading, sampling) if len(reading) == 1 else sampling
+            drawn = pairs_sampling(reading.pop(), sampling) if len(reading) == 1 else sampling
             pairs = contrast_pairs(model, trait, n_pairs=args.pairs, **{**common, "seed": args.seed + 1, "sampling": drawn})
         found: list[LayerEffectiveness] = []
         scan = None

@@ -126,7 +126,7 @@ from persona_interp.evaluation.contrast_pairs import ContrastPair
 from persona_interp.evaluation.layer_proxies import likelihood_scores
 from persona_interp.evaluation.screened_layers import screened_scores
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.transfers.anchors import anchors_for
+from persona_interp.transfers.anchors import Anchor
 from persona_interp.transfers.reading import read_rows
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -138,12 +138,13 @@ layers = tuple(range(model.n_layers))
 directions = torch.randn(model.n_layers, model.d_model, generator=torch.Generator().manual_seed(0))
 norms = {"resid_norm": (10 * float(directions.norm(dim=1).mean()),) * model.n_layers}
 vector = PersonaVector(directions, layers, "silly", model.identity, statistics=norms)
-texts = ["The sea is " + " ".join(["calm and wide"] * n) + " today." for n in range(14, 46)]
-pairs = [ContrastPair(f"What is thing {n}?", texts[n], texts[-1 - n]) for n in range(16)]
+texts = ["The sea is " + " ".join(["calm and wide"] * n) + " today." for n in range(4, 20)]
+pairs = [ContrastPair(f"What is thing {n}?", texts[n], texts[-1 - n]) for n in range(8)]
+anchors = [Anchor(f"What is thing {n}?", texts[n % 16]) for n in range(50)]
 found = {
     "screened": peak_of(lambda: screened_scores(model, vector, pairs)),
     "likelihood": peak_of(lambda: likelihood_scores(model, vector.select([1, 28]), pairs, ratios=[0.2])),
-    "anchors": peak_of(lambda: read_rows(model, anchors_for([model], n=50), folder=home)),
+    "anchors": peak_of(lambda: read_rows(model, anchors, folder=home)),
 }
 print(json.dumps(found))
 """
