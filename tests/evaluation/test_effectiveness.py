@@ -91,7 +91,7 @@ def planted(organism: SteerableModel) -> PersonaVector:
 
 @pytest.fixture(scope="module")
 def pairs(organism: SteerableModel) -> ContrastPairs:
-    return contrast_pairs(organism, organism_trait("honest"), n_pairs=16, sampling=Sampling(max_new_tokens=60), seed=5)
+    return contrast_pairs(organism, organism_trait("honest"), n_pairs=8, sampling=Sampling(max_new_tokens=60), seed=5)
 
 
 def test_the_planted_layer_is_found_by_likelihood_and_by_gradient(
@@ -164,7 +164,8 @@ def test_a_score_whose_dose_was_picked_says_what_to_expect_on_other_questions(
     assert doubled.low == pytest.approx(alone.low, abs=1e-4), "the same questions asked again say nothing new"
 
 
-def test_a_random_vector_scores_far_less(organism: SteerableModel, planted: PersonaVector, pairs: ContrastPairs) -> None:
+def test_a_random_vector_scores_far_less(organism: SteerableModel, planted: PersonaVector) -> None:
+    pairs = contrast_pairs(organism, organism_trait("honest"), n_pairs=16, sampling=Sampling(max_new_tokens=60), seed=5)
     noise = torch.randn(planted.directions.shape, generator=torch.Generator().manual_seed(1))
     noise *= planted.directions.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
     random = PersonaVector(noise, planted.layers, "honest", organism.identity, statistics=planted.statistics)
