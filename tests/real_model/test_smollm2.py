@@ -55,7 +55,7 @@ def test_both_engines_are_the_same_model(model: SteerableModel, in_llama_cpp: St
     assert model.identity.fingerprint != in_llama_cpp.identity.fingerprint
     assert (model.n_layers, model.d_model) == (in_llama_cpp.n_layers, in_llama_cpp.d_model) == (30, 576)
     assert prompts(model) == prompts(in_llama_cpp)
-    assert set(model.chat.end_ids) == set(in_llama_cpp.chat.end_ids)
+    assert set(model.chat.end_ids) <= set(in_llama_cpp.chat.end_ids)  # llama.cpp also ends at <|endoftext|>
     first, second = model.next_token_logits(prompts(model)), in_llama_cpp.next_token_logits(prompts(model))
     assert torch.equal(first[:2].argmax(1), second[:2].argmax(1))  # "The", "Bees"
     assert kl(first, second).max() < 0.5  # llama.cpp rounds activations too: not equal, but nowhere far
