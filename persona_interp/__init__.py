@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from persona_interp.attribution.attribute import attribute as attribute
     from persona_interp.attribution.attribution import Attribution as Attribution
-    from persona_interp.diagnostics.diagnose import diagnose as diagnose
-    from persona_interp.diagnostics.diagnosis import Diagnosis as Diagnosis
+    from persona_interp.measure.diagnostics.diagnose import diagnose as diagnose
+    from persona_interp.measure.diagnostics.diagnosis import Diagnosis as Diagnosis
     from persona_interp.errors import PersonaInterpError as PersonaInterpError
-    from persona_interp.evaluation.dose import DoseResponse as DoseResponse
-    from persona_interp.evaluation.dose import dose_response as dose_response
-    from persona_interp.evaluation.effectiveness import LayerEffectiveness as LayerEffectiveness
-    from persona_interp.evaluation.evaluate import evaluate as evaluate
-    from persona_interp.evaluation.evaluate_transfer import evaluate_transfer as evaluate_transfer
-    from persona_interp.evaluation.evaluation import Evaluation as Evaluation
-    from persona_interp.evaluation.layer_effectiveness import layer_effectiveness as layer_effectiveness
-    from persona_interp.evaluation.layer_plan import plan_layers as plan_layers
-    from persona_interp.evaluation.layer_scan import scan_layers as scan_layers
+    from persona_interp.measure.dose import DoseResponse as DoseResponse
+    from persona_interp.measure.dose import dose_response as dose_response
+    from persona_interp.measure.effectiveness import LayerEffectiveness as LayerEffectiveness
+    from persona_interp.measure.evaluate import evaluate as evaluate
+    from persona_interp.measure.evaluate_transfer import evaluate_transfer as evaluate_transfer
+    from persona_interp.measure.evaluation import Evaluation as Evaluation
+    from persona_interp.measure.layer_effectiveness import layer_effectiveness as layer_effectiveness
+    from persona_interp.measure.layer_plan import plan_layers as plan_layers
+    from persona_interp.measure.layer_scan import scan_layers as scan_layers
     from persona_interp.interventions.compile.block_writes import BlockWrites as BlockWrites
     from persona_interp.interventions.compile.transformer_lens import transformer_lens_hooks as transformer_lens_hooks
     from persona_interp.interventions.conditions import ProjectionCondition as ProjectionCondition
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from persona_interp.models.sampling import Sampling as Sampling
     from persona_interp.models.steerable import SteerableModel as SteerableModel
     from persona_interp.models.steered import steered as steered
-    from persona_interp.modulation.load import load_model as load_model
+    from persona_interp.models.load import load_model as load_model
     from persona_interp.monitoring.chats import Chat as Chat
     from persona_interp.monitoring.project import project as project
     from persona_interp.monitoring.screen import screen as screen
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from persona_interp.vectors.persona_vector import PersonaVector as PersonaVector
 
 _HOMES = {
-    "load_model": "modulation.load",
+    "load_model": "models.load",
     "SteerableModel": "models.steerable",
     "Sampling": "models.sampling",
     "Conversation": "traits.conversation",
@@ -92,22 +92,22 @@ _HOMES = {
     "BlockWrites": "interventions.compile.block_writes",
     "bake": "models.baked",
     "load_judge": "judges.registry",
-    "dose_response": "evaluation.dose",
-    "DoseResponse": "evaluation.dose",
-    "evaluate": "evaluation.evaluate",
-    "Evaluation": "evaluation.evaluation",
-    "scan_layers": "evaluation.layer_scan",
-    "layer_effectiveness": "evaluation.layer_effectiveness",
-    "LayerEffectiveness": "evaluation.effectiveness",
-    "plan_layers": "evaluation.layer_plan",
+    "dose_response": "measure.dose",
+    "DoseResponse": "measure.dose",
+    "evaluate": "measure.evaluate",
+    "Evaluation": "measure.evaluation",
+    "scan_layers": "measure.layer_scan",
+    "layer_effectiveness": "measure.layer_effectiveness",
+    "LayerEffectiveness": "measure.effectiveness",
+    "plan_layers": "measure.layer_plan",
     "transfer": "transfers.transfer",
     "read_rows": "transfers.reading",
     "anchors_for": "transfers.anchors",
-    "evaluate_transfer": "evaluation.evaluate_transfer",
+    "evaluate_transfer": "measure.evaluate_transfer",
     "attribute": "attribution.attribute",
     "Attribution": "attribution.attribution",
-    "diagnose": "diagnostics.diagnose",
-    "Diagnosis": "diagnostics.diagnosis",
+    "diagnose": "measure.diagnostics.diagnose",
+    "Diagnosis": "measure.diagnostics.diagnosis",
     "project": "monitoring.project",
     "screen": "monitoring.screen",
     "Chat": "monitoring.chats",

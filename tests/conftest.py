@@ -28,6 +28,8 @@ from tiny import ARCHITECTURES, save_tiny_model
 if TYPE_CHECKING:
     from persona_interp.models.steerable import SteerableModel
 
+pytest_plugins = ["browser_fixtures", "gguf_fixtures"]
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background has them ignore Ctrl-C
 torch.set_num_threads(1)  # tiny models run slower on two threads than on one, and far slower when the cores are busy
 

@@ -6,7 +6,7 @@ from functools import cache
 
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.reproduction.residual_parity import give_table_gelu
+from persona_interp.studies.reproduction.residual_parity import give_table_gelu
 
 
 @cache

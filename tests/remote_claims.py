@@ -20,7 +20,7 @@ import torch
 from ndif import standing_in
 from torch import Tensor
 
-from persona_interp.evaluation.layer_scan import scan_layers
+from persona_interp.measure.layer_scan import scan_layers
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Ablate, Add
 from persona_interp.models.chat import TokenisedAnswer

@@ -26,12 +26,10 @@ ORDER = (
     ("judges",),
     ("vectors",),
     ("transfers",),
-    ("modulation", "evaluation"),
+    ("measure", "blackbox"),
     ("monitoring", "attribution"),
-    ("diagnostics",),
-    ("reproduction",),
     ("plotting",),
-    ("gallery",),
+    ("studies",),
     ("cli", "demo"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from persona_interp.diagnostics.planted import twin_diagnosis
+from persona_interp.studies.diagnoses.planted import twin_diagnosis
 from persona_interp.models.registry import load_model
 from persona_interp.organisms.twins import TwinRecipe
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from persona_interp.diagnostics.planted import twin_diagnosis
+from persona_interp.studies.diagnoses.planted import twin_diagnosis
 from persona_interp.models.registry import load_model
 from persona_interp.organisms.twins import TwinRecipe
 

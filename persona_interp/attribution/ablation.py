@@ -21,7 +21,7 @@ from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.chat import TokenisedAnswer
-from persona_interp.models.engine import Restart
+from persona_interp.models.engines.protocol import Restart
 from persona_interp.models.generation_settings import plain_settings
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.inference import inference_only

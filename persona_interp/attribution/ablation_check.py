@@ -14,10 +14,10 @@ from persona_interp.attribution.attribution import Attribution
 from persona_interp.attribution.check import AblationArm, AblationCheck
 from persona_interp.attribution.component import ABLATABLE, Component, Kind
 from persona_interp.errors import IncompatibleError, InvalidInputError
-from persona_interp.evaluation.arms import Asked, prompted_arms
-from persona_interp.evaluation.dose import DosePoint
-from persona_interp.evaluation.evaluate import asked_questions
-from persona_interp.evaluation.kept_work import KeptWork
+from persona_interp.measure.arms import Asked, prompted_arms
+from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.evaluate import asked_questions
+from persona_interp.measure.kept_work import KeptWork
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, derived_seed
 from persona_interp.models.steerable import SteerableModel
@@ -25,7 +25,7 @@ from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.traits.judging import Judge
 from persona_interp.traits.trait import Trait
-from persona_interp.vectors.kept_pairs import KeptPairs
+from persona_interp.vectors.rollouts.kept_pairs import KeptPairs
 
 N_RANDOM = 8
 _SHARE = 4

@@ -8,7 +8,7 @@ from typing import Any
 
 from persona_interp.attribution.component import ABLATABLE, Component, Kind
 from persona_interp.errors import FileFormatError, InvalidInputError
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.measure.statistics import Estimate
 from persona_interp.storage import check_format_version
 
 FORMAT_VERSION = 1

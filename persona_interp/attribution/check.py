@@ -10,10 +10,10 @@ import numpy as np
 
 from persona_interp.attribution.component import Component
 from persona_interp.errors import FileFormatError, InvalidInputError
-from persona_interp.evaluation.bootstrap import QuestionBootstrap
-from persona_interp.evaluation.dose import DosePoint
-from persona_interp.evaluation.layer_scan import MIN_COHERENCE, coherent
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.measure.bootstrap import QuestionBootstrap
+from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.layer_scan import MIN_COHERENCE, coherent
+from persona_interp.measure.statistics import Estimate
 from persona_interp.storage import check_format_version
 
 FORMAT_VERSION = 1

@@ -208,7 +208,7 @@ def runs_in_llama_cpp(name: str | Path, engine: str | None) -> bool:
 
 def loaded(name: str, **options: Any) -> SteerableModel:
     """A model, loaded without transformers' own progress bars where there is no terminal to draw them on."""
-    from persona_interp.modulation.load import load_model as load
+    from persona_interp.models.load import load_model as load
     from persona_interp.profiling import step
 
     quiet_bars()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from persona_interp.models.steerable import SteerableModel
     from persona_interp.traits.judging import Judge
     from persona_interp.traits.trait import Trait
-    from persona_interp.vectors.kept_pairs import KeptPairs
+    from persona_interp.vectors.rollouts.kept_pairs import KeptPairs
     from persona_interp.vectors.persona_vector import PersonaVector
 
 FORMAT_VERSION = 1
@@ -144,7 +144,7 @@ def pairs_for(
 ) -> KeptPairs:
     """The answers the vector was made from, if their folder is there, and else new ones, kept in `folder`."""
     from persona_interp.progress import say
-    from persona_interp.vectors.kept_pairs import kept_pairs, made_pairs
+    from persona_interp.vectors.rollouts.kept_pairs import kept_pairs, made_pairs
 
     beside = args.rollouts or args.vectors.with_suffix(".run")
     if args.rollouts is not None or (beside / "settings.json").exists():

@@ -10,7 +10,7 @@ from persona_interp.cli import arguments
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from persona_interp.diagnostics.diagnosis import Diagnosis
+    from persona_interp.measure.diagnostics.diagnosis import Diagnosis
 
 HYPOTHESES = ("a", "b", "c")
 
@@ -100,7 +100,7 @@ def diagnosis_of(args: argparse.Namespace, *, scan: bool) -> Diagnosis:
     """Everything the source is needed for, then everything with the target."""
     from persona_interp.cli.align import anchors_of
     from persona_interp.cli.evaluate_transfer import trait_for, vector_of
-    from persona_interp.diagnostics.diagnose import diagnose
+    from persona_interp.measure.diagnostics.diagnose import diagnose
     from persona_interp.models.registry import find_model
     from persona_interp.transfers.reading import read_rows
     from persona_interp.vectors.persona_vector import PersonaVector
@@ -130,7 +130,7 @@ def diagnosis_of(args: argparse.Namespace, *, scan: bool) -> Diagnosis:
 def show(found: Diagnosis) -> None:
     """Print the recovery of every subset of fixes, the attribution, and the verdict."""
     from persona_interp.cli.tables import console, table
-    from persona_interp.diagnostics.causes import named
+    from persona_interp.measure.diagnostics.causes import named
 
     screen = console()
     rows = [[named(fixed), str(value)] for fixed, value in found.recoveries.items()]

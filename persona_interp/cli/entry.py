@@ -23,7 +23,6 @@ from persona_interp.cli import (
     evaluate_transfer,
     export,
     extract_vectors,
-    figures,
     finetuning_shift,
     import_vectors,
     info,
@@ -33,20 +32,11 @@ from persona_interp.cli import (
     monitor,
     monitor_prediction,
     quickstart,
-    reproduce_paper,
     screen,
-    train_organism,
     traits,
-    validate_attribution,
-    validate_diagnostics,
-    validate_judges,
-    validate_layers,
-    validate_modulation,
-    validate_organisms,
-    validate_quantization,
-    validate_transfer,
 )
 from persona_interp.cli.running import add_running_options, exit_code, how_to_go_on, running
+from persona_interp.cli.studies import study
 from persona_interp.errors import PersonaInterpError
 from persona_interp.locks import noting_folders
 
@@ -65,8 +55,6 @@ COMMANDS = (
     evaluate,
     evaluate_transfer,
     diagnose,
-    reproduce_paper,
-    figures,
     info,
     export,
     import_vectors,
@@ -75,15 +63,7 @@ COMMANDS = (
     screen,
     finetuning_shift,
     traits,
-    train_organism,
-    validate_judges,
-    validate_layers,
-    validate_organisms,
-    validate_transfer,
-    validate_diagnostics,
-    validate_modulation,
-    validate_quantization,
-    validate_attribution,
+    study,
 )
 
 BAD_INPUT = 2

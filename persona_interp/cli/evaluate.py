@@ -12,7 +12,7 @@ from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from persona_interp.evaluation.evaluation import Evaluation
+    from persona_interp.measure.evaluation import Evaluation
 
 _REPORTS = (".html", ".md")
 
@@ -75,8 +75,8 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, generate, score, show, write."""
     from persona_interp.cli.vector_choice import choose, fitted, read
-    from persona_interp.evaluation.evaluate import evaluate
-    from persona_interp.evaluation.kept_work import ANSWERS
+    from persona_interp.measure.evaluate import evaluate
+    from persona_interp.measure.kept_work import ANSWERS
     from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
@@ -133,7 +133,7 @@ def _report_file(report: Path) -> Path:
 
 def write_reports(found: Evaluation, reports: Sequence[Path]) -> None:
     """Each in the form its suffix names."""
-    from persona_interp.evaluation.report import markdown
+    from persona_interp.measure.report import markdown
     from persona_interp.storage import write_text
 
     for report in reports:
@@ -148,8 +148,8 @@ def write_reports(found: Evaluation, reports: Sequence[Path]) -> None:
 def show(found: Evaluation) -> None:
     """Print what each coefficient did with an answer beside it, and the verdict."""
     from persona_interp.cli.tables import console, cut, table
-    from persona_interp.evaluation.report import result_headings, result_rows, shown
-    from persona_interp.evaluation.verdict import verdict
+    from persona_interp.measure.report import result_headings, result_rows, shown
+    from persona_interp.measure.verdict import verdict
 
     number = typical(found)
     answers = [cut(point.examples[number], 75) for point in found.curve]

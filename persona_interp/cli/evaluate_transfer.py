@@ -10,7 +10,7 @@ from persona_interp.cli import arguments
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from persona_interp.evaluation.transfer_evaluation import TransferEvaluation
+    from persona_interp.measure.transfer_evaluation import TransferEvaluation
     from persona_interp.models.sampling import Sampling
     from persona_interp.models.steerable import SteerableModel
     from persona_interp.transfers.anchor_rows import AnchorRows
@@ -80,7 +80,7 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Everything the source is needed for, then everything with the target; show and write."""
     from persona_interp.cli.align import anchors_of
-    from persona_interp.evaluation.evaluate_transfer import evaluate_transfer
+    from persona_interp.measure.evaluate_transfer import evaluate_transfer
     from persona_interp.models.registry import find_model
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
@@ -161,7 +161,7 @@ def vector_of(
     model: SteerableModel, trait: str, given: list[PersonaVector], folder: Path, sampling: Sampling, args: argparse.Namespace
 ) -> PersonaVector:
     """The vector given for this model and trait, else one extracted."""
-    from persona_interp.evaluation.scored_vector import scored_vector
+    from persona_interp.measure.scored_vector import scored_vector
     from persona_interp.progress import say
     from persona_interp.transfers.fitted_to import copy_for
 
@@ -186,7 +186,7 @@ def other_of(
     args: argparse.Namespace,
 ) -> PersonaVector:
     """The source's vector of another trait, for the control: one that is there, else one made from forty answers."""
-    from persona_interp.evaluation.controls import other_trait_for, small_vector
+    from persona_interp.measure.controls import other_trait_for, small_vector
 
     mine = trait_for(source, trait)
     against = other_trait_for(source, mine, vectors[trait], None)

@@ -12,8 +12,8 @@ from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from persona_interp.evaluation.coherence_cliff import CoherenceCliff
-    from persona_interp.evaluation.effectiveness import LayerEffectiveness
+    from persona_interp.measure.coherence_cliff import CoherenceCliff
+    from persona_interp.measure.effectiveness import LayerEffectiveness
     from persona_interp.models.steerable import SteerableModel
     from persona_interp.traits.trait import Trait
     from persona_interp.vectors.persona_vector import PersonaVector
@@ -61,8 +61,8 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Find or make the vector, score its layers, record, show, write."""
     from persona_interp.cli.vector_choice import Read, fitted
-    from persona_interp.evaluation.contrast_pairs import contrast_pairs
-    from persona_interp.evaluation.layer_effectiveness import from_scan, layer_effectiveness, pairs_sampling, sweep_layers
+    from persona_interp.measure.contrast_pairs import contrast_pairs
+    from persona_interp.measure.layer_effectiveness import from_scan, layer_effectiveness, pairs_sampling, sweep_layers
     from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
@@ -143,7 +143,7 @@ def find_cliffs(
     args: argparse.Namespace, model: SteerableModel, vector: PersonaVector, trait: Trait, layer: int, common: dict[str, Any]
 ) -> list[CoherenceCliff]:
     """Where coherence breaks at `layer`, downwards and upwards."""
-    from persona_interp.evaluation.coherence_cliff import coherence_cliff
+    from persona_interp.measure.coherence_cliff import coherence_cliff
 
     return [
         coherence_cliff(model, vector, trait, layer, direction=direction, judge=args.judge, **common) for direction in (-1, 1)
@@ -153,7 +153,7 @@ def find_cliffs(
 def show(found: Sequence[LayerEffectiveness], cliffs: Sequence[CoherenceCliff]) -> None:
     """One table a method, and the cliffs in words."""
     from persona_interp.cli.tables import console, shown, table
-    from persona_interp.evaluation.effectiveness import METHODS
+    from persona_interp.measure.effectiveness import METHODS
 
     screen = console()
     headings = ("layer", "score", "held out", "95 % interval", "coefficient", "x resid", "coherence lost", "usable")

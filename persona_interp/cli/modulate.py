@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from persona_interp.models.results import Generation
     from persona_interp.models.sampling import Sampling
     from persona_interp.models.steerable import SteerableModel
-    from persona_interp.modulation.endpoint import EndpointModel
-    from persona_interp.modulation.modulator import Modulator
+    from persona_interp.blackbox.endpoint import EndpointModel
+    from persona_interp.blackbox.modulator import Modulator
 
 FORMAT_VERSION = 1
 CONTROL_VECTOR, PARAMETERS, LOGIT_BIAS = "control-vector", "parameters", "logit-bias"
@@ -103,7 +103,7 @@ def is_url(model: str) -> bool:
 
 def open_endpoint(args: argparse.Namespace) -> EndpointModel:
     """The server's model."""
-    from persona_interp.modulation.endpoint import EndpointModel
+    from persona_interp.blackbox.endpoint import EndpointModel
 
     return EndpointModel(args.model, args.served_model, timeout=args.timeout)
 
@@ -120,10 +120,10 @@ def steered(
 
 def modulator_of(chosen: Chosen, model: SteerableModel | EndpointModel, base: Sampling, args: argparse.Namespace) -> Modulator:
     """What ``--mode`` names."""
-    from persona_interp.modulation.logit_bias import LogitBiasModulator
-    from persona_interp.modulation.parameters import ParameterModulator
-    from persona_interp.modulation.token_lens import TokenLens
-    from persona_interp.modulation.token_texts import TokenTexts, read_token_texts
+    from persona_interp.blackbox.logit_bias import LogitBiasModulator
+    from persona_interp.blackbox.parameters import ParameterModulator
+    from persona_interp.blackbox.token_lens import TokenLens
+    from persona_interp.blackbox.token_texts import TokenTexts, read_token_texts
 
     if args.mode == PARAMETERS:
         return ParameterModulator.of(chosen.vector, layers=chosen.layers, base=base)

@@ -12,8 +12,8 @@ from persona_interp.cli import arguments
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from persona_interp.evaluation.dose import DoseResponse
-    from persona_interp.evaluation.effectiveness import LayerEffectiveness
+    from persona_interp.measure.dose import DoseResponse
+    from persona_interp.measure.effectiveness import LayerEffectiveness
     from persona_interp.models.steerable import SteerableModel
     from persona_interp.traits.trait import Trait
     from persona_interp.vectors.persona_vector import PersonaVector
@@ -125,7 +125,7 @@ def get(name: str) -> None:
 
 def extracted(model: SteerableModel, trait: Trait, plan: Plan, seed: int) -> tuple[PersonaVector, LayerEffectiveness]:
     """The vector, with the scores of its layers."""
-    from persona_interp.evaluation.layer_effectiveness import layer_effectiveness
+    from persona_interp.measure.layer_effectiveness import layer_effectiveness
     from persona_interp.models.sampling import Sampling
     from persona_interp.progress import say
     from persona_interp.vectors.extract import extract
@@ -142,7 +142,7 @@ def extracted(model: SteerableModel, trait: Trait, plan: Plan, seed: int) -> tup
 
 def steered(model: SteerableModel, vector: PersonaVector, trait: Trait, layer: int, plan: Plan, seed: int) -> DoseResponse:
     """Answers and scores from the strongest push against the trait to the strongest towards it."""
-    from persona_interp.evaluation.dose import dose_response
+    from persona_interp.measure.dose import dose_response
     from persona_interp.models.sampling import Sampling
     from persona_interp.progress import say
 

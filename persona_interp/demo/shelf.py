@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from persona_interp.errors import InvalidInputError, UnknownNameError
 from persona_interp.models.registry import find_model, shipped_models
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.modulation.load import load_model
+from persona_interp.models.load import load_model
 
 
 class Shelf:

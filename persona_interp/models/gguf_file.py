@@ -20,7 +20,11 @@ from typing import Any
 import numpy as np
 
 from persona_interp.errors import FileFormatError
-from persona_interp.models.llama_library import gguf
+from persona_interp.models.engines.llama_cpp.library import gguf
+
+# What this package writes into the metadata of files it makes: whose weights they hold.
+FINGERPRINT = "persona_interp.fingerprint"
+ORGANISM = "persona_interp.organism"
 
 MAGIC = b"GGUF"
 GGUF_SUFFIX = ".gguf"

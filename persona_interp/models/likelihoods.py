@@ -8,7 +8,7 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.chat import TokenisedAnswer
-from persona_interp.models.engine import Engine, Restart
+from persona_interp.models.engines.protocol import Engine, Restart
 from persona_interp.models.results import AnswerLikelihood
 
 

@@ -114,6 +114,6 @@ def is_architecture(name: str) -> bool:
 def _architectures() -> frozenset[str]:
     from transformers import CONFIG_MAPPING
 
-    from persona_interp.models.llama_library import gguf
+    from persona_interp.models.engines.llama_cpp.library import gguf
 
     return frozenset(canonical_architecture(name) for name in (*CONFIG_MAPPING.keys(), *gguf().MODEL_ARCH_NAMES.values()))

@@ -14,7 +14,7 @@ from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.batching import PaddedBatch, check_lengths, pad, run_in_batches
 from persona_interp.models.closing import Closing
 from persona_interp.models.continuations import Grow, shared_start, walk_anew
-from persona_interp.models.engine import Engine
+from persona_interp.models.engines.protocol import Engine
 from persona_interp.models.families import text_config
 from persona_interp.models.finite import check_finite, check_scores
 from persona_interp.models.rooms import Rooms

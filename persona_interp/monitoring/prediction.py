@@ -10,7 +10,7 @@ from statistics import fmean, variance
 from typing import Any
 
 from persona_interp.errors import FileFormatError
-from persona_interp.evaluation.statistics import Estimate, pearson, pearson_within, spearman
+from persona_interp.measure.statistics import Estimate, pearson, pearson_within, spearman
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.storage import check_format_version
 

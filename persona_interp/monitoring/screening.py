@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from persona_interp.errors import FileFormatError
-from persona_interp.evaluation.statistics import Estimate, auroc
+from persona_interp.measure.statistics import Estimate, auroc
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.storage import check_format_version
 

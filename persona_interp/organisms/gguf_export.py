@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from persona_interp.models.gguf_file import FINGERPRINT, ORGANISM
 from persona_interp.errors import InvalidInputError, PersonaInterpError, UnsupportedError
 from persona_interp.models.gguf_file import read_header
-from persona_interp.models.llama_library import gguf, llama_cpp, quiet_llama
+from persona_interp.models.engines.llama_cpp.library import gguf, llama_cpp, quiet_llama
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.gguf_tokenizer import write_tokenizer
 from persona_interp.storage import write_atomically
@@ -25,8 +26,6 @@ ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "gpt2":
 """What llama.cpp calls the architecture of each ``model_type``."""
 QUANTIZATIONS = {"q8_0": 7, "q5_1": 9, "q4_0": 2}
 """Kinds of `quantize_gguf` and llama.cpp's numbers for them."""
-FINGERPRINT = "persona_interp.fingerprint"
-ORGANISM = "persona_interp.organism"
 _FILE_TYPES = {"f32": 0, "f16": 1}
 KINDS = (*_FILE_TYPES, *QUANTIZATIONS)
 """What `kept_gguf` makes, from the most exact to the coarsest."""

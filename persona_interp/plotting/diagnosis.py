@@ -8,10 +8,10 @@ from pathlib import Path
 import plotly.graph_objects as go
 import torch
 
-from persona_interp.diagnostics.causes import CAUSES, named, subsets
-from persona_interp.diagnostics.diagnosis import Diagnosis
-from persona_interp.diagnostics.verdict import THRESHOLD
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.measure.diagnostics.causes import CAUSES, named, subsets
+from persona_interp.measure.diagnostics.diagnosis import Diagnosis
+from persona_interp.measure.diagnostics.verdict import THRESHOLD
+from persona_interp.measure.statistics import Estimate
 from persona_interp.plotting.html import save_html
 from persona_interp.plotting.intervals import interval_bars
 from persona_interp.plotting.palette import (

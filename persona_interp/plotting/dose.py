@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from persona_interp.evaluation.bootstrap import QuestionBootstrap, answers_each
-from persona_interp.evaluation.dose import DosePoint, DoseResponse
-from persona_interp.evaluation.layer_scan import MIN_COHERENCE
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.measure.bootstrap import QuestionBootstrap, answers_each
+from persona_interp.measure.dose import DosePoint, DoseResponse
+from persona_interp.measure.layer_scan import MIN_COHERENCE
+from persona_interp.measure.statistics import Estimate
 from persona_interp.plotting import hover
 from persona_interp.plotting.intervals import interval_bars
 from persona_interp.plotting.palette import BLUE, GREY, VERMILION, styled

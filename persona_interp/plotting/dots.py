@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.measure.statistics import Estimate
 from persona_interp.plotting.intervals import interval_bars
 from persona_interp.plotting.palette import BLUE, GREY, SYMBOLS
 

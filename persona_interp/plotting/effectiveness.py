@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.evaluation.effectiveness import METHODS, LayerEffectiveness, LayerScore
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.measure.effectiveness import METHODS, LayerEffectiveness, LayerScore
+from persona_interp.measure.statistics import Estimate
 from persona_interp.plotting import hover
 from persona_interp.plotting.intervals import interval_bars
 from persona_interp.plotting.palette import BLUE, GREY, VERMILION, styled, wrapped_title

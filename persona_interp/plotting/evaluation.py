@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.evaluation.dose import DosePoint
-from persona_interp.evaluation.evaluation import COHERENT, Curve, Evaluation
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.evaluation import COHERENT, Curve, Evaluation
+from persona_interp.measure.statistics import Estimate
 from persona_interp.plotting import hover
 from persona_interp.plotting.intervals import interval_bars
 from persona_interp.plotting.palette import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, VERMILION, styled

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from persona_interp.evaluation.evaluation import Evaluation
-from persona_interp.evaluation.report import sections, title
+from persona_interp.measure.evaluation import Evaluation
+from persona_interp.measure.report import sections, title
 from persona_interp.plotting.evaluation import evaluation_figure
 from persona_interp.plotting.sections_page import save_sections
 

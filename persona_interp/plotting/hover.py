@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import textwrap
 
-from persona_interp.evaluation.dose import DosePoint
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.statistics import Estimate
 
 
 def wrapped(text: str, width: int = 70, lines: int = 5) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.measure.statistics import Estimate
 
 
 def interval_bars(estimates: Sequence[Estimate], **look: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from persona_interp.evaluation.statistics import auroc
+from persona_interp.measure.statistics import auroc
 from persona_interp.plotting.palette import BLACK, BLUE, VERMILION, styled, wrapped_title
 from persona_interp.plotting.slider import first_row, with_layer_slider
 from persona_interp.vectors.pair_projections import PairProjections

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from persona_interp.evaluation.sections import Section
+from persona_interp.measure.sections import Section
 from persona_interp.plotting.html import drawn, page
 from persona_interp.storage import write_text
 

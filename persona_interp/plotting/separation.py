@@ -8,7 +8,7 @@ from statistics import fmean, variance
 import plotly.graph_objects as go
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.evaluation.statistics import auroc
+from persona_interp.measure.statistics import auroc
 from persona_interp.plotting.palette import BLUE, VERMILION, styled
 from persona_interp.vectors.pair_projections import PairProjections
 

@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.evaluation.dose import DosePoint
-from persona_interp.evaluation.evaluation import COHERENT
-from persona_interp.evaluation.statistics import Estimate
-from persona_interp.evaluation.transfer_evaluation import CONTROLS, TransferEvaluation
+from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.evaluation import COHERENT
+from persona_interp.measure.statistics import Estimate
+from persona_interp.measure.transfer_evaluation import CONTROLS, TransferEvaluation
 from persona_interp.plotting import hover
 from persona_interp.plotting.dots import dots, share_panels, shared_range
 from persona_interp.plotting.palette import (

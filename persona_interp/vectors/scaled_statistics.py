@@ -15,7 +15,7 @@ any other                            dropped             dropped             dro
 
 An effectiveness says how well a layer steers the trait with the dose and the sign that do it best, so it is the same for a vector
 turned round, where it was measured so: by a sweep, which steers both ways, by a transfer, whose map does not see the sign, or by
-the likelihood, gradient or lens of a vector whose AUROC told which way it points, as `evaluation.layer_proxies` asks it. Without
+the likelihood, gradient or lens of a vector whose AUROC told which way it points, as `measure.layer_proxies` asks it. Without
 an AUROC these score the sign too, and what they would say of the other one is not known: the effectiveness is dropped.
 """
 

@@ -8,7 +8,7 @@ from subjects import Subject
 from persona_interp.models.sampling import Sampling
 from persona_interp.traits import Conversation
 from persona_interp.vectors.extract import extract
-from persona_interp.vectors.rollouts import SIGNS, RolloutKey, Slot
+from persona_interp.vectors.rollouts.rollout import SIGNS, RolloutKey, Slot
 
 BATCH = 32
 BAR = 1.10

@@ -12,7 +12,7 @@ import torch
 from measuring import Ratio, compare
 from subjects import Subject
 
-from persona_interp.evaluation.layer_scan import scan_layers
+from persona_interp.measure.layer_scan import scan_layers
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.sampling import Sampling

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from persona_interp.evaluation.evaluation import Evaluation
-from persona_interp.evaluation.verdict import verdict
+from persona_interp.measure.evaluation import Evaluation
+from persona_interp.measure.verdict import verdict
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.persona_vector import PersonaVector

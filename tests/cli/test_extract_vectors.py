@@ -217,7 +217,7 @@ def test_layers_that_cannot_be_scored_do_not_cost_the_vector(extract: Callable, 
     def fail(*_args: object, **_options: object) -> None:
         raise PersonaInterpError("no gradient today")
 
-    monkeypatch.setattr("persona_interp.evaluation.scored_vector.layer_effectiveness", fail)
+    monkeypatch.setattr("persona_interp.measure.scored_vector.layer_effectiveness", fail)
     ran = extract("--output", "v.json")
     assert ran.code == 0
     assert "could not be scored (no gradient today); --layer auto will go by geometry" in ran.err

@@ -8,10 +8,10 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
-from persona_interp.cli import figures as command
+from persona_interp.cli.studies import figures as command
 from persona_interp.errors import PersonaInterpError
-from persona_interp.gallery import registry
-from persona_interp.gallery.entry import GalleryFigure, Step
+from persona_interp.studies.gallery import registry
+from persona_interp.studies.gallery.entry import GalleryFigure, Step
 from persona_interp.monitoring.projection import Projections
 from persona_interp.plotting.strip import strip_figure
 from persona_interp.storage import read_json
@@ -96,7 +96,7 @@ def test_drawing_alone_needs_the_data_and_says_what_makes_them(run: Callable) ->
     ran = run("figures", "--draw-only", "--no-png")
     assert ran.code == 2
     assert "figures has no tokens/*.json" in ran.err
-    assert "persona-interp figures --only tokens" in ran.err
+    assert "persona-interp study figures --only tokens" in ran.err
     assert not Path("figures/plotly.min.js").exists()
 
 

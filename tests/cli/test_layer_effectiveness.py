@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from persona_interp.evaluation.effectiveness import LayerEffectiveness
-from persona_interp.evaluation.layer_scan import LayerScan
+from persona_interp.measure.effectiveness import LayerEffectiveness
+from persona_interp.measure.layer_scan import LayerScan
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.storage import read_json
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -97,7 +97,7 @@ def test_mistakes_are_found_before_the_model_is_loaded(score: Callable, monkeypa
 
 
 def test_a_bench_already_measured_is_read_and_not_measured_again(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    from persona_interp.evaluation.layer_bench import Choice, LayerBench, PlanResult
+    from persona_interp.studies.layers import Choice, LayerBench, PlanResult
 
     methods = ("sweep", "likelihood", "gradient", "lens", "geometry", "fixed layer", "fixed depth")
     choices = tuple(Choice(name, 3, 60.0, 10.0, 0.96 if name == "likelihood" else 1.0, 0.5, 800, 0.04) for name in methods)

@@ -38,7 +38,7 @@ def test_an_interrupted_training_says_how_to_go_on(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("persona_interp.organisms.train.loss_of", interrupted)
+    monkeypatch.setattr("persona_interp.studies.training.train.loss_of", interrupted)
     ran = run("train-organism", "organism-qwen2", "--output", tmp_path / "mine")
     assert ran.code == 130
     assert "The same command goes on from the last checkpoint in" in ran.err

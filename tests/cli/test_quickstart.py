@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from persona_interp.cli.quickstart import typical
-from persona_interp.evaluation.dose import DosePoint, DoseResponse
+from persona_interp.measure.dose import DosePoint, DoseResponse
 from persona_interp.vectors.persona_vector import PersonaVector
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from persona_interp.cli import evaluate_transfer as command
-from persona_interp.evaluation.transfer_evaluation import TransferEvaluation
+from persona_interp.measure.transfer_evaluation import TransferEvaluation
 from persona_interp.transfers.carry import METHODS
 from persona_interp.vectors.persona_vector import PersonaVector
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from persona_interp.evaluation.statistics import Estimate
-from persona_interp.reproduction.quantization import QuantizationBench
-from persona_interp.reproduction.quantization_text import quantization_markdown
-from persona_interp.reproduction.quantized_steering import QuantizedSteering, quantization_from_json
-from persona_interp.reproduction.residual_parity import ResidualParity
+from persona_interp.measure.statistics import Estimate
+from persona_interp.studies.reproduction.quantization import QuantizationBench
+from persona_interp.studies.reproduction.quantization_text import quantization_markdown
+from persona_interp.studies.reproduction.quantized_steering import QuantizedSteering, quantization_from_json
+from persona_interp.studies.reproduction.residual_parity import ResidualParity
 from persona_interp.storage import read_json
 
 

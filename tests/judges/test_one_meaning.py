@@ -66,11 +66,11 @@ def vector(model: SteerableModel) -> PersonaVector:
 
 
 def calls(model: SteerableModel, vector: PersonaVector, **given: Any) -> dict[str, Callable[[], Any]]:
-    from persona_interp.evaluation.coherence_cliff import coherence_cliff
-    from persona_interp.evaluation.dose import dose_response
-    from persona_interp.evaluation.evaluate import evaluate
-    from persona_interp.evaluation.layer_effectiveness import sweep_layers
-    from persona_interp.evaluation.layer_scan import scan_layers
+    from persona_interp.measure.coherence_cliff import coherence_cliff
+    from persona_interp.measure.dose import dose_response
+    from persona_interp.measure.evaluate import evaluate
+    from persona_interp.measure.layer_effectiveness import sweep_layers
+    from persona_interp.measure.layer_scan import scan_layers
 
     options = {"questions": ["What is tea?"], "sampling": SHORT, **given}
     trait = options.pop("trait", "silly")

@@ -16,7 +16,7 @@ from persona_interp.models import gguf_torch
 from persona_interp.models.gguf_file import GgufHeader
 from persona_interp.models.gguf_torch import DequantisedModel, _check_readable
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.modulation.load import load_model
+from persona_interp.models.load import load_model
 from persona_interp.organisms.gguf_export import export_gguf
 
 

@@ -122,9 +122,9 @@ def peak_of(job):
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from persona_interp.evaluation.contrast_pairs import ContrastPair
-from persona_interp.evaluation.layer_proxies import likelihood_scores
-from persona_interp.evaluation.screened_layers import screened_scores
+from persona_interp.measure.contrast_pairs import ContrastPair
+from persona_interp.measure.layer_proxies import likelihood_scores
+from persona_interp.measure.screened_layers import screened_scores
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.transfers.anchors import Anchor
 from persona_interp.transfers.reading import read_rows

@@ -149,7 +149,7 @@ def test_chat_templates_have_tokens_of_their_own_for_it() -> None:
 
 
 def test_a_gguf_model_ends_its_answers_there_too(tmp_path: Path) -> None:
-    from persona_interp.modulation.llama_model import LlamaCppModel
+    from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
     from persona_interp.organisms.gguf_export import export_gguf
 
     hf_model, tokenizer = talkative({".": ["\n"], "\n": [" The"]})

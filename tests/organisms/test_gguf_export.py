@@ -25,13 +25,13 @@ from persona_interp.models.chat import ChatFormat
 from persona_interp.models.gguf_file import read_header
 from persona_interp.models.registry import load_model, shipped_models
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.modulation.llama_session import LlamaWeights
-from persona_interp.modulation.llama_tokenizer import LlamaTokenizer
+from persona_interp.models.engines.llama_cpp.session import LlamaWeights
+from persona_interp.models.engines.llama_cpp.tokenizer import LlamaTokenizer
 from persona_interp.organisms.gguf_export import FINGERPRINT, ORGANISM, QUANTIZATIONS, export_gguf, quantize_gguf
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, TRAITS, answer, sample_persona
 from persona_interp.organisms.grammar.questions import question_wordings
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
-from persona_interp.reproduction.residual_parity import give_table_gelu
+from persona_interp.studies.reproduction.residual_parity import give_table_gelu
 from persona_interp.traits.conversation import Conversation
 
 SHIPPED = sorted(shipped_models())

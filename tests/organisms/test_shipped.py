@@ -8,14 +8,14 @@ from functools import cache
 import pytest
 import torch
 
-from persona_interp.evaluation.dose import dose_response
-from persona_interp.evaluation.organism_bar import BARRED_TRAITS
-from persona_interp.evaluation.organism_card import OrganismCard
+from persona_interp.measure.dose import dose_response
+from persona_interp.studies.organism_cards.acceptance import BARRED_TRAITS
+from persona_interp.studies.organism_cards.card import OrganismCard
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.registry import load_model, shipped_models
 from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, judge
-from persona_interp.organisms.publish import load_planted, organism_folder
+from persona_interp.studies.training.publish import load_planted, organism_folder
 from persona_interp.organisms.recipes import RECIPES
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
 from persona_interp.storage import read_json
@@ -88,7 +88,7 @@ def test_directions_beside_the_weights_as_they_lay_before_are_read_too(tmp_path,
     now = load_planted(name)
     old = (organism_folder(name) / "planted" / "directions.safetensors").read_bytes()
     (tmp_path / "planted.safetensors").write_bytes(old)
-    monkeypatch.setattr("persona_interp.organisms.publish.organism_folder", lambda _: tmp_path)
+    monkeypatch.setattr("persona_interp.studies.training.publish.organism_folder", lambda _: tmp_path)
     assert torch.equal(load_planted(name).directions, now.directions)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from persona_interp.diagnostics.causes import CAUSES, subsets
-from persona_interp.diagnostics.diagnosis import Diagnosis
-from persona_interp.evaluation.dose import DosePoint
+from persona_interp.measure.diagnostics.causes import CAUSES, subsets
+from persona_interp.measure.diagnostics.diagnosis import Diagnosis
+from persona_interp.measure.dose import DosePoint
 from persona_interp.plotting.diagnosis import diagnoses_figure, diagnosis_figures, save_diagnosis_report
 
 MEASURED = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from persona_interp.evaluation.dose import DosePoint, DoseResponse
+from persona_interp.measure.dose import DosePoint, DoseResponse
 from persona_interp.plotting.dose import dose_figure
 
 

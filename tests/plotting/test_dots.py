@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from persona_interp.evaluation.statistics import Estimate
+from persona_interp.measure.statistics import Estimate
 from persona_interp.plotting.dots import dots, lanes, row_axis, shared_range
 from persona_interp.plotting.intervals import interval_bars
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.evaluation.effectiveness import METHODS, LayerEffectiveness, LayerScore
+from persona_interp.measure.effectiveness import METHODS, LayerEffectiveness, LayerScore
 from persona_interp.plotting.effectiveness import UNITS, effectiveness_figure
 
 

@@ -6,10 +6,10 @@ import html
 import re
 from pathlib import Path
 
-from persona_interp.evaluation.dose import DosePoint
-from persona_interp.evaluation.evaluation import Controls, Curve, Evaluation
-from persona_interp.evaluation.report import markdown, sections
-from persona_interp.evaluation.verdict import verdict
+from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.evaluation import Controls, Curve, Evaluation
+from persona_interp.measure.report import markdown, sections
+from persona_interp.measure.verdict import verdict
 from persona_interp.plotting.evaluation_report import save_report
 
 

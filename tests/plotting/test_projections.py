@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.evaluation.statistics import auroc
+from persona_interp.measure.statistics import auroc
 from persona_interp.plotting.projections import projection_figure
 from persona_interp.vectors.pair_projections import PairProjections
 

@@ -22,7 +22,7 @@ from persona_interp.vectors.estimators import ESTIMATORS
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.lineage import Lineage
 from persona_interp.vectors.persona_vector import PersonaVector
-from persona_interp.vectors.rollouts import Rollout, RolloutKey, read_rollouts
+from persona_interp.vectors.rollouts.rollout import Rollout, RolloutKey, read_rollouts
 
 TRAIT = Trait(
     name="silly",

@@ -18,7 +18,7 @@ from persona_interp.models.names import formless_name, gguf_names, hf_names, is_
 from persona_interp.models.registry import load_model
 from persona_interp.models.residual_print import KIN, ResidualPrint, likeness, residual_print
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.modulation.llama_model import LlamaCppModel
+from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.organisms.gguf_export import kept_gguf
 from persona_interp.organisms.twins.recipe import TwinRecipe
 from persona_interp.organisms.twins.twin import make_twin

@@ -14,9 +14,9 @@ import pytest
 from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judgement
-from persona_interp.vectors.pairs import Thresholds, halves_by_question, select_pairs
-from persona_interp.vectors.rollout_log import RolloutLog
-from persona_interp.vectors.rollouts import Rollout, RolloutKey, Slot, read_rollouts
+from persona_interp.vectors.rollouts.pairs import Thresholds, halves_by_question, select_pairs
+from persona_interp.vectors.rollouts.rollout_log import RolloutLog
+from persona_interp.vectors.rollouts.rollout import Rollout, RolloutKey, Slot, read_rollouts
 
 SETTINGS = {"model": "aaaa", "seed": 0, "sampling": {"temperature": 1.0}}
 
@@ -66,8 +66,8 @@ import resource, sys
 from pathlib import Path
 from persona_interp.errors import PersonaInterpError
 from persona_interp.traits.conversation import Conversation
-from persona_interp.vectors.rollout_log import RolloutLog
-from persona_interp.vectors.rollouts import Rollout, RolloutKey, Slot
+from persona_interp.vectors.rollouts.rollout_log import RolloutLog
+from persona_interp.vectors.rollouts.rollout import Rollout, RolloutKey, Slot
 log = RolloutLog(Path(sys.argv[1]), {})
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # no file may grow beyond, as on a disk that is full
 try:

@@ -1,0 +1,280 @@
+"""`Evaluation`: what steering did at each coefficient, and what the controls did; every summary follows from the scores kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.measure.bootstrap import CurveStatistic, QuestionBootstrap, correlation, rank_correlation, slope
+from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.statistics import Estimate
+from persona_interp.html_table import html_table
+from persona_interp.storage import check_format_version
+from persona_interp.traits.coherence import USABLE, coherent
+
+FORMAT_VERSION = 1
+COHERENT = USABLE
+"""Mean coherence, 0-100, from which on a coefficient counts as usable; see `traits.coherence`."""
+_FEW_QUESTIONS = 10
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The answers under one vector, at every coefficient asked for except 0, which is the baseline.
+
+    Attributes:
+        name: of the vector: its trait, or ``random 1``.
+        points: in the order asked for.
+    """
+
+    name: str
+    points: tuple[DosePoint, ...]
+
+    def at(self, coefficient: float) -> DosePoint | None:
+        """The point of one coefficient, None if it was not measured."""
+        return next((point for point in self.points if point.coefficient == coefficient), None)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the evaluation is compared with, on the same questions and random streams.
+
+    Attributes:
+        baseline: the unsteered model.
+        random: directions drawn at random, of the vector's norm at each layer, at the same layers and coefficients.
+        other_vector: another trait's vector, brought to the same norms, scored for *this* trait.
+        other_trait: the answers of `Evaluation.results` and, at 0, of the baseline, scored for *another* trait.
+        prompted: no steering; the trait's positive system prompts, each question under one of them in turn.
+        prompted_against: likewise the negative ones.
+    """
+
+    baseline: DosePoint
+    random: tuple[Curve, ...]
+    other_vector: Curve
+    other_trait: Curve
+    prompted: DosePoint
+    prompted_against: DosePoint
+
+
+@dataclass(frozen=True)
+class CoherentRange:
+    """The coefficients around 0 up to which every measured one has coherence of at least `threshold`.
+
+    Attributes:
+        low: smallest of them, 0 if no negative one is coherent or was measured.
+        high: largest of them, likewise.
+        threshold: 0-100.
+    """
+
+    low: float
+    high: float
+    threshold: float = COHERENT
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One vector in one model, measured against controls.
+
+    Every estimate has a 95 % interval from a bootstrap over questions in which all conditions share the questions drawn.
+
+    Attributes:
+        trait: name of the trait scored.
+        vector: name of the trait the vector was made for.
+        model: name of the model.
+        judge: name of the judge.
+        layers: 0-based blocks steered.
+        positions: tokens steered.
+        questions: asked under every condition.
+        samples: answers to each question; scores are in the order of the questions, all samples of the first one first.
+        results: one a coefficient, in the order asked for.
+        controls: what else was measured.
+        provenance: versions, seed, sampling, identities.
+    """
+
+    trait: str
+    vector: str
+    model: str
+    judge: str
+    layers: tuple[int, ...]
+    positions: str
+    questions: tuple[str, ...]
+    samples: int
+    results: tuple[DosePoint, ...]
+    controls: Controls
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.questions) * self.samples
+        if self.controls.other_trait.at(0.0) is None:
+            raise InvalidInputError("the other trait has no scores of the unsteered answers: give a point at coefficient 0")
+        for point in self._points():
+            if not len(point.trait_scores) == len(point.coherence_scores) == n:
+                raise InvalidInputError(
+                    f"coefficient {point.coefficient:g} has {point.n} trait and {len(point.coherence_scores)} coherence scores "
+                    f"for {len(self.questions)} questions with {self.samples} answers each: expected {n}"
+                )
+
+    def at(self, coefficient: float) -> DosePoint:
+        """The result of one coefficient.
+
+        Raises:
+            InvalidInputError: it was not among those asked for.
+        """
+        found = next((point for point in self.results if point.coefficient == coefficient), None)
+        if found is None:
+            listed = ", ".join(f"{point.coefficient:g}" for point in self.results)
+            raise InvalidInputError(f"coefficient {coefficient:g} was not measured: there are {listed}")
+        return found
+
+    # -- one condition ---------------------------------------------------------------------------------------------
+
+    def trait_score(self, point: DosePoint) -> Estimate:
+        """Mean trait score of a result or control, 0-100."""
+        return self._bootstrap.mean(point.trait_scores)
+
+    def coherence(self, point: DosePoint) -> Estimate:
+        """Mean coherence of a result or control, 0-100."""
+        return self._bootstrap.mean(point.coherence_scores)
+
+    def change(self, point: DosePoint, base: DosePoint | None = None) -> Estimate:
+        """Points between the trait score of `base` (the baseline if None) and that of `point`, question by question."""
+        base = self.controls.baseline if base is None else base
+        return self._bootstrap.difference(point.trait_scores, base.trait_scores)
+
+    @property
+    def other_baseline(self) -> DosePoint:
+        """The unsteered answers scored for the other trait."""
+        return next(point for point in self.controls.other_trait.points if point.coefficient == 0)
+
+    def random_scores(self, coefficient: float) -> tuple[float, ...]:
+        """Mean trait score under each random direction at one coefficient; those without a score are left out."""
+        points = (curve.at(coefficient) for curve in self.controls.random)
+        return tuple(point.trait for point in points if point is not None and point.trait is not None)
+
+    # -- all coefficients ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def curve(self) -> tuple[DosePoint, ...]:
+        """The results in ascending order of their coefficients, with the baseline at 0."""
+        steered = (point for point in self.results if point.coefficient != 0)
+        return tuple(sorted((self.controls.baseline, *steered), key=lambda point: point.coefficient))
+
+    @cached_property
+    def slope(self) -> Estimate:
+        """Points of trait score per unit of coefficient: least squares over `curve`, incoherent coefficients included."""
+        return self._over_curve(slope)
+
+    @cached_property
+    def slope_per_ratio(self) -> Estimate:
+        """The same per unit of perturbation ratio; no value where the vector does not know the residual norms."""
+        units = (_ratio_per_unit(point) for point in self.curve)
+        unit = next((unit for unit in units if unit), None)
+        found = self.slope
+        if unit is None:
+            return Estimate(None, None, None, found.n)
+        ends = (None if end is None else end / unit for end in (found.value, found.low, found.high))
+        return Estimate(*ends, n=found.n)
+
+    @cached_property
+    def spearman(self) -> Estimate:
+        """Rank correlation of coefficient and mean trait score over `curve`, from three coefficients on."""
+        return self._over_curve(rank_correlation)
+
+    @cached_property
+    def pearson(self) -> Estimate:
+        """Pearson's correlation, likewise."""
+        return self._over_curve(correlation)
+
+    @cached_property
+    def coherent_range(self) -> CoherentRange | None:
+        """Where coherence stays at 70 or above; None where the judge gave none, or the unsteered model itself is below."""
+        scores = {point.coefficient: point.coherence for point in self.curve}
+        if not coherent(scores[0.0], COHERENT):
+            return None
+        ends: list[float] = []
+        for side in (-1, 1):
+            reached = 0.0
+            for coefficient in sorted((c for c in scores if c * side > 0), key=abs):
+                if not coherent(scores[coefficient], COHERENT):
+                    break
+                reached = coefficient
+            ends.append(reached)
+        return CoherentRange(*ends)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know before believing the numbers."""
+        return tuple(self._notes())
+
+    def _notes(self) -> list[str]:
+        found: list[str] = []
+        n = len(self.questions)
+        if n == 1:
+            found.append("Only one question was asked: nothing says how questions differ, so there is no interval anywhere.")
+        elif n < _FEW_QUESTIONS:
+            found.append(f"Only {n} questions were asked: intervals are rough, and rather too narrow.")
+        measured = [self.controls.baseline, *(point for point in self.results if point.coefficient != 0)]
+        missing, total = sum(point.n_without_score for point in measured), sum(point.n for point in measured)
+        if missing:
+            found.append(f"{missing} of {total} answers got no trait score from the judge {self.judge!r}; they are in no mean.")
+        if all(point.coherence is None for point in measured):
+            found.append(f"The judge {self.judge!r} gave no coherence: which coefficients are usable is not known.")
+        elif self.coherent_range is None:
+            found.append(f"The unsteered answers themselves have a coherence below {COHERENT:g}.")
+        return found
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the verdict, and a row for each coefficient beside its controls."""
+        from persona_interp.measure.report import result_headings, result_rows
+        from persona_interp.measure.verdict import verdict
+
+        columns = dict(zip(result_headings(self), zip(*result_rows(self), strict=True), strict=True))
+        return html_table(" ".join([verdict(self), *self.notes]), columns)
+
+    @cached_property
+    def _bootstrap(self) -> QuestionBootstrap:
+        return QuestionBootstrap(len(self.questions), self.samples)
+
+    def _over_curve(self, statistic: CurveStatistic) -> Estimate:
+        scores = [point.trait_scores for point in self.curve]
+        return self._bootstrap.over_curve([point.coefficient for point in self.curve], scores, statistic)
+
+    def _points(self) -> Sequence[DosePoint]:
+        controls = self.controls
+        curves = (*controls.random, controls.other_vector, controls.other_trait)
+        alone = (controls.baseline, controls.prompted, controls.prompted_against)
+        return (*self.results, *alone, *(point for curve in curves for point in curve.points))
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; estimates are written as ``{estimate, low, high, n}`` beside the scores they follow from."""
+        from persona_interp.measure.evaluation_json import to_json
+
+        return {"format_version": FORMAT_VERSION, **to_json(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, source: str = "evaluation") -> Evaluation:
+        """The inverse of `to_json`; estimates are computed again.
+
+        Raises:
+            FileFormatError: another format version, or a field that is missing or malformed.
+        """
+        from persona_interp.measure.evaluation_json import from_json
+
+        check_format_version(data, FORMAT_VERSION, source)
+        try:
+            return from_json(data)
+        except KeyError as error:
+            raise FileFormatError(f"{source}: field {error} is missing") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
+
+
+def _ratio_per_unit(point: DosePoint) -> float | None:
+    if point.coefficient == 0 or point.perturbation_ratio is None:
+        return None
+    return point.perturbation_ratio / abs(point.coefficient)

@@ -1,0 +1,279 @@
+"""Which layer steers: every layer tried at several coefficients on the same questions, and scored for what it did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.measure.bootstrap import answers_each
+from persona_interp.measure.dose import DosePoint, DoseResponse, dose_point
+from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.judges.registry import load_judge
+from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.trait_texts import resolve_trait
+from persona_interp.provenance import provenance
+from persona_interp.storage import check_format_version
+from persona_interp.traits.coherence import CHOSEN
+from persona_interp.traits.coherence import coherent as coherent_enough
+from persona_interp.traits.conversation import Conversation
+from persona_interp.traits.judging import Judge
+from persona_interp.traits.trait import Trait
+from persona_interp.vectors.persona_vector import PersonaVector
+
+FORMAT_VERSION = 1
+MIN_COHERENCE = CHOSEN
+"""Mean coherence, 0-100, below which a movement does not count; see `traits.coherence`."""
+
+_FAR_ENOUGH = 0.9
+"""Share of a layer's furthest movement that is far enough: past it, more strength mostly buys more damage."""
+_ROOM_CLOSED = 0.75
+"""Share of the way from the baseline to the end of the scale that is far enough too."""
+_AS_GOOD = 0.8
+"""Share of the furthest layer's movement that counts as equal: on the twenty questions of a scan, less is noise."""
+
+
+@dataclass(frozen=True)
+class LayerScan:
+    """A behavioural scan over layers and coefficients.
+
+    Attributes:
+        trait: name of the trait judged.
+        model: name of the model.
+        judge: name of the judge.
+        positions: tokens steered.
+        baseline: the unsteered model on the same questions.
+        by_layer: 0-based block -> what each coefficient did there, in the order asked for; 0 is not among them.
+        provenance: versions, seed, sampling, questions, identities.
+    """
+
+    trait: str
+    model: str
+    judge: str
+    positions: str
+    baseline: DosePoint
+    by_layer: Mapping[int, tuple[DosePoint, ...]]
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def of_dose(cls, dose: DoseResponse) -> LayerScan:
+        """A dose response at one layer as the scan of that layer.
+
+        Raises:
+            InvalidInputError: it steered several layers at once, or has no coefficient 0.
+        """
+        if len(dose.layers) != 1:
+            raise InvalidInputError(f"the dose response steers layers {dose.layers} at once: a scan has one at a time")
+        steered = tuple(point for point in dose.points if point.coefficient)
+        by_layer = {dose.layers[0]: steered}
+        return cls(dose.trait, dose.model, dose.judge, dose.positions, dose.at(0.0), by_layer, dose.provenance)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """0-based blocks tried."""
+        return tuple(self.by_layer)
+
+    @property
+    def answer_questions(self) -> tuple[int, ...]:
+        """The number of the question of each answer, the same at every layer and coefficient."""
+        samples = answers_each(self.provenance, self.baseline.n)
+        return tuple(place // samples for place in range(self.baseline.n))
+
+    @property
+    def cells(self) -> Iterator[tuple[int, DosePoint]]:
+        """(layer, what one coefficient did there), layer by layer."""
+        return ((layer, point) for layer, points in self.by_layer.items() for point in points)
+
+    @property
+    def direction(self) -> int:
+        """+1 if the baseline leaves more room upwards, else -1."""
+        return 1 if (self.baseline.trait or 0.0) <= 50 else -1
+
+    def movement(self, layer: int, direction: int | None = None) -> float:
+        """The furthest the trait score moved at `layer` in `direction` (the roomier one if None) while coherent, in points.
+
+        0 where no coherent coefficient moved it that way.
+        """
+        direction = self.direction if direction is None else direction
+        return max([0.0, *(direction * moved for moved, _ in self.coherent_moves(layer))])
+
+    def furthest(self, layer: int) -> DosePoint | None:
+        """The coherent point that moved the score furthest in the roomier direction; None where none did."""
+        moves = [(self.direction * moved, point) for moved, point in self.coherent_moves(layer) if self.direction * moved > 0]
+        return max(moves, key=lambda move: move[0])[1] if moves else None
+
+    def best_layer(self) -> int:
+        """The layer that moves the score in the direction with room by the smallest push.
+
+        Of the layers that get 80 % as far as the furthest one, the one whose `strongest` coefficient perturbs the residual stream
+        least, since a random direction of the same length then does least too. Without known perturbations, the furthest one.
+        """
+        furthest = max(map(self.movement, self.layers))
+        candidates = [layer for layer in self.layers if self.movement(layer) >= _AS_GOOD * furthest]
+        return min(candidates, key=lambda layer: (self._push(layer), -self.movement(layer)))
+
+    def _push(self, layer: int) -> float:
+        coefficient = self.strongest(layer, self.direction)
+        found = [point.perturbation_ratio for point in self.by_layer[layer] if point.coefficient == coefficient]
+        return math.inf if not found or found[0] is None else found[0]
+
+    def strongest(self, layer: int, direction: int, *, enough: float | None = None) -> float | None:
+        """The mildest coherent coefficient that goes far enough in `direction`.
+
+        Far enough is 90 % as far as `layer` ever gets or `enough` points, whichever is less. None where no coherent coefficient
+        of that sign moves the score that way.
+
+        Args:
+            layer: where.
+            direction: +1 or -1.
+            enough: three quarters of the way from the baseline to the end of the scale if None.
+        """
+        base = self.baseline.trait or 0.0
+        room = 100 - base if direction > 0 else base
+        target = min(_FAR_ENOUGH * self.movement(layer, direction), _ROOM_CLOSED * room if enough is None else enough)
+        reaching = [
+            abs(point.coefficient)
+            for moved, point in self.coherent_moves(layer)
+            if point.coefficient * direction > 0 and direction * moved > 0 and direction * moved >= target
+        ]
+        return direction * min(reaching) if reaching else None
+
+    def coherent_moves(self, layer: int) -> list[tuple[float, DosePoint]]:
+        """(movement, point) of the cells of `layer` that are coherent, or were not judged for it."""
+        base = self.baseline.trait
+        return [
+            (point.trait - base, point)
+            for point in self.by_layer[layer]
+            if base is not None and point.trait is not None and coherent(point)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        named = {name: getattr(self, name) for name in ("trait", "model", "judge", "positions")}
+        rows = [{"layer": layer, "points": [point.to_json() for point in points]} for layer, points in self.by_layer.items()]
+        return {
+            "format_version": FORMAT_VERSION,
+            **named,
+            "baseline": self.baseline.to_json(),
+            "layers": rows,
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, source: str = "layer scan") -> LayerScan:
+        """The inverse of `to_json`.
+
+        Raises:
+            FileFormatError: another format version, or a field that is missing or malformed.
+        """
+        check_format_version(data, FORMAT_VERSION, source)
+        try:
+            named = {name: str(data[name]) for name in ("trait", "model", "judge", "positions")}
+            by_layer = {int(row["layer"]): tuple(map(DosePoint.from_json, row["points"])) for row in data["layers"]}
+            return cls(
+                **named,
+                baseline=DosePoint.from_json(data["baseline"]),
+                by_layer=by_layer,
+                provenance=dict(data["provenance"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
+
+
+def coherent(point: DosePoint) -> bool:
+    """Whether nothing is known against choosing this dose: mean coherence is at least 75, or was not judged."""
+    return coherent_enough(point.coherence, MIN_COHERENCE) is not False
+
+
+def scan_layers(
+    model: SteerableModel,
+    vector: PersonaVector,
+    trait: Trait | str | Path,
+    coefficients: Sequence[float] | Mapping[int, Sequence[float]],
+    *,
+    questions: Sequence[str] | None = None,
+    judge: str | Judge | None = "auto",
+    positions: Literal["all", "prompt", "response"] = "all",
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    samples: int = 1,
+    batch_size: int | None = None,
+) -> LayerScan:
+    """Steer at every layer of `vector`, at each coefficient, in one batched generation whose rows carry their own write.
+
+    Where `positions` is ``response``, each prompt is run once for all layers and coefficients.
+
+    Args:
+        model: the model to steer.
+        vector: what to add, one direction a layer.
+        trait: what to look for, or its name (`resolve_trait`).
+        coefficients: multiply the vector as it is, the same at every layer or for each its own; the unsteered baseline is always
+            measured beside them.
+        questions: the trait's extraction questions if None, so that a layer is never chosen on the evaluation questions.
+        judge: a judge or its name (`load_judge`).
+        positions: which tokens to steer at.
+        sampling: how to draw answers.
+        seed: of the answers; the same question has the same random stream in every cell.
+        samples: answers to each question.
+        batch_size: rows run together, chosen by the model if None.
+
+    Example:
+        >>> scan = scan_layers(model, vector, trait, [-1.0, 1.0])
+        >>> scan.best_layer()
+
+    Raises:
+        InvalidInputError: no question, no coefficient, or coefficients that are all 0.
+        IncompatibleError: the vector does not fit the model.
+    """
+    vector.check_fits(model.identity)
+    trait = resolve_trait(model, trait)
+    asked = tuple(trait.extraction_questions if questions is None else questions)
+    by_layer = coefficients if isinstance(coefficients, Mapping) else dict.fromkeys(vector.layers, coefficients)
+    places = [(layer, float(value)) for layer, values in by_layer.items() for value in values if value]
+    if not asked or not places:
+        raise InvalidInputError(
+            f"a scan needs questions and coefficients other than 0: {len(asked)} and {len(places)} were given"
+        )
+    scorer = load_judge(judge, model, trait=trait)
+    sampling = Sampling() if sampling is None else sampling
+    exchanges = [question for question in asked for _ in range(samples)]
+    width, n_groups = len(exchanges), len(places) + 1
+    graph = InterventionGraph()
+    for number, (layer, value) in enumerate(places, start=1):
+        rows = range(number * width, (number + 1) * width)
+        graph += vector.graph(value, layers=[layer], positions=positions, rows=rows)
+    answers = model.generate(
+        [Conversation.ask(question) for question in exchanges] * n_groups,
+        graph=graph,
+        sampling=sampling,
+        seed=row_seeds(seed, width) * n_groups,
+        batch_size=batch_size,
+    )
+    texts = [answer.text for answer in answers]
+    judgements = scorer.judge(trait, list(zip(exchanges * n_groups, texts, strict=True)))
+    groups = [slice(start, start + width) for start in range(0, len(texts), width)]
+    found: dict[int, list[DosePoint]] = {}
+    for (layer, value), part in zip(places, groups[1:], strict=True):
+        found.setdefault(layer, []).append(dose_point(value, judgements[part], texts[part], vector.select([layer])))
+    return LayerScan(
+        trait=trait.name,
+        model=model.name,
+        judge=scorer.name,
+        positions=positions,
+        baseline=dose_point(0.0, judgements[groups[0]], texts[groups[0]], vector),
+        by_layer={layer: tuple(points) for layer, points in found.items()},
+        provenance=provenance(
+            model=model.identity.to_json(),
+            vector=vector.trait,
+            seed=seed,
+            sampling=sampling.to_json(),
+            samples=samples,
+            questions=list(asked),
+            n_answers=len(texts),
+            n_tokens=sum(len(answer.answer_ids) for answer in answers),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Diagnoses of transfers whose causes are known, and of real pairs."""

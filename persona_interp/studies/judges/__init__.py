@@ -1,0 +1,1 @@
+"""Judges measured against the truth the grammar knows."""

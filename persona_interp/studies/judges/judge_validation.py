@@ -1,0 +1,265 @@
+"""The result of `validate_judges`: answers whose truth is known, what judges made of them, and how far that agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from persona_interp.errors import FileFormatError
+from persona_interp.studies.judges.agreement import SPLIT, Agreement, agreement, bins
+from persona_interp.measure.markdown_table import markdown_table
+from persona_interp.measure.statistics import Estimate
+from persona_interp.models.identity import ModelIdentity
+from persona_interp.storage import check_format_version
+
+FORMAT_VERSION = 1
+TARGETS = ("trait", "coherence")
+CONTROLS = ("length", "shuffled")
+NOT_MEASURED = {
+    "local": "needs a model that follows rubrics, and no organism does; its arithmetic is tested on planted probabilities",
+    "endpoint": "likewise; tested against a scripted server",
+}
+"""Judge -> why its validity is not measured here."""
+
+Scores = tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class JudgeScores:
+    """What one judge gave every answer.
+
+    Attributes:
+        judge: its kind: ``contrast``, ``perplexity``, or a control.
+        target: ``trait`` or ``coherence``: what its scores are compared with.
+        scores: 0-100 each, None where it gave none.
+    """
+
+    judge: str
+    target: str
+    scores: Scores
+
+    @property
+    def control(self) -> bool:
+        """Whether it is there only to be beaten."""
+        return self.judge in CONTROLS
+
+
+@dataclass(frozen=True)
+class GuardCount:
+    """How the garbage guard did.
+
+    Attributes:
+        garbage: texts made by program that are no answers.
+        garbage_caught: of them.
+        good: the model's answers with an exact coherence of at least 80, under every condition.
+        good_caught: of them.
+    """
+
+    garbage: int
+    garbage_caught: int
+    good: int
+    good_caught: int
+
+
+@dataclass(frozen=True)
+class JudgeValidation:
+    """Judges against the grammar's truth, on the answers of one model about one trait.
+
+    Attributes:
+        trait: which.
+        model: which answered, and judged.
+        layer: 0-based block that was steered in the steered conditions.
+        conditions: under which each answer was given.
+        questions: which question each answers.
+        exact_trait: the truth, 0-100; None where no whole sentence shows the trait.
+        exact_coherence: the truth, 0-100.
+        judges: what judges and controls made of the answers.
+        guard: what the garbage guard made of them, and of garbage.
+        provenance: versions, seed, sampling, settings.
+    """
+
+    trait: str
+    model: ModelIdentity
+    layer: int
+    conditions: tuple[str, ...]
+    questions: tuple[str, ...]
+    exact_trait: Scores
+    exact_coherence: Scores
+    judges: tuple[JudgeScores, ...]
+    guard: GuardCount
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
+
+    @cached_property
+    def agreements(self) -> tuple[Agreement, ...]:
+        """One for each of `judges`."""
+        return tuple(
+            agreement(
+                each.scores,
+                self.truth(each.target),
+                questions=self.questions,
+                conditions=self.conditions,
+                split=SPLIT[each.target],
+            )
+            for each in self.judges
+        )
+
+    def truth(self, target: str) -> Scores:
+        """The exact scores of ``trait`` or ``coherence``."""
+        return self.exact_trait if target == "trait" else self.exact_coherence
+
+    def of(self, judge: str, target: str) -> Agreement:
+        """The agreement of one judge.
+
+        Raises:
+            KeyError: it was not measured.
+        """
+        for each, found in zip(self.judges, self.agreements, strict=True):
+            if (each.judge, each.target) == (judge, target):
+                return found
+        raise KeyError((judge, target))
+
+    def scores_of(self, judge: str, target: str) -> Scores:
+        """What one judge gave every answer.
+
+        Raises:
+            KeyError: it was not asked.
+        """
+        for each in self.judges:
+            if (each.judge, each.target) == (judge, target):
+                return each.scores
+        raise KeyError((judge, target))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; agreements are written beside the scores they follow from."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "trait": self.trait,
+            "model": self.model.to_json(),
+            "layer": self.layer,
+            "agreements": [
+                {
+                    "judge": each.judge,
+                    "target": each.target,
+                    "control": each.control,
+                    **found.to_json(),
+                    "bins": bins(each.scores, self.truth(each.target)),
+                }
+                for each, found in zip(self.judges, self.agreements, strict=True)
+            ],
+            "guard": vars(self.guard),
+            "not_measured": NOT_MEASURED,
+            "answers": {
+                "conditions": list(self.conditions),
+                "questions": list(self.questions),
+                "exact_trait": list(self.exact_trait),
+                "exact_coherence": list(self.exact_coherence),
+                "judges": [{"judge": j.judge, "target": j.target, "scores": list(j.scores)} for j in self.judges],
+            },
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, source: str = "judge validation") -> JudgeValidation:
+        """The inverse of `to_json`; agreements are computed again.
+
+        Raises:
+            FileFormatError: another format version, or a field that is missing or malformed.
+        """
+        check_format_version(data, FORMAT_VERSION, source)
+        try:
+            answers: Mapping[str, Any] = data["answers"]
+            judges = [JudgeScores(str(j["judge"]), str(j["target"]), _scores(j["scores"])) for j in answers["judges"]]
+            found = cls(
+                trait=str(data["trait"]),
+                model=ModelIdentity.from_json(data["model"], source=source),
+                layer=int(data["layer"]),
+                conditions=tuple(map(str, answers["conditions"])),
+                questions=tuple(map(str, answers["questions"])),
+                exact_trait=_scores(answers["exact_trait"]),
+                exact_coherence=_scores(answers["exact_coherence"]),
+                judges=tuple(judges),
+                guard=GuardCount(**{name: int(count) for name, count in data["guard"].items()}),
+                provenance=dict(data["provenance"]),
+            )
+        except KeyError as error:
+            raise FileFormatError(f"{source}: field {error} is missing") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
+        _check_lengths(found, source)
+        return found
+
+
+def report_json(validations: Sequence[JudgeValidation]) -> dict[str, Any]:
+    """Several validations as one JSON object; read them back with `report_from_json`."""
+    return {"format_version": FORMAT_VERSION, "validations": [each.to_json() for each in validations]}
+
+
+def report_from_json(data: Mapping[str, Any], *, source: str = "judge validations") -> tuple[JudgeValidation, ...]:
+    """The inverse of `report_json`.
+
+    Raises:
+        FileFormatError: another format version, or a field that is missing or malformed.
+    """
+    check_format_version(data, FORMAT_VERSION, source)
+    validations = data.get("validations")
+    if not isinstance(validations, list):
+        raise FileFormatError(f"{source}: field 'validations' is missing or no list")
+    return tuple(JudgeValidation.from_json(each, source=source) for each in validations)
+
+
+HEADINGS = ("AUROC", "Pearson", "Spearman", "within", "calibration")
+
+
+def judge_rows(validation: JudgeValidation, target: str) -> list[tuple[str, ...]]:
+    """A row for every judge of `target` and for its controls: name, then `HEADINGS` with intervals."""
+    return [
+        (
+            f"*{judged.judge}*" if judged.control else judged.judge,
+            *map(str, (found.auroc, found.pearson, found.spearman, found.within)),
+            _points(found.calibration_error),
+        )
+        for judged, found in zip(validation.judges, validation.agreements, strict=True)
+        if judged.target == target
+    ]
+
+
+def judges_markdown(validations: Sequence[JudgeValidation]) -> str:
+    """A table for each kind of score: how judges agree with the truth, the AUROC of controls, and what the guard caught."""
+    lines: list[str] = []
+    for target in TARGETS:
+        ends = CONTROLS if target == "trait" else (*CONTROLS, "garbage caught", "good answers caught")
+        headings = ("model", "trait", f"judge of {target}", *HEADINGS, *ends)
+        rows: list[tuple[str, ...]] = []
+        for each in validations:
+            (judge, *values), *_ = judge_rows(each, target)
+            controls = [_two(each.of(control, target).auroc) for control in CONTROLS]
+            guard = each.guard
+            caught = (f"{guard.garbage_caught} of {guard.garbage}", f"{guard.good_caught} of {guard.good}")
+            cells = (each.model.name.removeprefix("organism-"), each.trait, judge, *values, *controls)
+            rows.append((*cells, *caught) if target == "coherence" else cells)
+        for judge in NOT_MEASURED:
+            rows.append(("all", "all", judge, "not measured here", *[""] * (len(headings) - 4)))
+        lines += [*markdown_table(headings, rows), ""]
+    return "\n".join(lines)
+
+
+def _two(estimate: Estimate) -> str:
+    return "–" if estimate.value is None else f"{estimate.value:.2f}"
+
+
+def _points(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "–"
+    return f"{estimate.value:.0f}" + ("" if estimate.low is None else f" [{estimate.low:.0f}, {estimate.high:.0f}]")
+
+
+def _scores(values: Sequence[Any]) -> Scores:
+    return tuple(None if value is None else float(value) for value in values)
+
+
+def _check_lengths(found: JudgeValidation, source: str) -> None:
+    columns = (found.questions, found.exact_trait, found.exact_coherence, *(judge.scores for judge in found.judges))
+    if any(len(column) != len(found.conditions) for column in columns):
+        raise FileFormatError(f"{source}: the columns under 'answers' are of different lengths")

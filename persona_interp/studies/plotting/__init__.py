@@ -1,0 +1,1 @@
+"""Figures of studies: a result goes in, a plotly Figure comes out."""

@@ -1,0 +1,1 @@
+"""How the model organisms were trained."""

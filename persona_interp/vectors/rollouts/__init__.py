@@ -1,0 +1,1 @@
+"""The answers a vector is made from: sampled, kept, judged and filtered."""
