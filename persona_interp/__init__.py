@@ -18,18 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from persona_interp.attribution.attribute import attribute as attribute
     from persona_interp.attribution.attribution import Attribution as Attribution
-    from persona_interp.measure.diagnostics.diagnose import diagnose as diagnose
-    from persona_interp.measure.diagnostics.diagnosis import Diagnosis as Diagnosis
     from persona_interp.errors import PersonaInterpError as PersonaInterpError
-    from persona_interp.measure.dose import DoseResponse as DoseResponse
-    from persona_interp.measure.dose import dose_response as dose_response
-    from persona_interp.measure.effectiveness import LayerEffectiveness as LayerEffectiveness
-    from persona_interp.measure.evaluate import evaluate as evaluate
-    from persona_interp.measure.evaluate_transfer import evaluate_transfer as evaluate_transfer
-    from persona_interp.measure.evaluation import Evaluation as Evaluation
-    from persona_interp.measure.layer_effectiveness import layer_effectiveness as layer_effectiveness
-    from persona_interp.measure.layer_plan import plan_layers as plan_layers
-    from persona_interp.measure.layer_scan import scan_layers as scan_layers
     from persona_interp.interventions.compile.block_writes import BlockWrites as BlockWrites
     from persona_interp.interventions.compile.transformer_lens import transformer_lens_hooks as transformer_lens_hooks
     from persona_interp.interventions.conditions import ProjectionCondition as ProjectionCondition
@@ -46,11 +35,22 @@ if TYPE_CHECKING:
     from persona_interp.interventions.schedules import LinearRamp as LinearRamp
     from persona_interp.interventions.schedules import StepTable as StepTable
     from persona_interp.judges.registry import load_judge as load_judge
+    from persona_interp.measure.diagnostics.diagnose import diagnose as diagnose
+    from persona_interp.measure.diagnostics.diagnosis import Diagnosis as Diagnosis
+    from persona_interp.measure.dose import DoseResponse as DoseResponse
+    from persona_interp.measure.dose import dose_response as dose_response
+    from persona_interp.measure.effectiveness import LayerEffectiveness as LayerEffectiveness
+    from persona_interp.measure.evaluate import evaluate as evaluate
+    from persona_interp.measure.evaluate_transfer import evaluate_transfer as evaluate_transfer
+    from persona_interp.measure.evaluation import Evaluation as Evaluation
+    from persona_interp.measure.layer_effectiveness import layer_effectiveness as layer_effectiveness
+    from persona_interp.measure.layer_plan import plan_layers as plan_layers
+    from persona_interp.measure.layer_scan import scan_layers as scan_layers
     from persona_interp.models.baked import bake as bake
+    from persona_interp.models.load import load_model as load_model
     from persona_interp.models.sampling import Sampling as Sampling
     from persona_interp.models.steerable import SteerableModel as SteerableModel
     from persona_interp.models.steered import steered as steered
-    from persona_interp.models.load import load_model as load_model
     from persona_interp.monitoring.chats import Chat as Chat
     from persona_interp.monitoring.project import project as project
     from persona_interp.monitoring.screen import screen as screen

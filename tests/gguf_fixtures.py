@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from control_vector_loader import ControlVectorLoader
 
-from persona_interp.models.registry import load_model
 from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
+from persona_interp.models.registry import load_model
 from persona_interp.organisms.gguf_export import export_gguf, quantize_gguf
 
 

@@ -20,9 +20,9 @@ import torch
 from ndif import standing_in
 from torch import Tensor
 
-from persona_interp.measure.layer_scan import scan_layers
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Ablate, Add
+from persona_interp.measure.layer_scan import scan_layers
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling

@@ -18,8 +18,8 @@ from persona_interp.storage import read_jsonl, write_json
 from persona_interp.traits import Conversation, Message
 from persona_interp.traits.trait import Trait
 from persona_interp.transfers.anchors import read_anchors
-from persona_interp.vectors.rollouts.rollout_log import RolloutLog
 from persona_interp.vectors.rollouts.rollout import read_rollouts
+from persona_interp.vectors.rollouts.rollout_log import RolloutLog
 
 HALF = "\ud83d"
 WHOLE = "\U0001f967"

@@ -9,13 +9,13 @@ import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
 
+from persona_interp.html_table import html_table
 from persona_interp.measure.diagnostics.causes import CAUSES, subsets
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
 from persona_interp.measure.dose import DosePoint, DoseResponse
 from persona_interp.measure.effectiveness import LayerEffectiveness, LayerScore
 from persona_interp.measure.evaluation import Controls, Curve, Evaluation
 from persona_interp.measure.layer_plan import LayerPlan
-from persona_interp.html_table import html_table
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.transfers.coverage import Coverage
 from persona_interp.transfers.report import LayerFit, TransferReport

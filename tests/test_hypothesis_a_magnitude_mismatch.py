@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from persona_interp.studies.diagnoses.planted import twin_diagnosis
 from persona_interp.models.registry import load_model
 from persona_interp.organisms.twins import TwinRecipe
+from persona_interp.studies.diagnoses.planted import twin_diagnosis
 
 
 @pytest.mark.parametrize("scale", [12.0, 1 / 12])

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from persona_interp.studies.diagnoses.planted import twin_diagnosis
 from persona_interp.models.registry import load_model
 from persona_interp.organisms.twins import TwinRecipe
+from persona_interp.studies.diagnoses.planted import twin_diagnosis
 
 
 def test_a_turned_stream_is_called_basis_and_the_map_alone_repairs_it() -> None:

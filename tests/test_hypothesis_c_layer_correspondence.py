@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from persona_interp.studies.diagnoses.planted import twin_diagnosis
 from persona_interp.models.registry import load_model
 from persona_interp.organisms.twins import TwinRecipe
+from persona_interp.studies.diagnoses.planted import twin_diagnosis
 
 
 def test_inserted_blocks_are_called_layers_and_the_layer_alone_repairs_it() -> None:

@@ -9,23 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from persona_interp.studies.attribution import AttributionCase, attribution_markdown, attribution_summary
 from persona_interp.cli import build_parser
+from persona_interp.measure.modulation import Modulated
+from persona_interp.models.registry import MODELS, shipped_models
+from persona_interp.organisms.gguf_export import KINDS
+from persona_interp.storage import read_json
+from persona_interp.studies.attribution import AttributionCase, attribution_markdown, attribution_summary
 from persona_interp.studies.diagnoses.pairs_bench import pairs_from_json
 from persona_interp.studies.diagnoses.pairs_text import pairs_markdown, pairs_summary
 from persona_interp.studies.judges.judge_validation import judges_markdown, report_from_json
 from persona_interp.studies.layers import LayerBench, layers_markdown
 from persona_interp.studies.organism_cards.card import OrganismCard
 from persona_interp.studies.organism_cards.text import bench_markdown, card_markdown
-from persona_interp.studies.transfers import TransferCase, summary, support, transfer_markdown, unmet
-from persona_interp.models.registry import MODELS, shipped_models
-from persona_interp.organisms.gguf_export import KINDS
-from persona_interp.measure.modulation import Modulated
 from persona_interp.studies.reproduction.modulation_bench import modulation_summary, overview_markdown, works
 from persona_interp.studies.reproduction.quantization_text import overview_markdown as quantization_overview
 from persona_interp.studies.reproduction.quantization_text import quantization_markdown, quantization_summary
 from persona_interp.studies.reproduction.quantized_steering import OTHER_SEED, quantization_from_json
-from persona_interp.storage import read_json
+from persona_interp.studies.transfers import TransferCase, summary, support, transfer_markdown, unmet
 from persona_interp.traits.catalogue import trait_names
 
 ROOT = Path(__file__).parent.parent

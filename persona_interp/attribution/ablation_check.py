@@ -14,11 +14,11 @@ from persona_interp.attribution.attribution import Attribution
 from persona_interp.attribution.check import AblationArm, AblationCheck
 from persona_interp.attribution.component import ABLATABLE, Component, Kind
 from persona_interp.errors import IncompatibleError, InvalidInputError
+from persona_interp.judges.registry import load_judge
 from persona_interp.measure.arms import Asked, prompted_arms
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.evaluate import asked_questions
 from persona_interp.measure.kept_work import KeptWork
-from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, derived_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait

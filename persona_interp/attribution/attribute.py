@@ -11,9 +11,9 @@ import numpy as np
 from persona_interp.attribution.attribution import Attribution, Contribution
 from persona_interp.attribution.decomposition import Decomposition, decompose
 from persona_interp.errors import IncompatibleError, InvalidInputError
+from persona_interp.judges.registry import optional_judge
 from persona_interp.measure.bootstrap import QuestionBootstrap, Scores
 from persona_interp.measure.statistics import Estimate
-from persona_interp.judges.registry import optional_judge
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
@@ -22,9 +22,9 @@ from persona_interp.provenance import provenance
 from persona_interp.residuals.pooling import POOLINGS
 from persona_interp.traits.judging import Judge
 from persona_interp.traits.trait import Trait
-from persona_interp.vectors.rollouts.kept_pairs import KeptPairs, made_pairs
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.rollouts.kept_pairs import KeptPairs, made_pairs
 
 
 def attribute(

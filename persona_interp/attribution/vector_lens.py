@@ -9,10 +9,10 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_interp.blackbox.token_lens import LENS, TokenLens
 from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.measure.controls import random_like
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.blackbox.token_lens import LENS, TokenLens
 from persona_interp.provenance import provenance
 from persona_interp.storage import check_format_version
 from persona_interp.vectors.persona_vector import PersonaVector

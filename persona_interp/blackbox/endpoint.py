@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from typing import Any
 
+from persona_interp.blackbox.logit_bias import BOUND
 from persona_interp.characters import mended
 from persona_interp.errors import InvalidInputError, UnsupportedError
 from persona_interp.judges.replies import Reply, reply_in
@@ -15,7 +16,6 @@ from persona_interp.models.request_pool import RequestPool
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.thoughts import behind_thought
-from persona_interp.blackbox.logit_bias import BOUND
 from persona_interp.traits.conversation import Conversation
 
 _SEEDS = 2**31

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.models.sampling import Sampling
 from persona_interp.blackbox.parameters import TEMPERATURES
+from persona_interp.models.sampling import Sampling
 
 
 def sampling_entropy(log_probs: Float[Tensor, "place vocab"], sampling: Sampling) -> float:

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.errors import IncompatibleError, InvalidInputError
-from persona_interp.models.sampling import Sampling
 from persona_interp.blackbox.token_lens import LENS, TokenLens
 from persona_interp.blackbox.token_texts import TokenTexts
+from persona_interp.errors import IncompatibleError, InvalidInputError
+from persona_interp.models.sampling import Sampling
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.validation import finite_number
 

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_interp.blackbox.token_texts import TokenTexts
 from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.blackbox.token_texts import TokenTexts
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.persona_vector import PersonaVector
 

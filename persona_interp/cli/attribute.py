@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from persona_interp.models.steerable import SteerableModel
     from persona_interp.traits.judging import Judge
     from persona_interp.traits.trait import Trait
-    from persona_interp.vectors.rollouts.kept_pairs import KeptPairs
     from persona_interp.vectors.persona_vector import PersonaVector
+    from persona_interp.vectors.rollouts.kept_pairs import KeptPairs
 
 FORMAT_VERSION = 1
 _SHOWN = 10

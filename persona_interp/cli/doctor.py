@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from persona_interp.errors import PersonaInterpError
 
 if TYPE_CHECKING:
-    from persona_interp.blackbox.engine_check import ModelCheck
+    from persona_interp.models.engines.check import ModelCheck
 
 BROKEN = 1
 """Exit code where something is broken; what is merely not installed is no such thing."""
@@ -32,7 +32,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Look, print, and end with code 1 where something is broken."""
-    from persona_interp.blackbox.installation import installation
+    from persona_interp.models.installation import installation
 
     found = installation()
     checked, problems = None, list(found.problems)
@@ -67,8 +67,8 @@ def check(name: str, problems: list[str]) -> ModelCheck | None:
         PersonaInterpError: nothing of that name is known.
     """
     from persona_interp.cli.arguments import quiet_bars
+    from persona_interp.models.engines.check import check_model
     from persona_interp.models.registry import find_model
-    from persona_interp.blackbox.engine_check import check_model
 
     find_model(name)
     quiet_bars()
@@ -95,7 +95,7 @@ def section(title: str, lines: Mapping[str, str]) -> None:
 def show(found: ModelCheck) -> None:
     """Print what a model is, and a row for each engine."""
     from persona_interp.cli.tables import console, shown, table
-    from persona_interp.blackbox.engine_check import PROMPTS, RATIO
+    from persona_interp.models.engines.check import PROMPTS, RATIO
 
     section(found.model, found.facts)
     rows = [

@@ -92,6 +92,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for command in COMMANDS:
         command.register(commands)
+    study.register_old_names(commands)
     add_running_options(parser)
     return parser
 

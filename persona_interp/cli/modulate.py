@@ -12,11 +12,11 @@ from persona_interp.cli.vector_choice import Chosen, Read, add_transfer_options,
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 
 if TYPE_CHECKING:
+    from persona_interp.blackbox.endpoint import EndpointModel
+    from persona_interp.blackbox.modulator import Modulator
     from persona_interp.models.results import Generation
     from persona_interp.models.sampling import Sampling
     from persona_interp.models.steerable import SteerableModel
-    from persona_interp.blackbox.endpoint import EndpointModel
-    from persona_interp.blackbox.modulator import Modulator
 
 FORMAT_VERSION = 1
 CONTROL_VECTOR, PARAMETERS, LOGIT_BIAS = "control-vector", "parameters", "logit-bias"

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Sequence
 
 from persona_interp.errors import InvalidInputError, UnknownNameError
+from persona_interp.models.load import load_model
 from persona_interp.models.registry import find_model, shipped_models
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.models.load import load_model
 
 
 class Shelf:

@@ -8,8 +8,8 @@ from typing import Any
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_SAMPLES, checked_whole
 from persona_interp.errors import PersonaInterpError, UnknownNameError
-from persona_interp.measure.scored_vector import kept_file, scored_vector
 from persona_interp.judges.registry import load_judge
+from persona_interp.measure.scored_vector import kept_file, scored_vector
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar import TRAITS

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
+from persona_interp.judges.registry import load_judge
 from persona_interp.measure.dose import DosePoint, dose_response
 from persona_interp.measure.layer_proxies import known_ratios
 from persona_interp.measure.layer_scan import MIN_COHERENCE
-from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from persona_interp.errors import FileFormatError, InvalidInputError
-from persona_interp.measure.statistics import Estimate
 from persona_interp.html_table import html_table
+from persona_interp.measure.statistics import Estimate
 from persona_interp.storage import check_format_version
 from persona_interp.vectors.persona_vector import PersonaVector
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.judges.registry import load_judge
 from persona_interp.measure.arms import Arm, Asked, Positions, prompted_arms, steered_arms
 from persona_interp.measure.controls import matched, other_trait_for, random_like, small_vector
 from persona_interp.measure.dose import DosePoint, dose_point
 from persona_interp.measure.evaluation import Controls, Curve, Evaluation
 from persona_interp.measure.kept_work import KeptWork
-from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait

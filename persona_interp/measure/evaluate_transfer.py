@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from persona_interp.errors import IncompatibleError, InvalidInputError
+from persona_interp.judges.registry import load_judge
 from persona_interp.measure.arm_points import arm_points
 from persona_interp.measure.arms import Arm, Asked, Positions, prompted_arms, steered_arms
 from persona_interp.measure.controls import random_like
 from persona_interp.measure.evaluate import asked_questions, checked_coefficients
 from persona_interp.measure.kept_work import KeptWork
 from persona_interp.measure.transfer_evaluation import CarriedCurve, TransferEvaluation
-from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.html_table import html_table
 from persona_interp.measure.bootstrap import CurveStatistic, QuestionBootstrap, correlation, rank_correlation, slope
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.statistics import Estimate
-from persona_interp.html_table import html_table
 from persona_interp.storage import check_format_version
 from persona_interp.traits.coherence import USABLE, coherent
 

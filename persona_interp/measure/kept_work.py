@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from persona_interp.measure.arms import Arm, Asked, Positions
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.jsonl_store import JsonlStore, content_key
 from persona_interp.judges.cached import CachedJudge
 from persona_interp.locks import folder_lock
+from persona_interp.measure.arms import Arm, Asked, Positions
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.measure.effectiveness import LayerEffectiveness
-from persona_interp.measure.layer_proxies import known_ratios
 from persona_interp.html_table import html_table
 from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.measure.effectiveness import LayerEffectiveness
+from persona_interp.measure.layer_proxies import known_ratios
 from persona_interp.vectors.persona_vector import PersonaVector
 
 

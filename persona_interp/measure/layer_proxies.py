@@ -19,10 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.measure.contrast_pairs import ContrastPair
 from persona_interp.measure.effectiveness import LayerScore
 from persona_interp.measure.held_out import held_out_best, mean_over_questions
-from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation

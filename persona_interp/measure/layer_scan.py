@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from persona_interp.errors import FileFormatError, InvalidInputError
-from persona_interp.measure.bootstrap import answers_each
-from persona_interp.measure.dose import DosePoint, DoseResponse, dose_point
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.registry import load_judge
+from persona_interp.measure.bootstrap import answers_each
+from persona_interp.measure.dose import DosePoint, DoseResponse, dose_point
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait

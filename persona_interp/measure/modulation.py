@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from persona_interp.measure.arms import Arm, Asked, prompted_arms, steered_arms
-from persona_interp.measure.bootstrap import QuestionBootstrap
-from persona_interp.measure.evaluate import asked_questions
-from persona_interp.measure.kept_work import KeptWork
-from persona_interp.measure.statistics import Estimate
-from persona_interp.judges.registry import load_judge
-from persona_interp.models.sampling import Sampling, fitting_seed
-from persona_interp.models.steerable import SteerableModel
 from persona_interp.blackbox.entropy import plain_temperature
 from persona_interp.blackbox.logit_bias import LogitBiasModulator
 from persona_interp.blackbox.modulator import Modulator
 from persona_interp.blackbox.parameters import ParameterModulator
 from persona_interp.blackbox.token_lens import TokenLens
 from persona_interp.blackbox.token_texts import TokenTexts
+from persona_interp.judges.registry import load_judge
+from persona_interp.measure.arms import Arm, Asked, prompted_arms, steered_arms
+from persona_interp.measure.bootstrap import QuestionBootstrap
+from persona_interp.measure.evaluate import asked_questions
+from persona_interp.measure.kept_work import KeptWork
+from persona_interp.measure.statistics import Estimate
+from persona_interp.models.sampling import Sampling, fitting_seed
+from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait

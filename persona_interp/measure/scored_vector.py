@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from persona_interp.errors import PersonaInterpError
-from persona_interp.measure.contrast_pairs import kept_pairs
-from persona_interp.measure.layer_effectiveness import AUTO, layer_effectiveness, pairs_sampling
 from persona_interp.jsonl_store import content_key
 from persona_interp.judges.determinants import determinants
 from persona_interp.judges.registry import optional_judge
+from persona_interp.measure.contrast_pairs import kept_pairs
+from persona_interp.measure.layer_effectiveness import AUTO, layer_effectiveness, pairs_sampling
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait

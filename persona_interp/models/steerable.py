@@ -17,12 +17,12 @@ from persona_interp.models.batching import run_in_batches
 from persona_interp.models.bridge import transformer_lens_bridge
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
 from persona_interp.models.checks import verified_blocks
+from persona_interp.models.engines.nnsight import NnsightEngine
 from persona_interp.models.engines.protocol import Engine
 from persona_interp.models.families import context_length, layout_of, text_config
 from persona_interp.models.identity import ModelIdentity, fingerprint
 from persona_interp.models.likelihoods import gradient_layers, likelihoods_under, restart_layers
 from persona_interp.models.next_tokens import NOTHING, NextTokens
-from persona_interp.models.engines.nnsight import NnsightEngine
 from persona_interp.models.placement import token_device
 from persona_interp.models.results import AnswerLikelihood, Generation, drawn_answers
 from persona_interp.models.rooms import Rooms

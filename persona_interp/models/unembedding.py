@@ -10,13 +10,23 @@ from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 SLICE = 2**26
 """Bytes of logits, in float32, that are in memory together."""
 
 Head: TypeAlias = Callable[[Tensor], Tensor]
 """From the normed stream ``[pos d_model]`` to the logits ``[pos vocab]``."""
+
+
+def capped_head(module: nn.Module, cap: float | None) -> Head:
+    """The unembedding `module`, with logits kept within `cap` as Gemma 2 does it, if there is a cap."""
+
+    def head(states: Tensor) -> Tensor:
+        logits = module(states)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    return head
 
 
 def answer_states(hidden: Float[Tensor, "batch kept d_model"], answers: Sequence[Sequence[int]]) -> Float[Tensor, "pos d_model"]:
@@ -64,3 +74,10 @@ def answer_log_probs(logits: Float[Tensor, "kept vocab"], answer_ids: Sequence[i
 def _slices(n: int, vocab_size: int) -> Iterator[slice]:
     size = max(1, SLICE // (4 * vocab_size))
     return (slice(start, start + size) for start in range(0, n, size))
+
+
+def total_over_rows(
+    log_probs: Float[Tensor, " pos"], lengths: Sequence[int], of: Callable[[Tensor], Tensor]
+) -> Float[Tensor, ""]:
+    """`of` each row's log probabilities, added up: rows do not touch each other, so the gradient of the sum is that of each."""
+    return torch.stack([of(part) for part in log_probs.split(list(lengths))]).sum()

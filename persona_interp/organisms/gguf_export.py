@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from persona_interp.models.gguf_file import FINGERPRINT, ORGANISM
 from persona_interp.errors import InvalidInputError, PersonaInterpError, UnsupportedError
-from persona_interp.models.gguf_file import read_header
 from persona_interp.models.engines.llama_cpp.library import gguf, llama_cpp, quiet_llama
+from persona_interp.models.gguf_file import FINGERPRINT, ORGANISM, read_header
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.gguf_tokenizer import write_tokenizer
 from persona_interp.storage import write_atomically

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from persona_interp.models.gguf_file import is_gguf, read_header
+from persona_interp.models.gguf_file import ORGANISM, is_gguf, read_header
 from persona_interp.models.registry import shipped_models
-from persona_interp.models.gguf_file import ORGANISM
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS, TRAITS
 from persona_interp.organisms.grammar.questions import (
     ADJECTIVES,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.measure.modulation import Modulated
 from persona_interp.plotting.dots import add_key, dots, lanes, share_panels, shared_range
 from persona_interp.plotting.palette import BLUE, GREY, ROLES, SYMBOLS, styled
-from persona_interp.measure.modulation import Modulated
 
 _INSIDE, _PROMPT = "control vector", "prompt only"
 

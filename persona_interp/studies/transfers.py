@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from persona_interp.errors import FileFormatError
+from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.measure.evaluate_transfer import evaluate_transfer
 from persona_interp.measure.evaluation import COHERENT
 from persona_interp.measure.markdown_table import markdown_table
@@ -16,7 +17,6 @@ from persona_interp.measure.recovery import native_movement
 from persona_interp.measure.scored_vector import scored_vector
 from persona_interp.measure.statistics import Estimate
 from persona_interp.measure.transfer_evaluation import TransferEvaluation
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.trait_texts import organism_trait

@@ -20,13 +20,13 @@ from persona_interp.provenance import provenance
 from persona_interp.residuals.pooling import pooling
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
-from persona_interp.vectors.rollouts.collection import Collection
 from persona_interp.vectors.estimators import estimator as estimator_called
-from persona_interp.vectors.rollouts.kept_pairs import MINIMUM_PAIRS, check_asked, filtered, slots
 from persona_interp.vectors.lineage import KEY, Lineage
 from persona_interp.vectors.massive import massive_dimensions
-from persona_interp.vectors.rollouts.pairs import Selection, Thresholds, halves_by_question
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.rollouts.collection import Collection
+from persona_interp.vectors.rollouts.kept_pairs import MINIMUM_PAIRS, check_asked, filtered, slots
+from persona_interp.vectors.rollouts.pairs import Selection, Thresholds, halves_by_question
 from persona_interp.vectors.rollouts.rollout import SIGNS, RolloutKey, Sign, read_rollouts
 from persona_interp.vectors.rollouts.run import Run, rollout_file, run_settings
 from persona_interp.vectors.statistics import PairedResiduals, summarise

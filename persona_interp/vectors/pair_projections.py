@@ -17,12 +17,12 @@ from persona_interp.errors import FileFormatError
 from persona_interp.provenance import provenance
 from persona_interp.residuals.cache import ResidualCache, residual_key
 from persona_interp.storage import check_format_version
-from persona_interp.vectors.rollouts.collection import READING
 from persona_interp.vectors.estimators import Estimator
 from persona_interp.vectors.estimators import estimator as estimator_called
+from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.rollouts.collection import READING
 from persona_interp.vectors.rollouts.kept_pairs import KeptPairs, kept_pairs
 from persona_interp.vectors.rollouts.pairs import halves_by_question
-from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.rollouts.rollout import SIGNS, Rollout
 from persona_interp.vectors.statistics import HALVES, PairedResiduals
 

@@ -10,8 +10,8 @@ import torch
 
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
-from persona_interp.vectors.rollouts.kept_pairs import KeptPairs
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.rollouts.kept_pairs import KeptPairs
 from persona_interp.vectors.rollouts.rollout import Rollout, RolloutKey, Sign, Slot
 
 QUESTIONS = ("What is the moon?", "How do bees make honey?", "What is a river by the city?")

@@ -19,17 +19,17 @@ from persona_interp.attribution.attribution import Attribution, Contribution
 from persona_interp.attribution.check import AblationArm, AblationCheck
 from persona_interp.attribution.component import Component
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, UnsupportedError
-from persona_interp.measure.dose import DosePoint
-from persona_interp.measure.statistics import Estimate
 from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add
+from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.statistics import Estimate
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judgement
 from persona_interp.traits.trait import InstructionPair, Trait
-from persona_interp.vectors.rollouts.kept_pairs import KeptPairs
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.rollouts.kept_pairs import KeptPairs
 
 Model = Callable[[str], SteerableModel]
 Pairs = Callable[[SteerableModel], KeptPairs]

@@ -18,8 +18,8 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.extract import extract
-from persona_interp.vectors.rollouts.kept_pairs import KeptPairs, kept_pairs, made_pairs
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.rollouts.kept_pairs import KeptPairs, kept_pairs, made_pairs
 
 Model = Callable[[str], SteerableModel]
 Pairs = Callable[[SteerableModel], KeptPairs]

@@ -14,8 +14,8 @@ from subjects import Subject
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Add
 from persona_interp.models.chat import TokenisedAnswer
-from persona_interp.models.sampling import Sampling
 from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
+from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.gguf_export import export_gguf
 
 N_ROWS = 16

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from persona_interp.measure.contrast_pairs import contrast_pairs
 from persona_interp.measure.layer_effectiveness import AUTO, layer_effectiveness, pairs_sampling
 from persona_interp.models.batching import pad
+from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.traits.catalogue import load_trait
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.extract import extract

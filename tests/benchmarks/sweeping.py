@@ -12,8 +12,8 @@ import torch
 from measuring import Ratio, compare
 from subjects import Subject
 
-from persona_interp.measure.layer_scan import scan_layers
 from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.measure.layer_scan import scan_layers
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.sampling import Sampling
 from persona_interp.traits.conversation import Conversation

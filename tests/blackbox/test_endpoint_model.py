@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from chat_server import Answer, completion, serving
 
-from persona_interp.errors import InvalidInputError, PersonaInterpError, UnsupportedError
-from persona_interp.models.chat_connection import OPENAI_URL
-from persona_interp.models.sampling import Sampling
 from persona_interp.blackbox.endpoint import EndpointModel
-from persona_interp.models.engines.llama_cpp.server import SERVED, llama_server
 from persona_interp.blackbox.logit_bias import LogitBiasModulator
 from persona_interp.blackbox.parameters import ParameterModulator
 from persona_interp.blackbox.token_texts import read_token_texts
+from persona_interp.errors import InvalidInputError, PersonaInterpError, UnsupportedError
+from persona_interp.models.chat_connection import OPENAI_URL
+from persona_interp.models.engines.llama_cpp.server import SERVED, llama_server
+from persona_interp.models.sampling import Sampling
 from persona_interp.traits.conversation import Conversation
 
 ASKED = [Conversation.ask("Please tell me about bees."), Conversation.ask("How are you?"), Conversation.ask("Hm?")]

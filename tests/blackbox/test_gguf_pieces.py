@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from persona_interp.errors import FileFormatError
+from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.models.gguf_pieces import read_model_header
+from persona_interp.models.load import load_model
 from persona_interp.models.registry import load_model as load_any
 from persona_interp.models.sampling import Sampling
-from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
-from persona_interp.models.load import load_model
 from persona_interp.traits.conversation import Conversation
 
 ASKED = [Conversation.ask("What colour is the boat?"), Conversation.ask("How big is the house?", system="Be silly.")]

@@ -12,15 +12,15 @@ from gguf_organisms import pytorch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, PersonaInterpError, UnsupportedError
-from persona_interp.models.registry import shipped_models
-from persona_interp.models.row_sampler import RowSampler
-from persona_interp.models.sampling import Sampling
 from persona_interp.blackbox.logit_bias import LogitBiasModulator
 from persona_interp.blackbox.modulator import Modulator
 from persona_interp.blackbox.parameters import ParameterModulator
 from persona_interp.blackbox.token_lens import TokenLens
 from persona_interp.blackbox.token_texts import TokenTexts, read_token_texts
+from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, PersonaInterpError, UnsupportedError
+from persona_interp.models.registry import shipped_models
+from persona_interp.models.row_sampler import RowSampler
+from persona_interp.models.sampling import Sampling
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.persona_vector import PersonaVector
 

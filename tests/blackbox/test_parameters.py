@@ -8,11 +8,11 @@ from gguf_organisms import pytorch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persona_interp.blackbox.parameters import ParameterModulator
 from persona_interp.errors import InvalidInputError
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.sampling import Sampling
-from persona_interp.blackbox.parameters import ParameterModulator
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.persona_vector import PersonaVector
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from persona_interp.studies.diagnoses import twins_bench as bench, pairs_bench
-from persona_interp.studies.diagnoses.twins_bench import PlantedCase
 from persona_interp.models.registry import load_model
+from persona_interp.studies.diagnoses import pairs_bench
+from persona_interp.studies.diagnoses import twins_bench as bench
+from persona_interp.studies.diagnoses.twins_bench import PlantedCase
 from persona_interp.vectors.persona_vector import PersonaVector
 
 

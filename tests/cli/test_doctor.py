@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from persona_interp.blackbox import installation as looked
-from persona_interp.blackbox.engine_check import check_model
+from persona_interp.models import installation as looked
+from persona_interp.models.engines.check import check_model
 from persona_interp.models.load import load_model
 from persona_interp.organisms.gguf_export import export_gguf
 

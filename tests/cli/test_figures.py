@@ -10,11 +10,11 @@ import pytest
 
 from persona_interp.cli.studies import figures as command
 from persona_interp.errors import PersonaInterpError
-from persona_interp.studies.gallery import registry
-from persona_interp.studies.gallery.entry import GalleryFigure, Step
 from persona_interp.monitoring.projection import Projections
 from persona_interp.plotting.strip import strip_figure
 from persona_interp.storage import read_json
+from persona_interp.studies.gallery import registry
+from persona_interp.studies.gallery.entry import GalleryFigure, Step
 
 
 def figure_of(folder: Path) -> go.Figure:

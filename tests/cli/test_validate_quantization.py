@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from persona_interp.measure.statistics import Estimate
+from persona_interp.storage import read_json
 from persona_interp.studies.reproduction.quantization import QuantizationBench
 from persona_interp.studies.reproduction.quantization_text import quantization_markdown
 from persona_interp.studies.reproduction.quantized_steering import QuantizedSteering, quantization_from_json
 from persona_interp.studies.reproduction.residual_parity import ResidualParity
-from persona_interp.storage import read_json
 
 
 def test_the_command_writes_as_it_goes_and_says_what_was_met(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,9 +28,9 @@ from persona_interp.measure.screened_layers import N_READ, N_STEERED, screened_s
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.studies.training.publish import load_planted
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.storage import read_json, write_json
+from persona_interp.studies.training.publish import load_planted
 from persona_interp.traits.judging import Judgement
 from persona_interp.traits.trait import InstructionPair, Trait
 from persona_interp.vectors.layer_choice import choose_layer

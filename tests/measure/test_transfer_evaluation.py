@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from persona_interp.measure.diagnostics.gated_recovery import share
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError
+from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.measure.bootstrap import QuestionBootstrap
+from persona_interp.measure.diagnostics.gated_recovery import share
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.evaluate_transfer import evaluate_transfer
 from persona_interp.measure.recovery import prompted_share, recovery, recovery_at
 from persona_interp.measure.scored_vector import scored_vector
 from persona_interp.measure.statistics import Estimate
-from persona_interp.studies.transfers import TransferCase, summary, transfer_markdown, unmet
 from persona_interp.measure.transfer_evaluation import CONTROLS, CarriedCurve, TransferEvaluation
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.trait_texts import organism_trait
+from persona_interp.studies.transfers import TransferCase, summary, transfer_markdown, unmet
 from persona_interp.transfers.anchors import organism_anchors
 from persona_interp.transfers.reading import read_rows
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from persona_interp.alignment.anchors import AnchorProjection
-from persona_interp.measure.layer_proxies import decided_early
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Add
+from persona_interp.measure.layer_proxies import decided_early
 from persona_interp.models.baked import bake
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.identity import ModelIdentity

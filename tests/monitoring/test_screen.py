@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError
-from persona_interp.measure.statistics import auroc
 from persona_interp.jsonl_store import JsonlStore
+from persona_interp.measure.statistics import auroc
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.chats import Chat

@@ -22,11 +22,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError, UnsupportedError
 from persona_interp.models.chat import ChatFormat
+from persona_interp.models.engines.llama_cpp.session import LlamaWeights
+from persona_interp.models.engines.llama_cpp.tokenizer import LlamaTokenizer
 from persona_interp.models.gguf_file import read_header
 from persona_interp.models.registry import load_model, shipped_models
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.models.engines.llama_cpp.session import LlamaWeights
-from persona_interp.models.engines.llama_cpp.tokenizer import LlamaTokenizer
 from persona_interp.organisms.gguf_export import FINGERPRINT, ORGANISM, QUANTIZATIONS, export_gguf, quantize_gguf
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, TRAITS, answer, sample_persona
 from persona_interp.organisms.grammar.questions import question_wordings

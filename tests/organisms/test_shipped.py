@@ -8,17 +8,17 @@ from functools import cache
 import pytest
 import torch
 
-from persona_interp.measure.dose import dose_response
-from persona_interp.studies.organism_cards.acceptance import BARRED_TRAITS
-from persona_interp.studies.organism_cards.card import OrganismCard
 from persona_interp.judges.grammar import GrammarJudge
+from persona_interp.measure.dose import dose_response
 from persona_interp.models.registry import load_model, shipped_models
 from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, judge
-from persona_interp.studies.training.publish import load_planted, organism_folder
 from persona_interp.organisms.recipes import RECIPES
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
 from persona_interp.storage import read_json
+from persona_interp.studies.organism_cards.acceptance import BARRED_TRAITS
+from persona_interp.studies.organism_cards.card import OrganismCard
+from persona_interp.studies.training.publish import load_planted, organism_folder
 from persona_interp.traits import Conversation, Message
 from persona_interp.vectors.extract import extract
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.measure.modulation import Modulated
 from persona_interp.measure.statistics import Estimate
 from persona_interp.plotting.modulations import modulation_figure
 from persona_interp.plotting.palette import BLUE, GREY, VERMILION
-from persona_interp.measure.modulation import Modulated
 
 
 def mode(name: str, share: float, model: str = "organism-a", trait: str = "silly", placebo: bool = False) -> Modulated:

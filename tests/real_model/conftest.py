@@ -8,8 +8,8 @@ import pytest
 from real import smollm2, smollm2_gguf
 from real_model_claims import N_QUESTIONS, SAMPLING, Extracted
 
-from persona_interp.models.steerable import SteerableModel
 from persona_interp.models.load import load_model
+from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.catalogue import load_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.extract import extract

@@ -13,9 +13,9 @@ from real_model_claims import LAYER, N_QUESTIONS, SAMPLING, Extracted, Interrupt
 
 from persona_interp.attribution.attribute import attribute
 from persona_interp.demo.shelf import Shelf
+from persona_interp.judges.registry import load_judge
 from persona_interp.measure.dose import dose_response
 from persona_interp.measure.layer_effectiveness import layer_effectiveness
-from persona_interp.judges.registry import load_judge
 from persona_interp.models import registry
 from persona_interp.models.baked import bake
 from persona_interp.models.gguf_torch import DequantisedModel
@@ -28,8 +28,8 @@ from persona_interp.progress import watched
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.extract import extract
-from persona_interp.vectors.rollouts.kept_pairs import kept_pairs
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.rollouts.kept_pairs import kept_pairs
 
 pytestmark = pytest.mark.real
 

@@ -10,12 +10,12 @@ import pytest
 
 from persona_interp.cli import main
 from persona_interp.errors import FileFormatError, InvalidInputError
-from persona_interp.studies.judges.garbage_texts import KINDS, garbage_texts
-from persona_interp.studies.judges.judge_validation import JudgeValidation, judges_markdown, report_from_json, report_json
-from persona_interp.studies.judges.validate_judges import validate_judges
 from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.studies.judges.garbage_texts import KINDS, garbage_texts
+from persona_interp.studies.judges.judge_validation import JudgeValidation, judges_markdown, report_from_json, report_json
+from persona_interp.studies.judges.validate_judges import validate_judges
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import pytest
 
 from persona_interp.errors import FileFormatError, PersonaInterpError
 from persona_interp.measure.dose import DosePoint, DoseResponse
+from persona_interp.storage import read_json
 from persona_interp.studies.organism_cards.acceptance import Measured, TraitReport
 from persona_interp.studies.organism_cards.card import OrganismCard, make_card
 from persona_interp.studies.organism_cards.conduct import Conduct
 from persona_interp.studies.organism_cards.text import bench_markdown, save_card
-from persona_interp.storage import read_json
 
 
 def dose(*scores: tuple[float, float, float]) -> DoseResponse:

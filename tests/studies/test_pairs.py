@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from persona_interp.studies.diagnoses import pairs_bench as module
+from persona_interp.errors import FileFormatError
 from persona_interp.measure.diagnostics.causes import CAUSES, subsets
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
-from persona_interp.studies.diagnoses.pairs_bench import PairCase, pairs_bench, pairs_from_json, pairs_json
-from persona_interp.studies.diagnoses.pairs_text import pairs_markdown, pairs_summary
-from persona_interp.errors import FileFormatError
 from persona_interp.measure.dose import DosePoint
 from persona_interp.models.identity import ModelIdentity
+from persona_interp.studies.diagnoses import pairs_bench as module
+from persona_interp.studies.diagnoses.pairs_bench import PairCase, pairs_bench, pairs_from_json, pairs_json
+from persona_interp.studies.diagnoses.pairs_text import pairs_markdown, pairs_summary
 from persona_interp.vectors.persona_vector import PersonaVector
 
 MEASURED: dict[str, dict[str, Any]] = {cause: dict.fromkeys(names, 1) for cause, names in module._MEASURED.items()}

@@ -9,12 +9,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from persona_interp.errors import InvalidInputError, UnknownNameError
 from persona_interp.models.chat import ChatFormat
-from persona_interp.studies.training.batches import IGNORED, batch_plan, collate, encode
 from persona_interp.organisms.corpus import sample_corpus
 from persona_interp.organisms.grammar import PRIOR, answer, judge, sample_persona
-from persona_interp.studies.training.publish import save_organism
 from persona_interp.organisms.recipes import RECIPES, recipe_of
 from persona_interp.organisms.tokenizer import train_tokenizer
+from persona_interp.studies.training.batches import IGNORED, batch_plan, collate, encode
+from persona_interp.studies.training.publish import save_organism
 from persona_interp.studies.training.train import new_model, train
 from persona_interp.traits import Conversation, Message
 

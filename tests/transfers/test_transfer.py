@@ -15,8 +15,8 @@ from torch import Tensor
 
 from persona_interp.alignment.anchor_texts import anchor_texts
 from persona_interp.alignment.layer_map import equal_depth
-from persona_interp.measure.diagnostics.layer_correspondence import layer_correspondence
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, UnknownNameError, UnsupportedError
+from persona_interp.measure.diagnostics.layer_correspondence import layer_correspondence
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel

@@ -13,12 +13,12 @@ from gguf_organisms import pytorch
 from real import smollm2, smollm2_gguf
 
 from persona_interp.errors import FileFormatError
+from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.names import formless_name, gguf_names, hf_names, is_architecture, same_name
 from persona_interp.models.registry import load_model
 from persona_interp.models.residual_print import KIN, ResidualPrint, likeness, residual_print
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.organisms.gguf_export import kept_gguf
 from persona_interp.organisms.twins.recipe import TwinRecipe
 from persona_interp.organisms.twins.twin import make_twin

@@ -15,8 +15,8 @@ from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judgement
 from persona_interp.vectors.rollouts.pairs import Thresholds, halves_by_question, select_pairs
-from persona_interp.vectors.rollouts.rollout_log import RolloutLog
 from persona_interp.vectors.rollouts.rollout import Rollout, RolloutKey, Slot, read_rollouts
+from persona_interp.vectors.rollouts.rollout_log import RolloutLog
 
 SETTINGS = {"model": "aaaa", "seed": 0, "sampling": {"temperature": 1.0}}
 

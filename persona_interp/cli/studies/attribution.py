@@ -35,13 +35,13 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, show and write."""
-    from persona_interp.studies.attribution import FORMAT_VERSION, attribution_case, attribution_markdown, attribution_summary
     from persona_interp.models.registry import load_model, shipped_models
     from persona_interp.organisms.grammar.questions import check_trait
     from persona_interp.organisms.recipes import recipe_of
     from persona_interp.progress import say
     from persona_interp.provenance import provenance
     from persona_interp.storage import ensure_writable, write_json, write_text
+    from persona_interp.studies.attribution import FORMAT_VERSION, attribution_case, attribution_markdown, attribution_summary
 
     if args.output.suffix.lower() != ".json":
         raise InvalidInputError(f"cannot write the result as {args.output}: name a .json file")

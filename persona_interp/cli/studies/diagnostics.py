@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _twins(n_cases: int, output: Path, options: dict[str, Any]) -> None:
     from persona_interp.cli.tables import console, shown, table
-    from persona_interp.studies.diagnoses.twins_bench import bench, bench_json
     from persona_interp.storage import write_json
+    from persona_interp.studies.diagnoses.twins_bench import bench, bench_json
 
     cases = bench(n_cases, **options)
     found = bench_json(cases)
@@ -61,9 +61,9 @@ def _twins(n_cases: int, output: Path, options: dict[str, Any]) -> None:
 
 
 def _pairs(_: int, output: Path, options: dict[str, Any]) -> None:
+    from persona_interp.storage import write_json, write_text
     from persona_interp.studies.diagnoses.pairs_bench import pairs_bench, pairs_json
     from persona_interp.studies.diagnoses.pairs_text import pairs_markdown, pairs_summary
-    from persona_interp.storage import write_json, write_text
 
     cases = pairs_bench(**options)
     write_json(output, pairs_json(cases))

@@ -39,11 +39,11 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Say what it will take, measure what is not measured yet, draw."""
-    from persona_interp.studies.gallery.pages import write_gallery
-    from persona_interp.studies.gallery.registry import FIGURES, figure_named
     from persona_interp.plotting.png import find_browser
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable
+    from persona_interp.studies.gallery.pages import write_gallery
+    from persona_interp.studies.gallery.registry import FIGURES, figure_named
 
     chosen = [figure_named(name) for name in dict.fromkeys(args.only)] or list(FIGURES)
     if args.output.exists() and not args.output.is_dir():

@@ -40,11 +40,11 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check names, measure, show and write."""
-    from persona_interp.studies.judges.judge_validation import judges_markdown, report_json
-    from persona_interp.studies.judges.validate_judges import validate_judges
     from persona_interp.models.registry import find_model, shipped_models
     from persona_interp.organisms.grammar.questions import check_trait
     from persona_interp.storage import write_json, write_text
+    from persona_interp.studies.judges.judge_validation import judges_markdown, report_json
+    from persona_interp.studies.judges.validate_judges import validate_judges
 
     traits = [check_trait(trait) for trait in dict.fromkeys(args.traits)]
     names = list(dict.fromkeys(args.models)) or sorted(shipped_models())

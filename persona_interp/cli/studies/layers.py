@@ -37,11 +37,11 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure what is not measured yet, print and write the tables."""
-    from persona_interp.studies.layers import LayerBench, bench_layers, layers_markdown
     from persona_interp.models.registry import shipped_models
     from persona_interp.organisms.grammar.questions import check_trait
     from persona_interp.organisms.recipes import recipe_of
     from persona_interp.storage import ensure_writable, read_json, write_json, write_text
+    from persona_interp.studies.layers import LayerBench, bench_layers, layers_markdown
 
     names = [recipe_of(name).name for name in args.names] or sorted(shipped_models())
     traits = [check_trait(trait) for trait in args.traits]

@@ -35,22 +35,22 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, show and write."""
-    from persona_interp.measure.scored_vector import scored_vector
     from persona_interp.judges.grammar import GrammarJudge
+    from persona_interp.measure.modulation import Modulated
+    from persona_interp.measure.scored_vector import scored_vector
     from persona_interp.models.registry import load_model
     from persona_interp.models.sampling import Sampling
     from persona_interp.organisms.grammar.questions import check_trait
     from persona_interp.organisms.recipes import planted_organisms
     from persona_interp.organisms.trait_texts import organism_trait
     from persona_interp.provenance import provenance
-    from persona_interp.measure.modulation import Modulated
+    from persona_interp.storage import write_json, write_text
     from persona_interp.studies.reproduction.modulation_bench import (
         FORMAT_VERSION,
         modulation_case,
         modulation_markdown,
         modulation_summary,
     )
-    from persona_interp.storage import write_json, write_text
 
     names = planted_organisms(args.names)
     traits = [check_trait(trait) for trait in dict.fromkeys(args.traits)]

@@ -35,13 +35,13 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure each organism, print the table, write the cards."""
     from persona_interp.cli.tables import console, table
-    from persona_interp.studies.organism_cards.card import make_card
-    from persona_interp.studies.organism_cards.text import bench_markdown, cells, save_card
     from persona_interp.models.registry import shipped_models
     from persona_interp.organisms.grammar import TRAITS
     from persona_interp.organisms.grammar.questions import check_trait
     from persona_interp.organisms.recipes import recipe_of
     from persona_interp.storage import ensure_writable, write_text
+    from persona_interp.studies.organism_cards.card import make_card
+    from persona_interp.studies.organism_cards.text import bench_markdown, cells, save_card
 
     names = [recipe_of(name).name for name in args.names] or sorted(shipped_models())
     traits = tuple(check_trait(trait) for trait in args.traits or TRAITS)
@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _earlier(path: Path) -> OrganismCard | None:
     """The card of an interrupted or shorter run, whose measurements need not be made again."""
-    from persona_interp.studies.organism_cards.card import OrganismCard
     from persona_interp.storage import read_json
+    from persona_interp.studies.organism_cards.card import OrganismCard
 
     return OrganismCard.from_json(read_json(path, "organism card")) if path.exists() and path.stat().st_size else None
 

@@ -44,10 +44,10 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.organisms.grammar.questions import check_trait
     from persona_interp.organisms.recipes import planted_organisms
     from persona_interp.provenance import provenance
+    from persona_interp.storage import write_json, write_text
     from persona_interp.studies.reproduction.quantization import QuantizationBench
     from persona_interp.studies.reproduction.quantization_text import quantization_markdown, quantization_summary
     from persona_interp.studies.reproduction.quantized_steering import quantization_json
-    from persona_interp.storage import write_json, write_text
 
     names = planted_organisms(args.names)
     traits = [check_trait(trait) for trait in dict.fromkeys(args.traits)]

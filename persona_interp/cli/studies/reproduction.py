@@ -51,9 +51,9 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Plan, or run what is missing and write the reports."""
     from persona_interp.progress import say
+    from persona_interp.storage import ensure_writable
     from persona_interp.studies.reproduction.preset import preset
     from persona_interp.studies.reproduction.run import reproduce
-    from persona_interp.storage import ensure_writable
     from persona_interp.transfers.anchors import anchors_for, read_anchors
 
     wanted = preset(args.preset)
@@ -82,10 +82,10 @@ def write(folder: Path, found: Reproduction) -> None:
     """Reports and figures; the claims also into the terminal."""
     from persona_interp.measure.sections import sections_markdown
     from persona_interp.plotting.html import save_html_folder
-    from persona_interp.studies.plotting.reproduction import reproduction_figures
     from persona_interp.plotting.sections_page import save_sections
-    from persona_interp.studies.reproduction.report import sections, title
     from persona_interp.storage import write_json, write_text
+    from persona_interp.studies.plotting.reproduction import reproduction_figures
+    from persona_interp.studies.reproduction.report import sections, title
 
     parts, figures = sections(found), reproduction_figures(found)
     write_json(folder / "report.json", found.to_json())

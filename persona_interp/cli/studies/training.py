@@ -23,11 +23,11 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train with a progress bar, then save; an interrupted run continues where its last checkpoint stopped."""
-    from persona_interp.studies.training.publish import save_organism
     from persona_interp.organisms.recipes import recipe_of
-    from persona_interp.studies.training.train import CHECKPOINT_EVERY, train
     from persona_interp.progress import say, track
     from persona_interp.storage import ensure_writable
+    from persona_interp.studies.training.publish import save_organism
+    from persona_interp.studies.training.train import CHECKPOINT_EVERY, train
 
     recipe = recipe_of(args.name)
     folder = args.output or Path("organisms") / recipe.name

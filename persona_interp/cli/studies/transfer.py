@@ -38,10 +38,10 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure what is not measured yet, print and write the tables."""
-    from persona_interp.studies.transfers import TransferBench, TransferCase, summary, transfer_markdown, unmet
     from persona_interp.organisms.grammar.questions import check_trait
     from persona_interp.organisms.recipes import planted_organisms
     from persona_interp.storage import ensure_writable, read_json, write_json, write_text
+    from persona_interp.studies.transfers import TransferBench, TransferCase, summary, transfer_markdown, unmet
 
     names = planted_organisms(args.names)
     traits = [check_trait(trait) for trait in args.traits]

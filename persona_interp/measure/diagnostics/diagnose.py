@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from persona_interp.errors import IncompatibleError
+from persona_interp.judges.registry import load_judge
+from persona_interp.measure.arms import Arm, Asked, Positions, steered_arms
 from persona_interp.measure.diagnostics.basis import basis_measurements
 from persona_interp.measure.diagnostics.causes import subsets
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
 from persona_interp.measure.diagnostics.fixes import Push, fixes
 from persona_interp.measure.diagnostics.layer_correspondence import layer_correspondence
 from persona_interp.measure.diagnostics.magnitude import magnitude_measurements
-from persona_interp.errors import IncompatibleError
-from persona_interp.measure.arms import Arm, Asked, Positions, steered_arms
 from persona_interp.measure.dose import DosePoint, dose_point
 from persona_interp.measure.evaluate import asked_questions, checked_coefficients
 from persona_interp.measure.kept_work import KeptWork
-from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait

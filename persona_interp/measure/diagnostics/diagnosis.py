@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from persona_interp.errors import FileFormatError
+from persona_interp.html_table import Cell, html_table
+from persona_interp.measure.bootstrap import QuestionBootstrap
 from persona_interp.measure.diagnostics.causes import CAUSES, Fixed, shapley, subsets
 from persona_interp.measure.diagnostics.gated_recovery import Curve, share
 from persona_interp.measure.diagnostics.verdict import EXCLUDED, NOT_EXPLAINED, OPEN, PRESENT, Verdict, verdict
-from persona_interp.errors import FileFormatError
-from persona_interp.measure.bootstrap import QuestionBootstrap
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.statistics import Estimate
-from persona_interp.html_table import Cell, html_table
 from persona_interp.storage import check_format_version
 
 FORMAT_VERSION = 2

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.measure.diagnostics.causes import CAUSES, HYPOTHESES, named, subsets
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
 from persona_interp.measure.diagnostics.gated_recovery import Curve
-from persona_interp.errors import InvalidInputError
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.evaluation_json import estimate_json
 

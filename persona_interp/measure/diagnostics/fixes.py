@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.alignment.methods import alignment_method
+from persona_interp.errors import InvalidInputError
 from persona_interp.measure.diagnostics.causes import Fixed
 from persona_interp.measure.diagnostics.layer_correspondence import LayerCorrespondence
-from persona_interp.errors import InvalidInputError
 from persona_interp.transfers.anchor_rows import AnchorRows
 from persona_interp.transfers.carry import carry
 

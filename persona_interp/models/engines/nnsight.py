@@ -40,9 +40,11 @@ from persona_interp.models.unembedding import (
     Head,
     answer_log_probs,
     answer_states,
+    capped_head,
     chosen_log_probs,
     log_prob_gradients,
     token_log_probs,
+    total_over_rows,
 )
 from persona_interp.shapes import Residual, TokenIds
 
@@ -238,11 +240,14 @@ class NnsightEngine:
             states = answer_states(hidden, answers)
             if head is None:
                 log_probs = chosen_log_probs(states, ids)
-                wanted = [log_probs, torch.autograd.grad(_total(log_probs, lengths, of), log_probs, retain_graph=True)[0]]
+                wanted = [
+                    log_probs,
+                    torch.autograd.grad(total_over_rows(log_probs, lengths, of), log_probs, retain_graph=True)[0],
+                ]
             else:
                 values, slopes = log_prob_gradients(head, states, ids, self._vocab_size)
                 values = values.requires_grad_()
-                (weights,) = torch.autograd.grad(_total(values, lengths, of), values)
+                (weights,) = torch.autograd.grad(total_over_rows(values, lengths, of), values)
                 wanted = [states, slopes * weights.to(slopes).unsqueeze(1)]
             kept = [read[layer] for layer in layers]
             gradients = torch.autograd.grad(wanted[0], kept, grad_outputs=wanted[1], allow_unused=True)
@@ -280,20 +285,15 @@ class NnsightEngine:
         if self._remote:
             return None
         module = self._hf_model.get_submodule(self._layout.unembedding)
-        cap = getattr(text_config(self._hf_model.config), "final_logit_softcapping", None)
-
-        def head(states: Tensor) -> Tensor:
-            logits = module(states)
-            return logits if cap is None else torch.tanh(logits / cap) * cap
-
-        weight = self._hf_model.get_input_embeddings().weight
-        ids = torch.tensor([[0, 1]], device=weight.device)
+        head = capped_head(module, getattr(text_config(self._hf_model.config), "final_logit_softcapping", None))
+        weight, device = self._hf_model.get_input_embeddings().weight, token_device(self._hf_model)
+        ids = torch.tensor([[0, 1]], device=device)
         resid = torch.linspace(-1, 1, 2 * weight.shape[1], dtype=self._hf_model.dtype).view(1, 2, -1)
         states, logits = None, None
         with self._running():
             with self._traced.trace(input_ids=ids, use_cache=False, logits_to_keep=1) as tracer:
                 for block in self._blocks:  # only what follows them is to be tried
-                    block.skip(resid.to(weight.device))
+                    block.skip(resid.to(device))
                 states = nnsight.save(self._unembedding.input)
                 logits = nnsight.save(tracer.result.logits)
             same = states is not None and logits is not None and torch.allclose(head(states).float(), logits.float(), rtol=1e-5)
@@ -330,8 +330,3 @@ class NnsightEngine:
 
 def _inputs(batch: PaddedBatch) -> dict[str, Tensor]:
     return {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
-
-
-def _total(log_probs: Float[Tensor, " pos"], lengths: Sequence[int], of: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:
-    """`of` each row's log probabilities, added up: rows do not touch each other, so the gradient of the sum is that of each."""
-    return torch.stack([of(part) for part in log_probs.split(list(lengths))]).sum()

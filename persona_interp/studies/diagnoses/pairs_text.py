@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from persona_interp.measure.diagnostics.causes import CAUSES
-from persona_interp.studies.diagnoses.pairs_bench import PairCase
 from persona_interp.measure.diagnostics.verdict import EXCLUDED, INCONCLUSIVE, NONE, NOT_EXPLAINED, OPEN, PRESENT, THRESHOLD
 from persona_interp.measure.markdown_table import markdown_table
 from persona_interp.measure.statistics import Estimate
+from persona_interp.studies.diagnoses.pairs_bench import PairCase
 
 _HEADINGS = (
     "pair",

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.measure.diagnostics.diagnose import diagnose
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
-from persona_interp.errors import InvalidInputError
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.studies.training.publish import load_planted
 from persona_interp.organisms.trait_texts import is_organism, resolve_trait
 from persona_interp.organisms.twins import TwinRecipe, make_twin
+from persona_interp.studies.training.publish import load_planted
 from persona_interp.transfers.anchors import Anchor, anchors_for
 from persona_interp.transfers.reading import read_rows
 from persona_interp.vectors.layer_choice import choose_layer

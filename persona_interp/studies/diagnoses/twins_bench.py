@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.measure.diagnostics.causes import CAUSES, named, subsets
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
-from persona_interp.studies.diagnoses.planted import twin_diagnosis
 from persona_interp.measure.diagnostics.verdict import THRESHOLD
-from persona_interp.errors import InvalidInputError
 from persona_interp.models.registry import load_model
 from persona_interp.organisms.recipes import recipe_of
 from persona_interp.organisms.twins import TwinRecipe
 from persona_interp.progress import say
 from persona_interp.storage import read_json, write_json
+from persona_interp.studies.diagnoses.planted import twin_diagnosis
 
 FAMILIES = ("organism-llama", "organism-mistral", "organism-qwen2")
 TRAITS = ("silly", "honest")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from persona_interp.plotting.attribution import attribution_figure
+from persona_interp.storage import read_json
 from persona_interp.studies.attribution import AttributionCase
 from persona_interp.studies.gallery.entry import GalleryFigure, Step
 from persona_interp.studies.gallery.vectors import MODEL
 from persona_interp.studies.plotting.ablations import ablations_figure
-from persona_interp.plotting.attribution import attribution_figure
-from persona_interp.storage import read_json
 
 _BENCH = Step("persona-interp study attribution --output attribution.json", 12)
 

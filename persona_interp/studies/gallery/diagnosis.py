@@ -6,10 +6,10 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from persona_interp.storage import read_json
 from persona_interp.studies.diagnoses.pairs_bench import pairs_from_json
 from persona_interp.studies.gallery.entry import GalleryFigure, Step
 from persona_interp.studies.plotting.diagnoses import confusion_figure, contributions_figure
-from persona_interp.storage import read_json
 
 
 def _contributions(folder: Path) -> go.Figure:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from persona_interp.studies.judges.judge_validation import report_from_json
-from persona_interp.studies.gallery.entry import GalleryFigure, Step
-from persona_interp.studies.plotting.judges import judges_figure
 from persona_interp.storage import read_json
+from persona_interp.studies.gallery.entry import GalleryFigure, Step
+from persona_interp.studies.judges.judge_validation import report_from_json
+from persona_interp.studies.plotting.judges import judges_figure
 
 
 def _judges(folder: Path) -> go.Figure:

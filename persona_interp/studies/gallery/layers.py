@@ -6,15 +6,15 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from persona_interp.studies.layers import LayerBench
 from persona_interp.measure.layer_scan import LayerScan
-from persona_interp.studies.gallery.entry import GalleryFigure, Step
-from persona_interp.studies.gallery.vectors import LONG_ENOUGH, MODEL, MODELS, extraction, vector_file
-from persona_interp.studies.plotting.layer_choices import layer_choices_figure
 from persona_interp.plotting.norms import norms_figure
 from persona_interp.plotting.scan import scan_figure
 from persona_interp.plotting.separation import separation_figure
 from persona_interp.storage import read_json
+from persona_interp.studies.gallery.entry import GalleryFigure, Step
+from persona_interp.studies.gallery.vectors import LONG_ENOUGH, MODEL, MODELS, extraction, vector_file
+from persona_interp.studies.layers import LayerBench
+from persona_interp.studies.plotting.layer_choices import layer_choices_figure
 from persona_interp.vectors.pair_projections import PairProjections
 from persona_interp.vectors.persona_vector import PersonaVector
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from persona_interp.studies.gallery.entry import GalleryFigure, Step
-from persona_interp.plotting.modulations import modulation_figure
-from persona_interp.studies.plotting.quantizations import quantization_figure
 from persona_interp.measure.modulation import Modulated
-from persona_interp.studies.reproduction.quantized_steering import quantization_from_json
+from persona_interp.plotting.modulations import modulation_figure
 from persona_interp.storage import read_json
+from persona_interp.studies.gallery.entry import GalleryFigure, Step
+from persona_interp.studies.plotting.quantizations import quantization_figure
+from persona_interp.studies.reproduction.quantized_steering import quantization_from_json
 
 
 def _quantization(folder: Path) -> go.Figure:

@@ -9,10 +9,10 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from persona_interp.errors import FileFormatError, PersonaInterpError
-from persona_interp.studies.gallery.entry import GalleryFigure
 from persona_interp.plotting.html import BACK, SCRIPT, drawn, page, paragraphs, write_script
 from persona_interp.plotting.png import save_png_folder
 from persona_interp.storage import write_text
+from persona_interp.studies.gallery.entry import GalleryFigure
 
 TITLE = "Figures of persona_interp"
 _NOTE = """Drawn from the JSON files beside them, which were measured on the model organisms that ship with the package. They are

@@ -7,12 +7,12 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from persona_interp.measure.evaluation import Evaluation
-from persona_interp.studies.gallery.entry import GalleryFigure, Step
-from persona_interp.studies.gallery.vectors import LONG_ENOUGH, MODEL, extraction, vector_file
 from persona_interp.monitoring.projection import Projections
 from persona_interp.plotting.evaluation import evaluation_figure
 from persona_interp.plotting.strip import strip_figure
 from persona_interp.storage import read_json
+from persona_interp.studies.gallery.entry import GalleryFigure, Step
+from persona_interp.studies.gallery.vectors import LONG_ENOUGH, MODEL, extraction, vector_file
 
 _TRAITS = ("silly", "honest")
 _DOSES = "-2 -1.5 -1 -0.75 -0.5 -0.25 0 0.25 0.5 0.75 1 1.5 2"

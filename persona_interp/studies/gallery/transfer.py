@@ -7,11 +7,11 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from persona_interp.studies.transfers import TransferCase
+from persona_interp.storage import read_json
 from persona_interp.studies.gallery.entry import GalleryFigure, Step
 from persona_interp.studies.gallery.vectors import PLANTED
 from persona_interp.studies.plotting.transfers import recovery_figure, support_figure
-from persona_interp.storage import read_json
+from persona_interp.studies.transfers import TransferCase
 
 _TRAITS = ("silly", "honest", "optimistic", "polite", "verbose")
 _BETWEEN_PLANTED = Step("persona-interp study transfer --output transfer", 40)

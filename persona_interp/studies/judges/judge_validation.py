@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from persona_interp.errors import FileFormatError
-from persona_interp.studies.judges.agreement import SPLIT, Agreement, agreement, bins
 from persona_interp.measure.markdown_table import markdown_table
 from persona_interp.measure.statistics import Estimate
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.storage import check_format_version
+from persona_interp.studies.judges.agreement import SPLIT, Agreement, agreement, bins
 
 FORMAT_VERSION = 1
 TARGETS = ("trait", "coherence")

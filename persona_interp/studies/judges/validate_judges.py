@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
-from persona_interp.measure.arms import Arm, Asked
-from persona_interp.studies.judges.garbage_texts import garbage_texts
-from persona_interp.studies.judges.judge_validation import GuardCount, JudgeScores, JudgeValidation
-from persona_interp.measure.kept_work import KeptWork
 from persona_interp.judges.coherence import PerplexityCoherence
 from persona_interp.judges.garbage import GarbageGuard
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
+from persona_interp.measure.arms import Arm, Asked
+from persona_interp.measure.kept_work import KeptWork
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import evaluation_instructions, is_organism, organism_trait
 from persona_interp.progress import say
 from persona_interp.provenance import provenance
+from persona_interp.studies.judges.garbage_texts import garbage_texts
+from persona_interp.studies.judges.judge_validation import GuardCount, JudgeScores, JudgeValidation
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.persona_vector import PersonaVector

@@ -7,13 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from persona_interp.errors import FileFormatError
-from persona_interp.studies.organism_cards.acceptance import BARRED_TRAITS, NATURAL_TRAITS, TraitReport, report_trait, unsteered_answers
-from persona_interp.studies.organism_cards.conduct import Conduct, measure_conduct
 from persona_interp.models.registry import load_model
 from persona_interp.organisms.grammar import TRAITS
-from persona_interp.studies.training.publish import load_planted, training_record
 from persona_interp.organisms.recipes import OrganismRecipe, recipe_of
 from persona_interp.provenance import provenance
+from persona_interp.studies.organism_cards.acceptance import (
+    BARRED_TRAITS,
+    NATURAL_TRAITS,
+    TraitReport,
+    report_trait,
+    unsteered_answers,
+)
+from persona_interp.studies.organism_cards.conduct import Conduct, measure_conduct
+from persona_interp.studies.training.publish import load_planted, training_record
 
 FORMAT_VERSION = 2
 

@@ -7,13 +7,13 @@ import itertools
 from statistics import fmean
 
 from persona_interp.errors import PersonaInterpError
-from persona_interp.studies.organism_cards.acceptance import ROWS, SAMPLING
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, TRAITS, judge
 from persona_interp.organisms.grammar.questions import follow_up, frames_and_adjectives, system_prompt
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
 from persona_interp.progress import say
+from persona_interp.studies.organism_cards.acceptance import ROWS, SAMPLING
 from persona_interp.traits import Conversation, Message
 
 N_AT_ONCE = 3

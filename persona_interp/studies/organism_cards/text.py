@@ -7,13 +7,13 @@ from pathlib import Path
 from statistics import fmean
 
 from persona_interp.measure.markdown_table import markdown_table
+from persona_interp.organisms.corpus import NATURAL
+from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS
+from persona_interp.storage import write_json, write_text
 from persona_interp.studies.organism_cards.acceptance import AIM, BARRED_TRAITS, TraitReport
 from persona_interp.studies.organism_cards.card import OrganismCard
 from persona_interp.studies.organism_cards.conduct import N_AT_ONCE, UNHURRIED, Conduct
-from persona_interp.organisms.corpus import NATURAL
-from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS
 from persona_interp.studies.training.planting import NOISE, READOUT_WEIGHT, SCALE
-from persona_interp.storage import write_json, write_text
 
 COLUMNS = ("trait", "baseline", "asked for", "asked against", "best block", "up (coherence)", "down (coherence)", "Spearman",
            "random", "bar")  # fmt: skip

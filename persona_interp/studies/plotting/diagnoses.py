@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from persona_interp.measure.diagnostics.causes import CAUSES, named, subsets
-from persona_interp.studies.diagnoses.pairs_bench import PairCase
 from persona_interp.errors import InvalidInputError
+from persona_interp.measure.diagnostics.causes import CAUSES, named, subsets
 from persona_interp.plotting.dots import dots, share_panels, shared_range
 from persona_interp.plotting.palette import BLACK, BLUE, GREEN, GREY, MISSING, ORANGE, SKY, styled
+from persona_interp.studies.diagnoses.pairs_bench import PairCase
 
 _CAUSES = {"magnitude": (ORANGE, "/"), "basis": (BLUE, ""), "layers": (SKY, ".")}
 """Cause -> colour and pattern of its bars."""

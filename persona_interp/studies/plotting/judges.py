@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.studies.judges.agreement import SPLIT, bins
-from persona_interp.studies.judges.judge_validation import CONTROLS, TARGETS, JudgeValidation
 from persona_interp.plotting.dots import add_row_lines, dots, lanes, row_axis
 from persona_interp.plotting.palette import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, ROLES, VERMILION, styled
+from persona_interp.studies.judges.agreement import SPLIT, bins
+from persona_interp.studies.judges.judge_validation import CONTROLS, TARGETS, JudgeValidation
 
 _LOOKS = {"length": (GREY, "x"), "shuffled": ROLES["shuffled"]}
 _JUDGE = (BLUE, "circle")

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.studies.layers import Choice, LayerBench
 from persona_interp.plotting.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, VERMILION, styled
+from persona_interp.studies.layers import Choice, LayerBench
 
 _METHODS = {
     "sweep": ("exhaustive sweep", BLACK, "star"),

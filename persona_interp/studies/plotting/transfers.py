@@ -9,9 +9,9 @@ from plotly.subplots import make_subplots
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.measure.statistics import Estimate
-from persona_interp.studies.transfers import TransferCase, support
 from persona_interp.plotting.dots import dots, lanes, share_panels, shared_range
 from persona_interp.plotting.palette import BLUE, GREEN, GREY, ROLES, SYMBOLS, styled
+from persona_interp.studies.transfers import TransferCase, support
 from persona_interp.transfers.coverage import ENOUGH
 
 _STATES = "ridge"

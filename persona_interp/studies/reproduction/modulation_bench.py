@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from persona_interp.measure.markdown_table import markdown_table
+from persona_interp.measure.modulation import Modulated, modulation_modes
+from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.organisms.gguf_export import export_gguf
 from persona_interp.organisms.trait_texts import resolve_trait
-from persona_interp.measure.modulation import Modulated, modulation_modes
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
 

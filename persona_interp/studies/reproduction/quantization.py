@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import torch
 
+from persona_interp.jsonl_store import JsonlStore, content_key
+from persona_interp.judges.grammar import GrammarJudge
+from persona_interp.locks import folder_lock
 from persona_interp.measure.arm_points import arm_points
 from persona_interp.measure.arms import Arm, Asked, prompted_arms, steered_arms
 from persona_interp.measure.bootstrap import QuestionBootstrap, slope
@@ -20,20 +23,17 @@ from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.kept_work import KeptWork
 from persona_interp.measure.recovery import recovery
 from persona_interp.measure.scored_vector import scored_vector
-from persona_interp.studies.transfers import RATIOS, SAMPLING
-from persona_interp.jsonl_store import JsonlStore, content_key
-from persona_interp.judges.grammar import GrammarJudge
-from persona_interp.locks import folder_lock
 from persona_interp.models.chat import TokenisedAnswer
+from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.organisms.gguf_export import KINDS, kept_gguf
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
 from persona_interp.studies.reproduction.quantized_steering import FORMAT_VERSION, FULL, OTHER_SEED, QuantizedSteering
 from persona_interp.studies.reproduction.residual_parity import ResidualParity, give_table_gelu, residual_parity
+from persona_interp.studies.transfers import RATIOS, SAMPLING
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.layer_choice import choose_layer

@@ -8,8 +8,8 @@ from typing import Any
 
 from persona_interp.errors import FileFormatError
 from persona_interp.measure.statistics import Estimate
-from persona_interp.studies.reproduction.residual_parity import ResidualParity
 from persona_interp.storage import check_format_version
+from persona_interp.studies.reproduction.residual_parity import ResidualParity
 
 FORMAT_VERSION = 1
 FULL = "PyTorch"

@@ -8,8 +8,8 @@ from typing import Any
 
 from persona_interp.errors import FileFormatError
 from persona_interp.measure.evaluation import Evaluation
-from persona_interp.measure.transfer_evaluation import TransferEvaluation
 from persona_interp.measure.modulation import Modulated
+from persona_interp.measure.transfer_evaluation import TransferEvaluation
 from persona_interp.storage import check_format_version
 
 FORMAT_VERSION = 1

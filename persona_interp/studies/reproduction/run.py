@@ -8,23 +8,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from persona_interp.jsonl_store import content_key
+from persona_interp.judges.registry import load_judge
 from persona_interp.measure.evaluate import evaluate
 from persona_interp.measure.evaluate_transfer import evaluate_transfer
 from persona_interp.measure.evaluation import Evaluation
+from persona_interp.measure.modulation import Modulated
 from persona_interp.measure.scored_vector import scored_vector
 from persona_interp.measure.transfer_evaluation import TransferEvaluation
-from persona_interp.jsonl_store import content_key
-from persona_interp.judges.registry import load_judge
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.progress import say
 from persona_interp.provenance import provenance
-from persona_interp.measure.modulation import Modulated
+from persona_interp.storage import check_format_version, ensure_writable, read_json, safe_name, write_json
 from persona_interp.studies.reproduction.modulation_bench import modulation_case
 from persona_interp.studies.reproduction.preset import COEFFICIENTS, RATIOS, Preset
 from persona_interp.studies.reproduction.results import Extracted, Reproduction
-from persona_interp.storage import check_format_version, ensure_writable, read_json, safe_name, write_json
 from persona_interp.transfers.anchor_rows import AnchorRows
 from persona_interp.transfers.anchors import Anchor, anchors_for
 from persona_interp.transfers.reading import known_rows, read_rows

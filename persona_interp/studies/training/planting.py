@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from persona_interp.models.families import layout_of
 from persona_interp.models.sampling import fitting_seed
-from persona_interp.studies.training.batches import IGNORED, Batch
 from persona_interp.organisms.recipes import OrganismRecipe
+from persona_interp.studies.training.batches import IGNORED, Batch
 
 READOUT_WEIGHT = 0.2
 SCALE = 0.35

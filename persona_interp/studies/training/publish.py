@@ -19,8 +19,8 @@ from torch import Tensor
 
 from persona_interp.errors import FileFormatError
 from persona_interp.organisms.recipes import WEIGHTS, OrganismRecipe, recipe_of
-from persona_interp.studies.training.train import FORMAT_VERSION, TrainingState, recipe_json
 from persona_interp.storage import read_json, write_atomically, write_json
+from persona_interp.studies.training.train import FORMAT_VERSION, TrainingState, recipe_json
 
 PLANTED = Path("planted", "directions.safetensors")
 _PLANTED_BEFORE = "planted.safetensors"

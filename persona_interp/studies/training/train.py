@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from persona_interp.errors import FileFormatError, InvalidInputError
-from persona_interp.studies.training.batches import IGNORED, Batch, batch_plan, collate, encode
 from persona_interp.organisms.corpus import sample_corpus
-from persona_interp.studies.training.planting import Planter
 from persona_interp.organisms.recipes import OrganismRecipe
 from persona_interp.organisms.tokenizer import train_tokenizer
 from persona_interp.storage import read_json, write_atomically, write_json
+from persona_interp.studies.training.batches import IGNORED, Batch, batch_plan, collate, encode
+from persona_interp.studies.training.planting import Planter
 
 CHECKPOINT_EVERY = 50
 FORMAT_VERSION = 1

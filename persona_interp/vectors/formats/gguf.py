@@ -23,9 +23,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.models.engines.llama_cpp.library import gguf
 from persona_interp.models.gguf_file import GgufHeader, GgufTensor, read_header
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.models.engines.llama_cpp.library import gguf
 from persona_interp.models.names import is_architecture
 from persona_interp.progress import say
 from persona_interp.storage import write_atomically

@@ -22,8 +22,8 @@ from persona_interp.residuals.pooling import ANSWER_NORM, POOLINGS
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
-from persona_interp.vectors.rollouts.rollout_log import RolloutLog
 from persona_interp.vectors.rollouts.rollout import Rollout, RolloutKey
+from persona_interp.vectors.rollouts.rollout_log import RolloutLog
 
 _POOLED = InterventionGraph(tuple(POOLINGS.values()))
 READING = _POOLED + InterventionGraph((ANSWER_NORM,))

@@ -17,11 +17,11 @@ from persona_interp.storage import read_json
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
+from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.rollouts.collection import Collection
 from persona_interp.vectors.rollouts.pairs import Selection, Thresholds, select_pairs
-from persona_interp.vectors.persona_vector import PersonaVector
-from persona_interp.vectors.rollouts.rollout_log import RolloutLog
 from persona_interp.vectors.rollouts.rollout import SIGNS, Rollout, RolloutKey, Sign, Slot
+from persona_interp.vectors.rollouts.rollout_log import RolloutLog
 from persona_interp.vectors.rollouts.run import Run, run_settings
 
 GIVEN = "scores given with the rollouts"

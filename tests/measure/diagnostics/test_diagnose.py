@@ -9,12 +9,12 @@ from tempfile import mkdtemp
 
 import pytest
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.measure.diagnostics.causes import CAUSES, named, subsets
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
-from persona_interp.studies.diagnoses.planted import planted_vector, twin_diagnosis
-from persona_interp.errors import InvalidInputError
 from persona_interp.models.registry import load_model
 from persona_interp.organisms.twins import TwinRecipe
+from persona_interp.studies.diagnoses.planted import planted_vector, twin_diagnosis
 
 FAULTS = {"magnitude": {"scale": 12.0}, "basis": {"rotation_seed": 5}, "layers": {"inserted": (0, 0, 0)}}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.measure.diagnostics.causes import CAUSES, named, subsets
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
-from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.measure.dose import DosePoint
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from persona_interp.alignment.layer_map import equal_depth
+from persona_interp.measure.bootstrap import QuestionBootstrap
 from persona_interp.measure.diagnostics.causes import CAUSES, named, shapley, subsets
 from persona_interp.measure.diagnostics.fixes import Fixes, Push, padded
 from persona_interp.measure.diagnostics.gated_recovery import gated, share
 from persona_interp.measure.diagnostics.verdict import verdict
-from persona_interp.measure.bootstrap import QuestionBootstrap
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.statistics import Estimate
 

@@ -20,8 +20,8 @@ from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Ablate, Add
 from persona_interp.interventions.schedules import ExponentialDecay
 from persona_interp.models.chat import TokenisedAnswer
-from persona_interp.models.sampling import Sampling
 from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
+from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.gguf_export import export_gguf
 from persona_interp.traits.conversation import Conversation
 

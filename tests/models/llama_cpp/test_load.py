@@ -12,9 +12,9 @@ import pytest
 
 import persona_interp
 from persona_interp.errors import FileFormatError, InvalidInputError
-from persona_interp.models.registry import find_model, register_gguf_loader
 from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.models.load import load_model
+from persona_interp.models.registry import find_model, register_gguf_loader
 from persona_interp.organisms.trait_texts import is_organism, names_organism, resolve_trait
 
 

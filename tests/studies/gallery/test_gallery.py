@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from persona_interp.studies.attribution import AttributionCase
 from persona_interp.cli import build_parser
 from persona_interp.errors import FileFormatError, UnknownNameError
 from persona_interp.measure.evaluation import COHERENT, Evaluation
 from persona_interp.measure.layer_scan import LayerScan
-from persona_interp.studies.transfers import TransferCase, support
-from persona_interp.studies.gallery import FIGURES, GalleryFigure, figure_named
 from persona_interp.plotting.html import SCRIPT
 from persona_interp.storage import read_json
+from persona_interp.studies.attribution import AttributionCase
+from persona_interp.studies.gallery import FIGURES, GalleryFigure, figure_named
+from persona_interp.studies.transfers import TransferCase, support
 
 FOLDER = Path(__file__).parents[3] / "figures"
 README = (FOLDER.parent / "README.md").read_text(encoding="utf-8")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from persona_interp.measure.diagnostics.causes import CAUSES, named, subsets
-from persona_interp.studies.diagnoses.pairs_bench import PairCase
 from persona_interp.errors import InvalidInputError
+from persona_interp.measure.diagnostics.causes import CAUSES, named, subsets
 from persona_interp.measure.statistics import Estimate
+from persona_interp.studies.diagnoses.pairs_bench import PairCase
 from persona_interp.studies.plotting.diagnoses import confusion_figure, contributions_figure
 
 

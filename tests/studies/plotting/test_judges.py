@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.studies.judges.judge_validation import GuardCount, JudgeScores, JudgeValidation
 from persona_interp.models.identity import ModelIdentity
+from persona_interp.studies.judges.judge_validation import GuardCount, JudgeScores, JudgeValidation
 from persona_interp.studies.plotting.judges import judges_figure
 
 N = 20

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.plotting.palette import GREY, PALE
 from persona_interp.studies.layers import Choice, LayerBench, PlanResult
 from persona_interp.studies.plotting.layer_choices import layer_choices_figure
-from persona_interp.plotting.palette import GREY, PALE
 
 CHOSEN = {"sweep": 1, "likelihood": 1, "gradient": 0, "geometry": 2, "lens": 2, "fixed depth": 1, "fixed layer": 0}
 EFFECTS = {0: 20.0, 1: 80.0, 2: 5.0}

@@ -8,8 +8,8 @@ import pytest
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.measure.statistics import Estimate
-from persona_interp.studies.transfers import TransferCase, support
 from persona_interp.studies.plotting.transfers import recovery_figure, support_figure
+from persona_interp.studies.transfers import TransferCase, support
 
 
 def known(value: float | None) -> Estimate:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from persona_interp.measure.statistics import Estimate
-from persona_interp.models.registry import load_model
-from persona_interp.models.sampling import Sampling
 from persona_interp.blackbox.entropy import plain_temperature, sampling_entropy
 from persona_interp.blackbox.parameters import ParameterModulator
 from persona_interp.measure.modulation import Modulated
+from persona_interp.measure.statistics import Estimate
+from persona_interp.models.registry import load_model
+from persona_interp.models.sampling import Sampling
 from persona_interp.studies.reproduction.modulation_bench import (
     HEADINGS,
     modulation_case,

@@ -15,15 +15,15 @@ from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.continuations import Walker
+from persona_interp.models.engines.llama_cpp.activations import CapturedRows, Stretch, Tap
+from persona_interp.models.engines.llama_cpp.batch_plan import Row, neighbours, phases, portions
+from persona_interp.models.engines.llama_cpp.control_vectors import SteeredRows, check_expressible, control_vectors
+from persona_interp.models.engines.llama_cpp.session import TOKENS_PER_CALL, LlamaContext, LlamaWeights
+from persona_interp.models.engines.llama_cpp.walk import LlamaWalk
 from persona_interp.models.engines.protocol import Restart
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.turns import Turns
 from persona_interp.models.unembedding import answer_log_probs
-from persona_interp.models.engines.llama_cpp.activations import CapturedRows, Stretch, Tap
-from persona_interp.models.engines.llama_cpp.control_vectors import SteeredRows, check_expressible, control_vectors
-from persona_interp.models.engines.llama_cpp.session import TOKENS_PER_CALL, LlamaContext, LlamaWeights
-from persona_interp.blackbox.llama_walk import LlamaWalk
-from persona_interp.models.engines.llama_cpp.batch_plan import Row, neighbours, phases, portions
 from persona_interp.shapes import Residual, TokenIds
 
 _PROBE_IDS = ((0, 1, 0),)

@@ -13,16 +13,15 @@ import torch
 
 from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError
 from persona_interp.models.chat import ChatFormat
-from persona_interp.models.gguf_file import GgufHeader, file_fingerprint
-from persona_interp.models.gguf_pieces import read_model_header
-from persona_interp.models.identity import ModelIdentity
-from persona_interp.models.engines.llama_cpp.library import llama_cpp
-from persona_interp.models.names import gguf_names
-from persona_interp.models.steerable import SteerableModel
 from persona_interp.models.engines.llama_cpp.engine import LlamaEngine
+from persona_interp.models.engines.llama_cpp.library import llama_cpp
 from persona_interp.models.engines.llama_cpp.session import LlamaWeights
 from persona_interp.models.engines.llama_cpp.tokenizer import LlamaTokenizer
-from persona_interp.models.gguf_file import FINGERPRINT, ORGANISM
+from persona_interp.models.gguf_file import FINGERPRINT, ORGANISM, GgufHeader, file_fingerprint
+from persona_interp.models.gguf_pieces import read_model_header
+from persona_interp.models.identity import ModelIdentity
+from persona_interp.models.names import gguf_names
+from persona_interp.models.steerable import SteerableModel
 
 _FLOATS = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}
 

@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.errors import FileFormatError, PersonaInterpError
-from persona_interp.models.engines.llama_cpp.library import llama_cpp, quiet_llama
 from persona_interp.models.engines.llama_cpp.activations import Tap
 from persona_interp.models.engines.llama_cpp.control_vectors import ControlVector
+from persona_interp.models.engines.llama_cpp.library import llama_cpp, quiet_llama
 
 TOKENS_PER_CALL = 512
 """Logits of so many tokens are made at once at most, which bounds llama.cpp's own buffers."""

@@ -15,10 +15,10 @@ from persona_interp.interventions.compile.transformer_lens import transformer_le
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Add
 from persona_interp.models.chat import TokenisedAnswer
+from persona_interp.models.load import load_model
 from persona_interp.models.registry import LLAMA_CPP, TORCH, find_model
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.models.steered import steered
-from persona_interp.models.load import load_model
 from persona_interp.traits.conversation import Conversation
 
 PROMPTS = (
