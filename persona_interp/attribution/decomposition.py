@@ -157,7 +157,7 @@ def run_to(bridge: Any, batch: PaddedBatch, hooks: Mapping[str, Seen], *, stop: 
 
     model = bridge.original_model
     names = dict.fromkeys([*hooks, stop])
-    inputs = {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
+    inputs = batch.inputs
     with inference_only(model), bridge.hooks(fwd_hooks=[(name, seen) for name in names]), suppress(_Enough):
         # a cache is not needed, but without one TransformerLens 4.3 fails on OLMo 2 in 16 bits: keys stay in float32 there
         model(**inputs, use_cache=True, logits_to_keep=1)

@@ -42,6 +42,11 @@ class PaddedBatch:
         """Counted from each row's first token, so that padding moves nothing."""
         return (self.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
+    @property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """As a model of transformers takes them."""
+        return {"input_ids": self.ids, "attention_mask": self.attention_mask, "position_ids": self.position_ids}
+
 
 def pad(rows: Sequence[Sequence[int]], n_prompt: Sequence[int], pad_id: int, device: torch.device) -> PaddedBatch:
     """Put rows of different lengths, of which the first `n_prompt` tokens each are the prompt, into one batch."""

@@ -115,7 +115,7 @@ class NnsightEngine:
     def residuals(self, batch: PaddedBatch, layers: Sequence[int]) -> dict[int, Residual]:
         """Outputs of `layers`; see `Engine.residuals`."""
         found: dict[int, Residual] = {}
-        with self._running(), self._traced.trace(**_inputs(batch), use_cache=False, logits_to_keep=1) as tracer:
+        with self._running(), self._traced.trace(**batch.inputs, use_cache=False, logits_to_keep=1) as tracer:
             kept = {}
             for layer in sorted(layers):
                 kept[layer] = self._blocks[layer].output
@@ -131,7 +131,7 @@ class NnsightEngine:
         logits, read = None, readouts.values()
         with (
             self._running(),
-            self._traced.trace(**_inputs(batch), use_cache=False, logits_to_keep=max(1, n_logits), remote=self._remote) as tracer,
+            self._traced.trace(**batch.inputs, use_cache=False, logits_to_keep=max(1, n_logits), remote=self._remote) as tracer,
         ):
             if start is None:
                 traced.forward(batch.spans)
@@ -197,7 +197,7 @@ class NnsightEngine:
         )
         hidden: Any = None
         with self._running():
-            with self._traced.trace(**_inputs(batch), use_cache=False, logits_to_keep=longest) as tracer:
+            with self._traced.trace(**batch.inputs, use_cache=False, logits_to_keep=longest) as tracer:
                 if start is None:
                     traced.forward(batch.spans)
                 else:
@@ -223,7 +223,7 @@ class NnsightEngine:
         read: dict[int, Tensor] = {}
         hidden: Any = None
         with self._running(), frozen(self._hf_model), torch.enable_grad():
-            with self._traced.trace(**_inputs(batch), use_cache=False, logits_to_keep=longest) as tracer:
+            with self._traced.trace(**batch.inputs, use_cache=False, logits_to_keep=longest) as tracer:
                 resid = {}
                 for layer in sorted(layers):
                     if not resid:  # what lies below needs no gradient, and nothing of it is kept
@@ -326,7 +326,3 @@ class NnsightEngine:
                 yield
             finally:
                 self._hf_model.generation_config = before
-
-
-def _inputs(batch: PaddedBatch) -> dict[str, Tensor]:
-    return {"input_ids": batch.ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
