@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import stdev
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_a_control_of_several_directions_is_as_uncertain_as_they_differ() -> Non
     assert alike.high is not None
     assert apart.high is not None
     assert apart.value is not None
-    sem = 0.04 * (16.0**2 + 6.0**2 + 10.0**2 + 20.0**2 - 4 * 2.0**2) ** 0.5 / 3**0.5 / 4**0.5 / 2
+    sem = stdev(x / 40 for x in (-16.0, -6.0, 10.0, 20.0)) / 2  # the native slope is 40 points
     assert apart.high - apart.value == pytest.approx(
         ((alike.high - (alike.value or 0.0)) ** 2 + (3.182 * sem) ** 2) ** 0.5, rel=0.01
     )
