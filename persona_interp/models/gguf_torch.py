@@ -74,6 +74,7 @@ def load_gguf_in_torch(
             tokenizer = load_tokenizer(folder, options, shipped=shipped, gguf_file=file)
         elif isinstance(tokenizer, str | Path):
             tokenizer = load_tokenizer(str(tokenizer), options, shipped=shipped)
+    _plain(hf_model, path)
     return DequantisedModel(hf_model, tokenizer, header, name=name, remote=remote)
 
 
@@ -100,6 +101,22 @@ def _check_readable(header: GgufHeader) -> None:
             f"{header.path} is of architecture {architecture!r}, whose GGUF files the installed transformers does not read (it "
             f"reads {', '.join(known)}): run it with engine='llama.cpp' (--engine llama.cpp, the default for a file)"
         )
+
+
+def _plain(hf_model: Any, path: Path) -> None:
+    """Take away what transformers notes on a model it read from a quantized file: these weights are ordinary numbers by now.
+
+    Raises:
+        UnsupportedError: they are not; where a kernel for packed weights is installed, transformers may leave them packed.
+    """
+    if not all(parameter.is_floating_point() for parameter in hf_model.parameters()):
+        raise UnsupportedError(
+            f"transformers left the weights of {path} packed: uninstall the package kernels, or use engine='llama.cpp' "
+            "(--engine llama.cpp)"
+        )
+    hf_model.hf_quantizer = None
+    if hasattr(hf_model.config, "quantization_config"):
+        del hf_model.config.quantization_config
 
 
 @contextmanager

@@ -41,6 +41,12 @@ def test_the_readers_of_other_packages_are_put_back(path: Path) -> None:
     assert (gguf.GGUFReader, gguf.get_tensor_name_map) == before
 
 
+def test_no_trace_of_quantization_stays_on_the_model(path: Path) -> None:
+    model = load_model(path, engine="torch", device="cpu")
+    assert getattr(model.config, "quantization_config", None) is None
+    assert getattr(model.hf_model, "hf_quantizer", None) is None
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

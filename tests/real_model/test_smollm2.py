@@ -102,7 +102,7 @@ def test_steering_moves_behaviour_both_ways_and_further_than_chance(
 
     def slope(pushed: PersonaVector, doses: Sequence[float]) -> tuple[float, ...]:
         found = dose_response(
-            model, pushed, trait, doses, questions=trait.evaluation_questions[:4], judge=judge, layers=[LAYER], sampling=SAMPLING
+            model, pushed, trait, doses, questions=trait.evaluation_questions[:3], judge=judge, layers=[LAYER], sampling=SAMPLING
         )
         return tuple(float(point.trait or 0) for point in found.points)
 
