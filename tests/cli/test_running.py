@@ -51,9 +51,11 @@ def test_threads_reach_the_computing_libraries(run: Callable, monkeypatch: pytes
     assert asked == [1]
 
 
-def test_a_profile_says_what_each_step_took(run: Callable, tmp_path: Path, tiny_model_path: Callable[[str], Path]) -> None:
+def test_a_profile_says_what_each_step_took(
+    run: Callable, tmp_path: Path, tiny_model_path: Callable[[str], Path], trait_file: Path
+) -> None:
     path = tmp_path / "profile.json"
-    words = ("--trait", "silly", "--samples", "1", "--judge", "none", "--max-new-tokens", "4", "--layer-scores", "none")
+    words = ("--trait", trait_file, "--samples", "1", "--judge", "none", "--max-new-tokens", "4", "--layer-scores", "none")
     output = str(tmp_path / "v.json")
     ran = run("extract-vectors", "--model", str(tiny_model_path("qwen2")), *words, "--output", output, "--profile", str(path))
     assert ran.code == 0, ran.err
@@ -61,13 +63,13 @@ def test_a_profile_says_what_each_step_took(run: Callable, tmp_path: Path, tiny_
     assert found["ended"] == "worked"
     assert found["command"][0] == "extract-vectors"
     rows = {row["step"]: row for row in found["steps"]}
-    assert list(rows)[:3] == ["the whole command", "loading tiny-qwen2", "silly: rollouts"]
+    assert list(rows)[:3] == ["the whole command", "loading tiny-qwen2", "loud: rollouts"]
     made, whole = rows["tiny-qwen2: generating tokens"], rows["the whole command"]
     assert made["depth"] == 2
     rollouts = [json.loads(line) for line in (tmp_path / "v.run" / "rollouts.jsonl").read_text().splitlines()]
     assert made["tokens_written"] == sum(len(each["answer_ids"]) for each in rollouts) == whole["tokens_written"]
     assert made["tokens_read"] == sum(len(each["prompt_ids"]) for each in rollouts)
-    assert whole["seconds"] >= rows["silly: rollouts"]["seconds"] >= made["seconds"] > 0
+    assert whole["seconds"] >= rows["loud: rollouts"]["seconds"] >= made["seconds"] > 0
     assert all(row["peak_mib"] > 50 for row in rows.values())
     assert found["threads"] >= 1
 
