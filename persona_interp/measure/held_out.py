@@ -86,7 +86,9 @@ def _tables(effects: Any, coherence: Any, questions: Sequence[Hashable]) -> tupl
     table = _by_question(effects, questions)
     if table.ndim != 5:
         raise InvalidInputError(f"effects have {table.ndim - 1} axes: give direction, layer, dose and answer")
-    judged = np.full_like(table, np.nan) if coherence is None else _by_question(coherence, questions)
+    if coherence is None:
+        return table, np.full_like(table, np.nan)
+    judged = _by_question(coherence, questions)
     if judged.shape != table.shape:
         raise InvalidInputError(f"effects have shape {np.shape(effects)}, coherence {np.shape(coherence)}: give one for each")
     return table, judged

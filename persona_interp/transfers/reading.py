@@ -71,7 +71,7 @@ def read_rows(
     tokenised = [model.chat.tokenise(anchor.conversation, anchor.text) for anchor in anchors]
     pieces: list[Kind] = [kind for kind in missing if kind in ("sentences", "words")]
     found, texts = _pieces(model, anchors, tokenised, pieces, batch_size)
-    wanted = {kind: node for kind, node in _MEANS.items() if kind in missing}
+    wanted: dict[Kind, Capture] = {kind: node for kind, node in _MEANS.items() if kind in missing}
     means, norms = _means(model, tokenised, wanted, None if known is None else known.resid_norms, batch_size)
     found |= means
     if "effects" in missing:
@@ -120,7 +120,7 @@ def _means(
     read = model.capture(tokenised, InterventionGraph(tuple(nodes)), batch_size=batch_size) if nodes else []
     if short := sum(any(node not in row for node in wanted.values()) for row in read):
         raise InvalidInputError(f"{short} anchors are of a single token or none: take out texts that short")
-    found = {kind: torch.stack([row[node] for row in read]) for kind, node in wanted.items()}
+    found: dict[Kind, Tensor] = {kind: torch.stack([row[node] for row in read]) for kind, node in wanted.items()}
     if norms is not None:
         return found, torch.tensor(norms, dtype=torch.float64)
     single = [row[ANSWER_NORM][:, 0] for row in read if ANSWER_NORM in row]

@@ -197,7 +197,7 @@ class PersonaVector:
         directions = self.directions / column if divide else self.directions * column
         # a product too small for float32 is zero as well, whatever the factor
         vanished = (directions == 0).all(dim=1) & (self.directions != 0).any(dim=1)
-        by = torch.where(vanished, torch.zeros_like(factors), factors).tolist()
+        by = [0.0 if gone else float(factor) for gone, factor in zip(vanished, factors, strict=True)]
         emptied = {layer for layer, factor in zip(self.layers, by, strict=True) if factor == 0}
         recorded = self.provenance.get("effectiveness", {})
         statistics = scaled_statistics(self.statistics, by, str(recorded.get("method", "")))

@@ -224,7 +224,7 @@ def test_recorded_scores_are_what_the_automatic_choice_goes_by(tiny_model: TinyM
     recorded = found.recorded_in(vector)
     assert choose_layer(recorded).layer == 2
     assert "the most effective of 2 by likelihood" in choose_layer(recorded).reason
-    assert choose_layer(-recorded).layer == 0, "turned round, its effectiveness is unknown"
+    assert choose_layer(-recorded).layer == 2, "turned round, as its AUROC tells, it steers best where it did"
     with pytest.raises(InvalidInputError, match="of 'silly', the vector is of 'loud'"):
         found.recorded_in(PersonaVector(vector.directions, vector.layers, "loud", vector.model))
 
