@@ -81,9 +81,7 @@ class NnsightEngine:
             nnsight.register("persona_interp")  # its source goes with each request: the servers do not have it installed
         kind = TransformersModel if remote else _WhereverPut
         with self._lock, left_in_place(hf_model) as device:
-            self._traced = kind(
-                hf_model, tokenizer=copy.deepcopy(tokenizer), task="text-generation", revision=revision, **device
-            )
+            self._traced = kind(hf_model, tokenizer=copy.deepcopy(tokenizer), task="text-generation", revision=revision, **device)
         blocks = self._traced.get(layout.blocks)
         self._blocks = [blocks[layer] for layer in range(len(blocks))]
         self._embedding = self._traced.get(layout.embedding)

@@ -104,9 +104,7 @@ def test_adapters_that_work_outside_the_layers_are_refused(tiny_hf: TinyHf) -> N
 def test_a_wrapper_that_computes_something_else_is_refused(tiny_hf: TinyHf) -> None:
     wrapped, tokenizer = adapted(tiny_hf)
     inner = wrapped.base_model.forward
-    wrapped.base_model.forward = lambda *args, **kwargs: type(
-        "Output", (), {"logits": inner(*args, **kwargs).logits + 1}
-    )()
+    wrapped.base_model.forward = lambda *args, **kwargs: type("Output", (), {"logits": inner(*args, **kwargs).logits + 1})()
     with pytest.raises(UnsupportedError, match="computes something else than the LlamaForCausalLM"):
         load_model(wrapped, tokenizer=tokenizer)
 

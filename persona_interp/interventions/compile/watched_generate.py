@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-
 Generating: TypeAlias = Callable[[nn.Module, Tensor | None, Any], AbstractContextManager[None]]
 """``generating(module, ids, mask)``: a block that is entered for as long as `module` generates.
 
