@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError, UnknownNameError
-from persona_interp.models.residual_print import residual_print
+from persona_interp.models.residual_print import ResidualPrint, residual_print
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.residuals.pooling import POOLINGS
@@ -479,5 +479,5 @@ def test_a_vector_records_what_its_model_is_known_again_by(model: SteerableModel
     recorded = Lineage.recorded_in(run(model))
     assert recorded is not None
     assert recorded.residuals is not None
-    assert torch.allclose(recorded.residuals.values, residual_print(model).values)
+    assert torch.equal(recorded.residuals.values, ResidualPrint.from_json(residual_print(model).to_json()).values)
     assert (recorded.names, recorded.architecture) == (("tiny-qwen2",), "qwen2")
