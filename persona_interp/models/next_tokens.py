@@ -34,6 +34,8 @@ class NextTokens(Closing):
     d_model: int
     n_ctx: int
     _engine: Engine
+    _runs_here: bool = True
+    """Whether the weights are on this machine, whose memory is known then."""
 
     @property
     def device(self) -> torch.device:
@@ -47,7 +49,7 @@ class NextTokens(Closing):
 
     @property
     def _rooms(self) -> Rooms:
-        raise NotImplementedError
+        return Rooms(self.config, self.dtype, self.device, known=self._runs_here)
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """Logits that the final norm and the unembedding read off residuals (a logit lens), float32 on the CPU.
