@@ -173,7 +173,7 @@ class SteerableModel(Closing):
         The last answer id is left out, as while generating: capturing a generated answer again gives the same values.
 
         Returns:
-            For each row the value of each `Capture`, on the CPU: float32 ``[layer d_model]`` for means and ``prompt_last``, of norms
+            For each row the value of each `Capture`, on the CPU: float32 ``[layer d_model]`` (means, ``prompt_last``), of norms
             ``[layer 1]``, else ``[layer pos d_model]`` in the model's dtype. One that finds no position to read is absent there.
 
         Raises:
