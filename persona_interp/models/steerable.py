@@ -174,9 +174,8 @@ class SteerableModel(NextTokens):
         The last answer id is left out, as while generating: capturing a generated answer again gives the same values.
 
         Returns:
-            For each row the value of each `Capture`, on the CPU: ``[layer d_model]`` float32 for means and ``prompt_last``,
-            ``[layer 1]`` for norms, else ``[layer pos d_model]`` in the model's dtype. A capture that finds no position to read
-            in a row is absent there.
+            For each row the value of each `Capture`, on the CPU: float32 ``[layer d_model]`` (means, ``prompt_last``), of norms
+            ``[layer 1]``, else ``[layer pos d_model]`` in the model's dtype. One that finds no position to read is absent there.
 
         Raises:
             InvalidInputError: `graph` captures nothing, or a text is longer than the context; also as `InterventionGraph.check`.
