@@ -15,12 +15,12 @@ import torch
 
 from persona_interp.errors import FileFormatError
 from persona_interp.provenance import provenance
-from persona_interp.residuals.cache import ResidualCache, residual_key
+from persona_interp.residuals.cache import ResidualCache
 from persona_interp.storage import check_format_version
 from persona_interp.vectors.estimators import Estimator
 from persona_interp.vectors.estimators import estimator as estimator_called
 from persona_interp.vectors.persona_vector import PersonaVector
-from persona_interp.vectors.rollouts.collection import READING
+from persona_interp.vectors.rollouts.collection import rollout_key
 from persona_interp.vectors.rollouts.kept_pairs import KeptPairs, kept_pairs
 from persona_interp.vectors.rollouts.pairs import halves_by_question
 from persona_interp.vectors.rollouts.rollout import SIGNS, Rollout
@@ -118,11 +118,10 @@ def pair_projections(folder: str | Path, vector: PersonaVector) -> PairProjectio
 
 def _residuals(cache: ResidualCache, kept: KeptPairs, vector: PersonaVector) -> PairedResiduals:
     """Where the residuals of the kept pairs are."""
-    graph, computed_in = READING.fingerprint(), getattr(torch, kept.dtype.removeprefix("torch."), torch.float32)
+    computed_in = getattr(torch, kept.dtype.removeprefix("torch."), torch.float32)
 
     def key(rollout: Rollout) -> str:
-        ids = (*rollout.prompt_ids, *rollout.answer_ids)
-        return residual_key(kept.model, computed_in, ids, len(rollout.prompt_ids), graph)
+        return rollout_key(rollout, kept.model, computed_in)
 
     asked = [
         (one.conversation.question, other.conversation.question) for one, other in zip(kept.positive, kept.negative, strict=True)

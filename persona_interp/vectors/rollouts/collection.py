@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,6 +38,19 @@ _AT_ONCE = 128  # rollouts in memory together; bounds what is lost if the machin
 _RESIDUALS_A_FILE = 32
 
 
+def rollout_key(rollout: Rollout, model: str, dtype: torch.dtype) -> str:
+    """Where the residuals of a rollout are in the cache.
+
+    Args:
+        rollout: answered by the model.
+        model: its fingerprint.
+        dtype: it computed in.
+    """
+    # by the graph of before the norm was read everywhere, so that what was read then is still found
+    ids = (*rollout.prompt_ids, *rollout.answer_ids)
+    return residual_key(model, dtype, ids, len(rollout.prompt_ids), _POOLED.fingerprint())
+
+
 class Collection:
     """Everything one extraction makes with its model, kept in a log and a cache.
 
@@ -56,13 +70,11 @@ class Collection:
         self.log = log
         self.cache = cache
         self.batch_size = batch_size
-        self._graph = _POOLED.fingerprint()  # of before the norm was read everywhere, so that what was read then is still found
         self._unsaved: dict[str, dict[str, Tensor]] = {}
 
     def residual_key(self, rollout: Rollout) -> str:
         """Where the residuals of a rollout are in the cache."""
-        ids = (*rollout.prompt_ids, *rollout.answer_ids)
-        return residual_key(self.model.identity.fingerprint, self.model.dtype, ids, len(rollout.prompt_ids), self._graph)
+        return rollout_key(rollout, self.model.identity.fingerprint, self.model.dtype)
 
     # -- rollouts --------------------------------------------------------------------------------------------------
 
