@@ -59,7 +59,7 @@ class Plan:
 
 
 ORGANISM = Plan(None, None, 16, 96, "auto", "auto", "likelihood", _INSTRUMENT)
-REAL = Plan(4, 6, 8, 40, None, "contrast+perplexity", "gradient", _REAL)
+REAL = Plan(4, 6, 16, 40, None, "contrast+perplexity", "screened-likelihood", _REAL)
 
 
 def register(commands: Any) -> None:
