@@ -23,7 +23,7 @@ from persona_interp.models.families import context_length, layout_of, text_confi
 from persona_interp.models.identity import ModelIdentity, fingerprint
 from persona_interp.models.likelihoods import gradient_layers, likelihoods_under, restart_layers
 from persona_interp.models.next_tokens import NOTHING, NextTokens
-from persona_interp.models.placement import token_device
+from persona_interp.models.placement import runs_here, token_device
 from persona_interp.models.results import AnswerLikelihood, Generation, drawn_answers
 from persona_interp.models.rooms import Rooms
 from persona_interp.models.row_sampler import RowSampler
@@ -281,8 +281,7 @@ class SteerableModel(NextTokens):
 
     @property
     def _rooms(self) -> Rooms:
-        here = not self.hf_model.get_input_embeddings().weight.is_meta
-        return Rooms(self.config, self.dtype, self.device, known=here)
+        return Rooms(self.config, self.dtype, self.device, known=runs_here(self.hf_model))
 
     def _check_answers(self, tokenised: Sequence[TokenisedAnswer]) -> None:
         if any(row.n_prompt == 0 for row in tokenised):
