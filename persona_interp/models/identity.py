@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ class ModelIdentity:
         n_layers: number of blocks.
         d_model: width of the residual stream.
         weights_file: fingerprint of the GGUF file that holds the weights (`gguf_file.file_fingerprint`), whatever runs it; None
-            for weights from elsewhere.
+            for weights from elsewhere. Not compared: equal fingerprints are equal weights, whatever they were read from.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ModelIdentity:
     fingerprint: str
     n_layers: int
     d_model: int
-    weights_file: str | None = None
+    weights_file: str | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; a file that there is none of is left out, as in results of earlier versions."""
@@ -74,15 +74,15 @@ class ModelIdentity:
             "n_layers": number,
             "d_model": number,
         }
-        for field, (expected, kind) in kinds.items():
-            if field not in data:
-                raise FileFormatError(f"{source}: field {field!r} is missing")
-            if not isinstance(data[field], kind) or isinstance(data[field], bool):
-                raise FileFormatError(f"{source}: field {field!r} is {data[field]!r}, expected {expected}")
+        for key, (expected, kind) in kinds.items():
+            if key not in data:
+                raise FileFormatError(f"{source}: field {key!r} is missing")
+            if not isinstance(data[key], kind) or isinstance(data[key], bool):
+                raise FileFormatError(f"{source}: field {key!r} is {data[key]!r}, expected {expected}")
         file = data.get("weights_file")
         if not isinstance(file, str | None):
             raise FileFormatError(f"{source}: field 'weights_file' is {file!r}, expected text or null")
-        return cls(**{field: data[field] for field in kinds}, weights_file=file)
+        return cls(**{key: data[key] for key in kinds}, weights_file=file)
 
 
 def fingerprint(hf_model: nn.Module) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from persona_interp.errors import PersonaInterpError
 from persona_interp.models.packaged import models_folder
 from persona_interp.storage import ensure_writable, home
+from persona_interp.threads import cpu_quota
 
 DISTRIBUTION = "persona-interp"
 _ENGINES = (
@@ -85,7 +86,7 @@ def _machine() -> dict[str, str]:
     shown = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else shown
     found = {"processors": f"{shown} shown, {allowed} allowed to this process", "threads": f"{torch.get_num_threads()} (PyTorch)"}
-    if (quota := _quota()) is not None:
+    if (quota := cpu_quota()) is not None:
         found["processors"] += f", {quota:g} by the container's quota"
     if torch.cuda.is_available():
         cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
@@ -93,15 +94,6 @@ def _machine() -> dict[str, str]:
     else:
         found["GPU"] = "Apple MPS" if torch.backends.mps.is_available() else "none: models run on the CPU"
     return found
-
-
-def _quota(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
-    """Processors that a container may use, None where nothing limits it."""
-    try:
-        most, period = path.read_text(encoding="utf-8").split()
-        return int(most) / int(period)
-    except (OSError, ValueError):  # no such file, or "max"
-        return None
 
 
 def _places(problems: list[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,8 +25,8 @@ WALKED_TOGETHER = 8
 """Prompts whose continuations are walked together."""
 
 
-class NextTokens(Closing):
-    """The part of a `SteerableModel` that predicts one token; not to be used alone."""
+class NextTokens(Closing, ABC):
+    """The part of a `SteerableModel` that predicts one token; cannot be made alone."""
 
     name: str
     tokenizer: Any
@@ -34,22 +35,21 @@ class NextTokens(Closing):
     d_model: int
     n_ctx: int
     _engine: Engine
-    _runs_here: bool = True
-    """Whether the weights are on this machine, whose memory is known then."""
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
         """Where token ids go."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def dtype(self) -> torch.dtype:
         """Of the weights."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def _rooms(self) -> Rooms:
-        return Rooms(self.config, self.dtype, self.device, known=self._runs_here)
+        """How large its batches may be."""
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """Logits that the final norm and the unembedding read off residuals (a logit lens), float32 on the CPU.

@@ -12,6 +12,15 @@ from torch import Tensor, nn
 
 def token_device(hf_model: Any) -> torch.device:
     """Where token ids go: to the embedding; the CPU if its weights are on no device of this machine (remote)."""
+    return _embedding_device(hf_model) or torch.device("cpu")
+
+
+def runs_here(hf_model: Any) -> bool:
+    """Whether this machine computes with the weights, in memory or offloaded; not those of a remote model."""
+    return _embedding_device(hf_model) is not None
+
+
+def _embedding_device(hf_model: Any) -> torch.device | None:
     embedding = hf_model.get_input_embeddings()
     device = embedding.weight.device
     if device.type != "meta":
@@ -20,7 +29,7 @@ def token_device(hf_model: Any) -> torch.device:
         for hook in _hooks(module):
             if (given := getattr(hook, "execution_device", None)) is not None:
                 return torch.device(given)
-    return torch.device("cpu")
+    return None
 
 
 def value_at_hand(hf_model: nn.Module, name: str, parameter: Tensor) -> Tensor | None:

@@ -23,8 +23,9 @@ from persona_interp.models.families import context_length, layout_of, text_confi
 from persona_interp.models.identity import ModelIdentity, fingerprint
 from persona_interp.models.likelihoods import gradient_layers, likelihoods_under, restart_layers
 from persona_interp.models.next_tokens import NOTHING, NextTokens
-from persona_interp.models.placement import token_device
+from persona_interp.models.placement import runs_here, token_device
 from persona_interp.models.results import AnswerLikelihood, Generation, drawn_answers
+from persona_interp.models.rooms import Rooms
 from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.streaming import AnswerStream, OnCaptured, OnText
@@ -67,7 +68,6 @@ class SteerableModel(NextTokens):
         self.d_model = int(text_config(self.config).hidden_size)
         self.n_ctx = context_length(self.config)
         self.chat = ChatFormat(tokenizer, getattr(hf_model, "generation_config", None))
-        self._runs_here = not hf_model.get_input_embeddings().weight.is_meta
         self._engine: Engine = NnsightEngine(hf_model, tokenizer, self.layout, remote=remote, name=name, revision=revision)
 
     @cached_property
@@ -277,6 +277,10 @@ class SteerableModel(NextTokens):
             room = self._rooms.differentiating()
             run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", room=room)
         return results
+
+    @property
+    def _rooms(self) -> Rooms:
+        return Rooms(self.config, self.dtype, self.device, known=runs_here(self.hf_model))
 
     def _check_answers(self, tokenised: Sequence[TokenisedAnswer]) -> None:
         if any(row.n_prompt == 0 for row in tokenised):

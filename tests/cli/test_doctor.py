@@ -74,8 +74,8 @@ def test_a_package_that_is_installed_but_broken_is_a_problem(monkeypatch: pytest
     assert "importing it fails: ModuleNotFoundError" in found.problems[0]
 
 
-def test_a_containers_quota_is_read(tmp_path: Path) -> None:
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert looked._quota(tmp_path / "cpu.max") == 1.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert looked._quota(tmp_path / "cpu.max") is None
+def test_the_quota_shown_is_the_one_threads_are_counted_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looked, "cpu_quota", lambda: 1.5)
+    assert looked.installation().machine["processors"].endswith("1.5 by the container's quota")
+    monkeypatch.setattr(looked, "cpu_quota", lambda: None)
+    assert "quota" not in looked.installation().machine["processors"]

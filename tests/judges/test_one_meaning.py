@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import pytest
 import torch
 
+import persona_interp
 from persona_interp.errors import InvalidInputError, UnknownNameError
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.registry import judge_parts, load_judge, optional_judge, register_judge
@@ -21,33 +23,30 @@ from persona_interp.traits.judging import Judgement
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
-JUDGED = {
-    "evaluation.dose": "dose_response",
-    "evaluation.evaluate": "evaluate",
-    "evaluation.evaluate_transfer": "evaluate_transfer",
-    "evaluation.layer_scan": "scan_layers",
-    "evaluation.layer_effectiveness": "layer_effectiveness",
-    "evaluation.coherence_cliff": "coherence_cliff",
-    "diagnostics.diagnose": "diagnose",
-    "monitoring.predict": "predict_expression",
-    "attribution.attribute": "attribute",
-    "attribution.ablation_check": "ablation_check",
-    "reproduction.modulation": "modulation_modes",
-}
-UNJUDGED_BY_DEFAULT = {"vectors.extract": "extract", "vectors.kept_pairs": "made_pairs"}
+UNJUDGED_BY_DEFAULT = {"extract", "made_pairs", "scored_vector", "kept_file"}
+"""Functions that can do their work without scores."""
 SHORT = Sampling(max_new_tokens=6)
 
 
-def parameters(module: str, name: str) -> Any:
-    return inspect.signature(getattr(import_module(f"persona_interp.{module}"), name)).parameters
+def functions_with_a_judge() -> Iterator[tuple[str, dict[str, inspect.Parameter]]]:
+    """Public functions of the library that take a judge which is still to be loaded, with their parameters."""
+    for module in walk_packages(persona_interp.__path__, "persona_interp."):
+        if module.name.split(".")[1] in ("studies", "cli", "demo", "__main__"):
+            continue
+        for name, found in inspect.getmembers(import_module(module.name), inspect.isfunction):
+            if found.__module__ == module.name and not name.startswith("_"):
+                taken = dict(inspect.signature(found).parameters)
+                if "judge" in taken and "str" in str(taken["judge"].annotation):
+                    yield name, taken
 
 
-@pytest.mark.parametrize(("module", "name"), [*JUDGED.items(), *UNJUDGED_BY_DEFAULT.items()])
-def test_every_function_takes_judge_and_trait_in_the_same_forms(module: str, name: str) -> None:
-    found = parameters(module, name)
-    assert found["judge"].annotation == "str | Judge | None"
-    assert found["judge"].default == ("auto" if module in JUDGED else None)
-    assert found["trait"].annotation.startswith("Trait | str | Path")
+def test_every_function_takes_judge_and_trait_in_the_same_forms() -> None:
+    found = dict(functions_with_a_judge())
+    assert {"evaluate", "dose_response", "diagnose", "attribute", "predict_expression", *UNJUDGED_BY_DEFAULT} <= set(found)
+    for name, taken in found.items():
+        assert taken["judge"].annotation == "str | Judge | None", name
+        assert taken["judge"].default in ([None, inspect.Parameter.empty] if name in UNJUDGED_BY_DEFAULT else ["auto"]), name
+        assert taken["trait"].annotation.startswith("Trait | str | Path"), name
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +109,9 @@ def test_extract_takes_a_spec_and_a_judge_that_does_not_know_the_trait_says_so_f
 ) -> None:
     from persona_interp.vectors.extract import extract
 
-    options: dict[str, Any] = {"samples": 1, "questions": ["What is tea?"], "sampling": Sampling(max_new_tokens=48)}
-    found = extract(model, "silly", judge="auto", minimum_pairs=1, **options)
+    options: dict[str, Any] = {"samples": 1, "questions": ["What is tea?"], "minimum_pairs": 1}
+    options["sampling"] = Sampling(max_new_tokens=48)
+    found = extract(model, "silly", judge="auto", **options)
     assert found.provenance["filter"]["judge"] == "grammar"
     assert extract(model, "silly", judge="none", **options).provenance["filter"] == {"judge": None}
     monkeypatch.setattr(model, "generate", lambda *_, **__: pytest.fail("nothing is to be generated"))

@@ -11,6 +11,7 @@ from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Add
 from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.registry import load_judge
+from persona_interp.models import memory
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.traits.conversation import Conversation
@@ -240,3 +241,14 @@ def test_what_captures_have_read_is_told_with_every_token(gguf_model):
     answers = native.generate(ASKED, graph=graph, sampling=GREEDY, on_captured=follow)
     for row, answer in enumerate(answers):
         assert told[row] == list(range(len(answer.answer_ids) - answer.finished))
+
+
+def test_batches_are_sized_by_what_is_free(gguf_model, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = gguf_model("organism-llama")
+    rooms = model._rooms
+    needs = [rooms.generating([900]), rooms.capturing(CAPTURES, model.n_layers), rooms.differentiating(), rooms.predicting()]
+    needs.append(rooms.scoring([900], 2, slices_logits=model._engine.slices_logits))
+    assert rooms.known
+    assert all(room.rows(900) > 1 for room in needs)
+    monkeypatch.setattr(memory, "free_memory", lambda _device: 2**20)
+    assert [room.rows(900) for room in needs] == [1] * len(needs)

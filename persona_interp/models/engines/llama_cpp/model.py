@@ -21,6 +21,7 @@ from persona_interp.models.gguf_file import FINGERPRINT, ORGANISM, GgufHeader, f
 from persona_interp.models.gguf_pieces import read_model_header
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.names import gguf_names
+from persona_interp.models.rooms import Rooms
 from persona_interp.models.steerable import SteerableModel
 
 _FLOATS = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}
@@ -135,6 +136,10 @@ class LlamaCppModel(SteerableModel):
             tensor.kind for tensor in self._header.tensors if len(tensor.shape) > 1 and tensor.name != "position_embd.weight"
         }
         return torch.float32 if kinds == {0} else torch.float16
+
+    @property
+    def _rooms(self) -> Rooms:
+        return Rooms(self.config, self.dtype, self.device)
 
     def bridge(self) -> NoReturn:
         """Not to be had: TransformerLens runs PyTorch models.
