@@ -53,8 +53,9 @@ def likelihood_scores(
 
     Positive answers are read while the vector is added, negative ones while it is subtracted; the direction in which most can be
     gained is the one that counts, since the model has room there. A dose that breaks the model makes every answer unlikely, so
-    damage counts against a layer. Each forward restarts from the residual stream at the steered layer. A vector turned round, as
-    its AUROC below one half tells, is scored by what it does then.
+    damage counts against a layer. Layers next to one another come out alike, since each is given the dose that suits it;
+    `screened_scores` tells them apart better. Each forward restarts from the residual stream at the steered layer. A vector
+    turned round, as its AUROC below one half tells, is scored by what it does then.
 
     Args:
         model: the model.

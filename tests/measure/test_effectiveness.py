@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.effectiveness import METHODS, LayerEffectiveness, LayerScore
 from persona_interp.measure.layer_effectiveness import from_scan, layer_effectiveness, usable_range
 from persona_interp.measure.layer_plan import plan_layers
-from persona_interp.measure.layer_proxies import HALF_LIFE, decided_early, likelihood_scores
+from persona_interp.measure.layer_proxies import HALF_LIFE, RATIOS, best_doses, decided_early, likelihood_scores
 from persona_interp.measure.layer_scan import LayerScan
 from persona_interp.measure.screened_layers import N_READ, N_STEERED, screened_scores
 from persona_interp.models.registry import load_model
@@ -94,18 +95,25 @@ def pairs(organism: SteerableModel) -> ContrastPairs:
     return contrast_pairs(organism, organism_trait("honest"), n_pairs=8, sampling=Sampling(max_new_tokens=60), seed=5)
 
 
-def test_the_planted_layer_is_found_by_likelihood_and_by_gradient(
-    organism: SteerableModel, planted: PersonaVector, pairs: ContrastPairs
-) -> None:
+@pytest.mark.parametrize(("n_pairs", "seed"), [(8, 7), (16, 5)])
+def test_the_planted_layer_is_found(organism: SteerableModel, planted: PersonaVector, n_pairs: int, seed: int) -> None:
+    """Whichever pairs are read; likelihood at every layer and dose cannot tell it from its neighbours on those."""
     trait = organism_trait("honest")
-    for method in ("screened-likelihood", "likelihood", "gradient"):
-        found = layer_effectiveness(organism, planted, trait, method=method, pairs=pairs)
-        assert found.best().layer == 4, method
-        assert found.n_tokens == pairs.n_tokens
+    given = contrast_pairs(organism, trait, n_pairs=n_pairs, sampling=Sampling(max_new_tokens=60), seed=seed)
+    for method in ("screened-likelihood", "gradient"):
+        found = layer_effectiveness(organism, planted, trait, method=method, pairs=given)
+        assert found.n_tokens == given.n_tokens
         best, second = found.top(2)
-        assert best.score is not None
+        assert best.layer == 4, method
+        assert best.low is not None
         assert second.score is not None
-        assert best.score > second.score
+        assert second.score < best.low, f"{method}: the others lie below its interval"
+    exhaustive = layer_effectiveness(organism, planted, trait, method="likelihood", pairs=given)
+    best, here, last = exhaustive.best(), exhaustive.at(4), exhaustive.at(7)
+    assert best.low is not None
+    assert here.score is not None
+    assert last.score is not None
+    assert last.score < best.low < here.score, "nothing says that another is better, and the last block is worse"
 
 
 def test_a_model_that_has_the_trait_is_scored_by_turning_it_round(
@@ -155,13 +163,22 @@ def test_a_score_whose_dose_was_picked_says_what_to_expect_on_other_questions(
     picked = likelihood_scores(organism, planted, pairs.pairs)[4]
     alone = screened_scores(organism, planted, pairs.pairs)[4]
     assert picked.held_out is not None
-    assert picked.score is not None
-    assert picked.held_out <= picked.score
     assert alone.held_out is None, "one dose: nothing was picked"
     again = ContrastPairs((*pairs.pairs, *pairs.pairs), pairs.n_tokens)
     doubled = screened_scores(organism, planted, again.pairs)[4]
     assert alone.low is not None
     assert doubled.low == pytest.approx(alone.low, abs=1e-4), "the same questions asked again say nothing new"
+
+
+def test_of_doses_that_do_the_same_the_best_ones_score_is_too_high_and_what_is_held_out_is_not(tiny_model: TinyModel) -> None:
+    vector = vector_of(tiny_model("llama"))
+    questions = [ContrastPair(f"What is thing {n}?", "yes", "no") for n in range(16)]
+    noise = torch.randn(60, 2, 2, 6, 16, generator=torch.Generator().manual_seed(0))
+    found = [best_doses(vector, 0.5 + gains, (1, -1), RATIOS, questions)[0] for gains in noise]
+    scores = torch.tensor([score.score for score in found])
+    held_out = torch.tensor([score.held_out for score in found])
+    assert float(scores.mean()) > 0.75, "all do 0.5"
+    assert float(held_out.mean()) == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_random_vector_scores_far_less(organism: SteerableModel, planted: PersonaVector) -> None:
@@ -224,7 +241,9 @@ def test_recorded_scores_are_what_the_automatic_choice_goes_by(tiny_model: TinyM
     recorded = found.recorded_in(vector)
     assert choose_layer(recorded).layer == 2
     assert "the most effective of 2 by likelihood" in choose_layer(recorded).reason
-    assert choose_layer(-recorded).layer == 2, "turned round, as its AUROC tells, it steers best where it did"
+    assert choose_layer(-recorded).layer == 2, "turned round, as its AUROC tells, it is as effective"
+    known = {name: values for name, values in recorded.statistics.items() if name != "auroc"}
+    assert "effectiveness" not in (-replace(recorded, statistics=known)).statistics, "without one its sign was scored too"
     with pytest.raises(InvalidInputError, match="of 'silly', the vector is of 'loud'"):
         found.recorded_in(PersonaVector(vector.directions, vector.layers, "loud", vector.model))
 
