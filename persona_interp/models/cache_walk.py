@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import DynamicCache
 
+from persona_interp.errors import UnsupportedError
+from persona_interp.interventions.compile.model_call import cache_name, cache_of
 from persona_interp.models.batching import pad
 from persona_interp.models.continuations import Grow, Twig
 from persona_interp.models.families import text_config
@@ -49,10 +51,12 @@ class CacheWalk:
     def __init__(self, hf_model: Any, shared: Sequence[int], likely: Sequence[tuple[int, ...]], device: torch.device) -> None:
         self._hf_model, self._likely, self._device, self._n_shared = hf_model, list(likely), device, len(shared)
         self._stem: Any = None
+        self._cache_name = cache_name(hf_model)
         if shared:
             ids = torch.tensor([list(shared)], device=device)
             # without a config: no layer forgets what slid out of its window, so that columns stay where they are
-            self._stem = hf_model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True, logits_to_keep=1).past_key_values
+            empty = {self._cache_name: DynamicCache()}
+            self._stem = cache_of(hf_model(input_ids=ids, **empty, use_cache=True, logits_to_keep=1))
 
     def __call__(self, rows: Sequence[Sequence[int]], grow: Grow) -> None:
         """Walk the prompts whose ends are `rows`."""
@@ -126,11 +130,11 @@ class CacheWalk:
             input_ids=ids.to(self._device),
             attention_mask=_additive(seen, self._hf_model.dtype, self._device),
             position_ids=places.to(self._device),
-            past_key_values=self._cache,
+            **{self._cache_name: self._cache},
             use_cache=True,
             logits_to_keep=size + (prompts is not None),
         )
-        self._cache = outputs.past_key_values
+        self._cache = cache_of(outputs)
         return outputs.logits.float().cpu()
 
 
@@ -153,7 +157,7 @@ def walks_exactly(hf_model: Any, device: torch.device) -> bool:
 
     try:
         CacheWalk(hf_model, prompts[0][:2], [(3 % n_ids,), (3 % n_ids, 6 % n_ids)], device)([row[2:] for row in prompts], grow)
-    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError):
+    except (UnsupportedError, TypeError, ValueError, AttributeError, RuntimeError, IndexError):
         return False  # what it takes instead cannot be known: every path is then run from its beginning
     close = _CLOSE.get(hf_model.dtype, _CLOSE_HALF)
     for (row, path), logits in walked.items():

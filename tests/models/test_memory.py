@@ -140,10 +140,10 @@ norms = {"resid_norm": (10 * float(directions.norm(dim=1).mean()),) * model.n_la
 vector = PersonaVector(directions, layers, "silly", model.identity, statistics=norms)
 texts = ["The sea is " + " ".join(["calm and wide"] * n) + " today." for n in range(4, 20)]
 pairs = [ContrastPair(f"What is thing {n}?", texts[n], texts[-1 - n]) for n in range(8)]
-anchors = [Anchor(f"What is thing {n}?", texts[n % 16]) for n in range(50)]
+anchors = [Anchor(f"What is thing {n}?", texts[n % 16][:24]) for n in range(50)]
 found = {
     "screened": peak_of(lambda: screened_scores(model, vector, pairs)),
-    "likelihood": peak_of(lambda: likelihood_scores(model, vector.select([1, 28]), pairs, ratios=[0.2])),
+    "likelihood": peak_of(lambda: likelihood_scores(model, vector.select([20]), pairs, ratios=[0.2])),
     "anchors": peak_of(lambda: read_rows(model, anchors, folder=home)),
 }
 print(json.dumps(found))

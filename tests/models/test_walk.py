@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from snapshot import snapshot
 from tiny import ARCHITECTURES, MORE_ARCHITECTURES
 from torch import Tensor
+from transformers import LlamaForCausalLM
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
+from persona_interp.interventions.compile.model_call import CACHE_NAMES, cache_of
+from persona_interp.models.cache_walk import walks_exactly
 from persona_interp.models.continuations import shared_start, walk_anew
 from persona_interp.models.steerable import SteerableModel
 
@@ -128,3 +134,20 @@ def test_nan_behind_a_path_is_an_error(tiny_hf: Callable[[str], tuple[object, ob
     model.hf_model.get_input_embeddings().weight.data[12] = torch.nan  # the second token asked about
     with pytest.raises(PersonaInterpError, match="broken .in float32. are NaN or infinite"):
         walked(model, [[5, 6, 7]])
+
+
+class NewlyNamed(LlamaForCausalLM):
+    """As transformers 5.24 calls it: ``cache`` for what was ``past_key_values``, in arguments and output."""
+
+    def forward(self, input_ids=None, attention_mask=None, position_ids=None, cache=None, use_cache=None, logits_to_keep=0):  # type: ignore[no-untyped-def,override]
+        name = next(name for name in CACHE_NAMES[::-1] if name in signature(LlamaForCausalLM.forward).parameters)
+        given = {"position_ids": position_ids, "use_cache": use_cache, "logits_to_keep": logits_to_keep, name: cache}
+        found = super().forward(input_ids, attention_mask, **given)
+        return SimpleNamespace(logits=found.logits, cache=cache_of(found))
+
+
+def test_a_model_that_calls_its_cache_by_the_new_name_is_walked(tiny_hf: Callable[[str], tuple[Any, object]]) -> None:
+    hf_model, _ = tiny_hf("llama")
+    hf_model.__class__ = NewlyNamed
+    with torch.no_grad():
+        assert walks_exactly(hf_model, torch.device("cpu"))
