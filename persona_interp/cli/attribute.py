@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.attribution.vector_lens import vector_lens
     from persona_interp.cli.vector_choice import choose, read_one
     from persona_interp.judges.registry import load_judge
-    from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
+    from persona_interp.traits.model_kinds import resolve_trait
 
     refuse_what_transformer_lens_cannot_run(args)
     given = read_one(args.vectors, args)

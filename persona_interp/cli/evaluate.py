@@ -77,9 +77,9 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.cli.vector_choice import choose, fitted, read
     from persona_interp.measure.evaluate import evaluate
     from persona_interp.measure.kept_work import ANSWERS
-    from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
+    from persona_interp.traits.model_kinds import resolve_trait
 
     if not any(args.coefficients):
         raise InvalidInputError("--coefficients are all 0: nothing would be steered; give at least one other, such as 1")

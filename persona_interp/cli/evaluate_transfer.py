@@ -152,7 +152,7 @@ def result_file(args: argparse.Namespace, trait: str) -> Path:
 
 def trait_for(model: SteerableModel, name: str) -> Any:
     """The trait as this model means it."""
-    from persona_interp.organisms.trait_texts import resolve_trait
+    from persona_interp.traits.model_kinds import resolve_trait
 
     return resolve_trait(model, name)
 

@@ -87,8 +87,8 @@ def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, extract, write, show."""
     from persona_interp.cli.tables import console, layer_table
     from persona_interp.measure.scored_vector import scored
-    from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
+    from persona_interp.traits.model_kinds import resolve_trait
     from persona_interp.vectors.extract import extract
 
     sampling = arguments.sampling(args)

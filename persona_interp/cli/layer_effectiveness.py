@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.cli.vector_choice import Read, fitted
     from persona_interp.measure.contrast_pairs import contrast_pairs
     from persona_interp.measure.layer_effectiveness import from_scan, layer_effectiveness, pairs_sampling, sweep_layers
-    from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
+    from persona_interp.traits.model_kinds import resolve_trait
 
     if args.scan is not None and "sweep" not in args.method:
         raise InvalidInputError("--scan writes what a sweep measured, and none was asked for: add --method sweep")

@@ -8,7 +8,8 @@ from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import checked_whole
 from persona_interp.errors import InvalidInputError, UnknownNameError
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.transfers.anchors import N_ORGANISM, anchors_for
+from persona_interp.organisms.anchors import N_ORGANISM
+from persona_interp.transfers.anchors import anchors_for
 from persona_interp.transfers.carry import METHODS
 from persona_interp.transfers.transfer import Transferred, transfer
 from persona_interp.vectors.persona_vector import PersonaVector

@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import Any
 
 from persona_interp.errors import FileFormatError
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.measure.evaluate_transfer import evaluate_transfer
 from persona_interp.measure.evaluation import COHERENT
 from persona_interp.measure.markdown_table import markdown_table
@@ -19,11 +18,13 @@ from persona_interp.measure.statistics import Estimate
 from persona_interp.measure.transfer_evaluation import TransferEvaluation
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
+from persona_interp.organisms.anchors import organism_anchors
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
 from persona_interp.storage import check_format_version
 from persona_interp.transfers.anchor_rows import AnchorRows
-from persona_interp.transfers.anchors import Anchor, organism_anchors
+from persona_interp.transfers.anchors import Anchor
 from persona_interp.transfers.carry import EFFECTS, METHODS
 from persona_interp.transfers.coverage import Coverage
 from persona_interp.transfers.reading import read_rows

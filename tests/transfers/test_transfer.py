@@ -20,8 +20,9 @@ from persona_interp.measure.diagnostics.layer_correspondence import layer_corres
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.anchors import organism_anchors
 from persona_interp.transfers.anchor_rows import AnchorRows, held_in_memory
-from persona_interp.transfers.anchors import Anchor, anchors_digest, anchors_for, organism_anchors, read_anchors
+from persona_interp.transfers.anchors import Anchor, anchors_digest, anchors_for, read_anchors
 from persona_interp.transfers.carry import METHODS, carry
 from persona_interp.transfers.correspondence import correspondence
 from persona_interp.transfers.coverage import coverage

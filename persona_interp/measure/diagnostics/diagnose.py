@@ -21,9 +21,9 @@ from persona_interp.measure.evaluate import asked_questions, checked_coefficient
 from persona_interp.measure.kept_work import KeptWork
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.traits.judging import Judge
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.transfers.anchor_rows import AnchorRows
 from persona_interp.transfers.carry import STATE_METHODS, check_pair
