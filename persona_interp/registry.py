@@ -47,13 +47,14 @@ class Registry(Mapping[str, T], Generic[T]):
         self.kind, self.group, self._home, self._first = kind, group, home, tuple(first)
         self._found: dict[str, T] = {}
 
-    def register(self, name: str, thing: T, *, by: object = None) -> None:
+    def register(self, name: str, thing: T, *, by: object = None, again: bool = False) -> None:
         """Let `thing` be known as `name`.
 
         Args:
             name: not given yet.
             thing: what it names.
             by: what was registered, if `thing` only wraps it; tells whose it is.
+            again: what has the name may be given it once more.
 
         Raises:
             InvalidInputError: the name is taken.
@@ -61,8 +62,10 @@ class Registry(Mapping[str, T], Generic[T]):
         # modules of this package are on their way in: to import the others now would be a circle
         if not str(getattr(thing if by is None else by, "__module__", "")).startswith("persona_interp."):
             self._load()
-        if name in self._found and self._found[name] is not thing:
-            raise InvalidInputError(f"{self.kind} {name!r} is already registered: choose another name")
+        if name in self._found and not (again and self._found[name] is thing):
+            owner = getattr(self._found[name], "__qualname__", None)
+            whose = f" by {owner}" if owner else ""
+            raise InvalidInputError(f"{self.kind} {name!r} is already registered{whose}: choose another name")
         self._found[name] = thing
 
     def find(self, name: str, remedy: str = "") -> T:
@@ -98,7 +101,7 @@ class Registry(Mapping[str, T], Generic[T]):
             try:
                 for module in () if self._home is None else _modules(self._home):
                     import_module(module)
-                _load_plugins()
+                load_plugins()
                 _load_entry_points(self.group)
             except BaseException:
                 _begun.discard(self.group)
@@ -112,17 +115,19 @@ def _modules(home: str) -> list[str]:
     return [home] if path is None else sorted(f"{home}.{module.name}" for module in iter_modules(path))
 
 
-def _load_plugins() -> None:
-    if PLUGIN_GROUP in _begun:
-        return
-    _begun.add(PLUGIN_GROUP)
-    try:
-        for module in PLUGINS:
-            import_module(module)
-    except BaseException:
-        _begun.discard(PLUGIN_GROUP)
-        raise
-    _load_entry_points(PLUGIN_GROUP)
+def load_plugins() -> None:
+    """Import `PLUGINS`, and the entry points of `PLUGIN_GROUP`, unless that was done."""
+    with _LOCK:
+        if PLUGIN_GROUP in _begun:
+            return
+        _begun.add(PLUGIN_GROUP)
+        try:
+            for module in PLUGINS:
+                import_module(module)
+        except BaseException:
+            _begun.discard(PLUGIN_GROUP)
+            raise
+        _load_entry_points(PLUGIN_GROUP)
 
 
 def _load_entry_points(group: str) -> None:

@@ -13,13 +13,15 @@ from persona_interp.errors import InvalidInputError, UnknownNameError
 from persona_interp.registry import Registry
 
 
-def test_a_name_is_given_once_and_the_same_thing_may_be_given_it_again() -> None:
+def test_a_name_is_given_once() -> None:
     made: Registry[object] = Registry("thing", "persona_interp.tests.once")
     one = object()
     made.register("a", one)
-    made.register("a", one)
+    made.register("a", one, again=True)
     with pytest.raises(InvalidInputError, match=r"thing 'a' is already registered: choose another name"):
-        made.register("a", object())
+        made.register("a", object(), again=True)
+    with pytest.raises(InvalidInputError, match="already registered"):
+        made.register("a", one)
     assert dict(made) == {"a": one}
 
 

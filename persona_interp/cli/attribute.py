@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.registered import add_judge_option
 from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError, UnsupportedError
 
@@ -60,7 +61,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--samples", type=arguments.count, default=1, metavar="K", help="answers made to each question (default: %(default)s)"
     )
-    parser.add_argument("--judge", default="auto", metavar="J", help="see README, Judges (default: %(default)s)")
+    add_judge_option(parser)
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="default: attributions/<model>_<trait>.json")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write interactive figures")
     add_transfer_options(parser)

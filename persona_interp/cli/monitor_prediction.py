@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.registered import add_judge_option
 from persona_interp.cli.vector_choice import add_transfer_options
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--prompts", type=Path, metavar="FILE.jsonl", help="prompts, one a line; those with one system prompt are one condition"
     )
-    parser.add_argument("--judge", default="auto", metavar="J", help="auto, grammar, logprob[:MODEL], contrast[:MODEL]")
+    add_judge_option(parser)
     parser.add_argument("--layer", type=arguments.layers, default="auto", metavar="auto|N", help="0-based (default: auto)")
     parser.add_argument("--samples", type=arguments.count, default=4, metavar="N", help="answers a prompt (default: %(default)s)")
     parser.add_argument(
