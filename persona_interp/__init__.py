@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from persona_interp.monitoring.chats import Chat as Chat
     from persona_interp.monitoring.project import project as project
     from persona_interp.monitoring.screen import screen as screen
-    from persona_interp.organisms.trait_texts import resolve_trait as resolve_trait
     from persona_interp.traits.catalogue import load_trait as load_trait
     from persona_interp.traits.conversation import Conversation as Conversation
+    from persona_interp.traits.model_kinds import resolve_trait as resolve_trait
     from persona_interp.traits.trait import Trait as Trait
     from persona_interp.transfers.anchors import anchors_for as anchors_for
     from persona_interp.transfers.reading import read_rows as read_rows
@@ -71,7 +71,7 @@ _HOMES = {
     "Conversation": "traits.conversation",
     "Trait": "traits.trait",
     "load_trait": "traits.catalogue",
-    "resolve_trait": "organisms.trait_texts",
+    "resolve_trait": "traits.model_kinds",
     "extract": "vectors.extract",
     "PersonaVector": "vectors.persona_vector",
     "InterventionGraph": "interventions.graph",

@@ -19,16 +19,17 @@ PACKAGE = ROOT / "persona_interp"
 # A name may import names of its own line and of the lines above it.
 ORDER = (
     ("errors", "shapes", "characters", "storage", "provenance", "profiling", "threads", "progress"),
-    ("locks", "jsonl_store", "html_table"),
+    ("registry", "locks", "jsonl_store", "html_table"),
     ("traits", "residuals", "interventions"),
     ("models",),
-    ("organisms", "alignment"),
+    ("alignment",),
     ("judges",),
     ("vectors",),
     ("transfers",),
     ("measure", "blackbox"),
     ("monitoring", "attribution"),
     ("plotting",),
+    ("organisms",),
     ("studies",),
     ("cli", "demo"),
 )

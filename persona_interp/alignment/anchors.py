@@ -11,12 +11,14 @@ from torch import Tensor
 
 from persona_interp.alignment.linalg import length, symmetric_eigen
 from persona_interp.alignment.linear_alignment import N_FOLDS, LinearAlignment, Pairs
+from persona_interp.alignment.methods import register_alignment
 from persona_interp.alignment.paired_moments import PairedMoments
 from persona_interp.alignment.ridge import STRENGTHS
 from persona_interp.alignment.spectrum import calming
 from persona_interp.errors import InvalidInputError
 
 
+@register_alignment("anchors")
 @dataclass
 class AnchorProjection(LinearAlignment):
     """Cosines with anchors in the source, solved for the row in the target that has the same (the idea of arXiv 2605.09875).

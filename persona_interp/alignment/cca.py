@@ -11,6 +11,7 @@ from torch import Tensor
 
 from persona_interp.alignment.linalg import symmetric_eigen, thin_svd
 from persona_interp.alignment.linear_alignment import LinearAlignment, rank_within
+from persona_interp.alignment.methods import register_alignment
 from persona_interp.alignment.paired_moments import PairedMoments, merged
 from persona_interp.alignment.spectrum import typical_eigenvalue
 from persona_interp.errors import InvalidInputError
@@ -19,6 +20,7 @@ _HELD_OUT_CORRELATION = 0.1
 """Canonical directions whose held-out correlation is below this are noise."""
 
 
+@register_alignment("cca")
 @dataclass
 class CCA(LinearAlignment):
     """Regularised CCA (Hotelling, 1936; Vinod, 1976): canonical coordinates of the source predict those of the target.

@@ -10,9 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.alignment.linear_alignment import LinearAlignment
+from persona_interp.alignment.methods import register_alignment
 from persona_interp.alignment.paired_moments import PairedMoments
 
 
+@register_alignment("naive")
 @dataclass
 class NaiveTruncate(LinearAlignment):
     """Entry i of the source becomes entry i of the target. Data are taken for their widths and means only."""

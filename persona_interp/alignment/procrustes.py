@@ -11,9 +11,11 @@ from torch import Tensor
 
 from persona_interp.alignment.linalg import thin_svd
 from persona_interp.alignment.linear_alignment import LinearAlignment, rank_within
+from persona_interp.alignment.methods import register_alignment
 from persona_interp.alignment.paired_moments import PairedMoments
 
 
+@register_alignment("procrustes")
 @dataclass
 class Procrustes(LinearAlignment):
     """The polar factor of the cross-scatter (Schönemann, *A generalized solution of the orthogonal Procrustes problem*, 1966).

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from persona_interp.alignment.linalg import symmetric_eigen
 from persona_interp.alignment.linear_alignment import LinearAlignment, rank_within
+from persona_interp.alignment.methods import register_alignment
 from persona_interp.alignment.paired_moments import PairedMoments
 from persona_interp.alignment.ridge import best_by_folds, chosen_strength, ridge_matrices
 
 
+@register_alignment("reduced-rank")
 @dataclass
 class ReducedRank(LinearAlignment):
     """Ridge regression whose predictions are projected onto their leading principal directions (Izenman, 1975).

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from persona_interp.alignment.linalg import symmetric_eigen
 from persona_interp.alignment.linear_alignment import LinearAlignment
+from persona_interp.alignment.methods import register_alignment
 from persona_interp.alignment.paired_moments import PairedMoments, merged
 from persona_interp.alignment.spectrum import typical_eigenvalue
 from persona_interp.errors import InvalidInputError
@@ -22,6 +23,7 @@ STRENGTHS = tuple(10.0**power for power in range(-6, 3))
 Choice = TypeVar("Choice")
 
 
+@register_alignment("ridge")
 @dataclass
 class Ridge(LinearAlignment):
     """Least squares with a penalty on the squared entries of the map.

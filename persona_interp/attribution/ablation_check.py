@@ -21,9 +21,9 @@ from persona_interp.measure.evaluate import asked_questions
 from persona_interp.measure.kept_work import KeptWork
 from persona_interp.models.sampling import Sampling, derived_seed
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.traits.judging import Judge
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.rollouts.kept_pairs import KeptPairs
 

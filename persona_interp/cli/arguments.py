@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Layers = Literal["auto"] | tuple[int, ...]
 LayersOrAll = Literal["all"] | Layers
 
-VECTOR_SUFFIXES = (".json", ".safetensors", ".pt")
 LARGEST_SEED = 2**63 - 1
 
 
@@ -236,12 +235,15 @@ _OTHER_FILES = (".bin", ".csv", ".gguf", ".npy", ".npz", ".pickle", ".pkl", ".pt
 
 def vector_file(output: Path | None, model: str, trait: str) -> Path:
     """Where a vector goes: `output` itself if it names a file, else ``<model>_<trait>.json`` in it (default ``vectors/``)."""
-    if output is not None and output.suffix.lower() in VECTOR_SUFFIXES and not output.is_dir():
-        return output
-    if output is not None and output.suffix.lower() in _OTHER_FILES and not output.is_dir():
-        raise InvalidInputError(
-            f"cannot write a vector as {output.suffix} ({output}): use {', '.join(VECTOR_SUFFIXES)}, or name a folder"
-        )
+    if output is not None and output.suffix and not output.is_dir():
+        from persona_interp.vectors.formats import result_suffixes
+
+        if output.suffix.lower() in (suffixes := result_suffixes()):
+            return output
+        if output.suffix.lower() in _OTHER_FILES:
+            raise InvalidInputError(
+                f"cannot write a vector as {output.suffix} ({output}): use {', '.join(suffixes)}, or name a folder"
+            )
     return (output or Path("vectors")) / f"{file_part(model)}_{file_part(Path(trait).stem)}.json"
 
 

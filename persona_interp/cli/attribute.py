@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.registered import add_judge_option
 from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError, UnsupportedError
 
@@ -60,7 +61,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--samples", type=arguments.count, default=1, metavar="K", help="answers made to each question (default: %(default)s)"
     )
-    parser.add_argument("--judge", default="auto", metavar="J", help="see README, Judges (default: %(default)s)")
+    add_judge_option(parser)
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="default: attributions/<model>_<trait>.json")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write interactive figures")
     add_transfer_options(parser)
@@ -75,9 +76,9 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.attribution.vector_lens import vector_lens
     from persona_interp.cli.vector_choice import choose, read_one
     from persona_interp.judges.registry import load_judge
-    from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
+    from persona_interp.traits.model_kinds import resolve_trait
 
     refuse_what_transformer_lens_cannot_run(args)
     given = read_one(args.vectors, args)

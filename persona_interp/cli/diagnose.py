@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.registered import add_judge_option
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples", type=arguments.count, default=1, metavar="K", help="answers to each question (default: %(default)s)"
     )
-    parser.add_argument("--judge", default="auto", metavar="J", help="see README, Judges (default: %(default)s)")
+    add_judge_option(parser)
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
         help="folder for hypothesis_<x>_<source>_to_<target>_<trait>.json and diagnosis_....html (default: experiments)",

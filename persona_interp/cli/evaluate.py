@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.registered import add_judge_option
 from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError
 
@@ -45,7 +46,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--samples", type=arguments.count, default=1, metavar="K", help="answers to each question (default: %(default)s)"
     )
-    parser.add_argument("--judge", default="auto", metavar="J", help="see README, Judges (default: %(default)s)")
+    add_judge_option(parser)
     parser.add_argument("--layer", type=arguments.layers, default="auto", metavar="auto|N[,N]", help="0-based (default: auto)")
     parser.add_argument(
         "--positions", choices=("all", "prompt", "response"), default="all", help="tokens that are steered (default: %(default)s)"
@@ -77,9 +78,9 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.cli.vector_choice import choose, fitted, read
     from persona_interp.measure.evaluate import evaluate
     from persona_interp.measure.kept_work import ANSWERS
-    from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
+    from persona_interp.traits.model_kinds import resolve_trait
 
     if not any(args.coefficients):
         raise InvalidInputError("--coefficients are all 0: nothing would be steered; give at least one other, such as 1")

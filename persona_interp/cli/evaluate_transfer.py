@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.registered import Names, add_judge_option
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from persona_interp.vectors.persona_vector import PersonaVector
 
 ALL = "all"
-METHODS = ("effects", "procrustes", "cca", "ridge", "reduced-rank", "anchors", "naive")
 
 
 def register(commands: Any) -> None:
@@ -50,9 +50,10 @@ def register(commands: Any) -> None:
     )
     parser.add_argument(
         "--method",
-        choices=(*METHODS, ALL),
-        help="how the models are aligned; with all, controls are for the first of them (default: effects, or ridge where a model "
-        "passes no gradients, as GGUF files do not)",
+        choices=Names("alignment.methods:alignment_names", ALL),
+        metavar="METHOD",
+        help="how the models are aligned: %(choices)s; with all, controls are for the first of them (default: effects, or ridge "
+        "where a model passes no gradients, as GGUF files do not)",
     )
     add_anchor_options(parser)
     parser.add_argument(
@@ -65,7 +66,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--samples", type=arguments.count, default=1, metavar="K", help="answers to each question (default: %(default)s)"
     )
-    parser.add_argument("--judge", default="auto", metavar="J", help="see README, Judges (default: %(default)s)")
+    add_judge_option(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -120,6 +121,7 @@ def run(args: argparse.Namespace) -> None:
 
 def methods_for(asked: str | None, *sides: AnchorRows) -> tuple[str, ...]:
     """The method asked for; effects where none is, or ridge, and a line that says so, where a model's effects are not known."""
+    from persona_interp.alignment.methods import ALIGNMENTS, alignment_names
     from persona_interp.progress import say
     from persona_interp.transfers.carry import default_method, without_effects
 
@@ -129,8 +131,8 @@ def methods_for(asked: str | None, *sides: AnchorRows) -> tuple[str, ...]:
         return (asked,)
     if names := without_effects(*sides):
         say(f"note: effects are not known of {names}: aligned by states only")
-        return METHODS[1:]
-    return METHODS
+        return tuple(ALIGNMENTS)
+    return alignment_names()
 
 
 def result_file(args: argparse.Namespace, trait: str) -> Path:
@@ -152,7 +154,7 @@ def result_file(args: argparse.Namespace, trait: str) -> Path:
 
 def trait_for(model: SteerableModel, name: str) -> Any:
     """The trait as this model means it."""
-    from persona_interp.organisms.trait_texts import resolve_trait
+    from persona_interp.traits.model_kinds import resolve_trait
 
     return resolve_trait(model, name)
 

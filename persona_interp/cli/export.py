@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.registered import Names
 from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from persona_interp.cli.vector_choice import Read
 
 WEIGHTS = "weights"
-FILES = ("gguf", "safetensors", "json", "pt")
 
 
 def register(commands: Any) -> None:
@@ -29,7 +29,9 @@ def register(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--vectors", type=Path, required=True, metavar="FILE", help="the vector")
-    parser.add_argument("--to", required=True, choices=(*FILES, WEIGHTS), help="the form")
+    parser.add_argument(
+        "--to", required=True, choices=Names("vectors.formats:export_names", WEIGHTS), metavar="FORM", help="%(choices)s"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="with weights a new folder")
     parser.add_argument(
         "--model", metavar="M", help="short name, hub id or folder: the model to bake into (needed with weights, only there)"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.registered import Names, add_judge_option
 from persona_interp.errors import FileFormatError, InvalidInputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from persona_interp.vectors.persona_vector import PersonaVector
 
 POSITIONS = ("response_avg", "prompt_avg", "prompt_last")
-ESTIMATORS = ("mean_difference", "pca", "logistic")
 NO_JUDGE = "none"  # as in `judges.registry`, which the parser does not load
 ROLLOUTS = "rollouts.jsonl"
 NO_SCORES = "none"
@@ -51,13 +51,10 @@ def register(commands: Any) -> None:
         "--positions", choices=POSITIONS, default=POSITIONS[0], help="residuals that are averaged (default: %(default)s)"
     )
     parser.add_argument(
-        "--estimator", choices=ESTIMATORS, default=ESTIMATORS[0], help="how a direction is made of them (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--judge",
-        metavar="J",
-        help="auto, grammar, logprob[:MODEL], contrast[:MODEL] or none (default: auto; with --rollouts the scores in the file)",
-    )
+        "--estimator", choices=Names("vectors.estimators:ESTIMATORS"), default="mean_difference", metavar="E",
+        help="how a direction is made of them: %(choices)s (default: %(default)s)",
+    )  # fmt: skip
+    add_judge_option(parser, "who filters answers, or none (default: auto; with --rollouts the scores in the file)", default=None)
     parser.add_argument(
         "--rollouts", type=Path, metavar="FILE", help="JSONL of prompts and responses to use instead of generating"
     )
@@ -87,8 +84,8 @@ def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, extract, write, show."""
     from persona_interp.cli.tables import console, layer_table
     from persona_interp.measure.scored_vector import scored
-    from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
+    from persona_interp.traits.model_kinds import resolve_trait
     from persona_interp.vectors.extract import extract
 
     sampling = arguments.sampling(args)
@@ -185,14 +182,14 @@ def check_before_loading(args: argparse.Namespace, path: Path, folder: Path) -> 
 
 
 def check_trait(name_or_path: str) -> None:
-    """Raise for a trait that no model has; the organisms' own traits are known only beside the library's."""
-    from persona_interp.organisms.grammar import TRAITS
+    """Raise for a trait that no model has; those of kinds of models, such as the organisms, are known beside the library's."""
     from persona_interp.traits.catalogue import load_trait
+    from persona_interp.traits.model_kinds import MODEL_KINDS
 
     try:
         load_trait(name_or_path)
     except UnknownNameError:
-        if name_or_path not in TRAITS:
+        if not any(name_or_path in kind.trait_names for kind in MODEL_KINDS.values()):
             raise
 
 

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
 def questions(args: argparse.Namespace, model: SteerableModel, chosen: list[Chosen]) -> list[Chat]:
     """The evaluation questions of the trait, or those for extraction where it has no others."""
     from persona_interp.monitoring.chats import Chat
-    from persona_interp.organisms.trait_texts import resolve_trait
+    from persona_interp.traits.model_kinds import resolve_trait
 
     trait = resolve_trait(model, args.trait or chosen[0].vector.trait)
     return [Chat.of(question) for question in trait.evaluation_questions or trait.extraction_questions]

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from persona_interp.cli import arguments
+from persona_interp.cli.registered import add_vector_file
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from persona_interp.models.identity import ModelIdentity
-
-OURS = (".json", ".safetensors")
 
 
 def register(commands: Any) -> None:
@@ -24,7 +24,7 @@ def register(commands: Any) -> None:
         "ours, and write .json or .safetensors.",
         allow_abbrev=False,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help=".gguf, .pt, .json or .safetensors")
+    add_vector_file(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="a .json or .safetensors file")
     parser.add_argument(
         "--generator-offset",
@@ -46,11 +46,12 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.cli.tables import console
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable
+    from persona_interp.vectors.formats import own_suffixes
     from persona_interp.vectors.formats.gguf import GgufFormat
     from persona_interp.vectors.persona_vector import PersonaVector
 
-    if args.output.suffix.lower() not in OURS:
-        raise InvalidInputError(f"cannot import into {args.output}: name a .json or .safetensors file; export writes others")
+    if args.output.suffix.lower() not in (ours := own_suffixes()):
+        raise InvalidInputError(f"cannot import into {args.output}: name a {' or '.join(ours)} file; export writes others")
     if args.generator_offset and args.file.suffix.lower() != ".gguf":
         raise InvalidInputError(f"--generator-offset is for .gguf files, not {args.file}: leave it out")
     ensure_writable(args.output)
@@ -67,7 +68,6 @@ def run(args: argparse.Namespace) -> None:
 
 def known_of(name: str) -> tuple[ModelIdentity, dict[str, Any]]:
     """What results call that model, and what a vector of it records, so that copies of it are known again."""
-    from persona_interp.cli import arguments
     from persona_interp.vectors.lineage import KEY, Lineage
 
     with arguments.loaded(name) as model:

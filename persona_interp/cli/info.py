@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from persona_interp.cli.registered import add_vector_file
 
 if TYPE_CHECKING:
     from persona_interp.vectors.persona_vector import PersonaVector
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 def register(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("info", help="say what a vector file holds and for which model", allow_abbrev=False)
-    parser.add_argument("file", type=Path, metavar="FILE", help="a vector: .json, .safetensors, .gguf or .pt")
+    add_vector_file(parser)
     parser.set_defaults(run=run)
 
 

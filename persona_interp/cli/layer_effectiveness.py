@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.registered import add_judge_option
 from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError
 
@@ -42,8 +43,8 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--pairs", type=arguments.count, default=16, metavar="N", help="answers of each kind (default: %(default)s)"
     )
-    parser.add_argument(
-        "--judge", metavar="J", help="of the sweep, the cliff and an extraction, where none keeps every rollout (default: auto)"
+    add_judge_option(
+        parser, "of the sweep, the cliff and an extraction, where none keeps every rollout (default: auto)", default=None
     )
     parser.add_argument("--cliff", action="store_true", help="also find where answers fall apart at the best layer, both ways")
     parser.add_argument("--samples", type=arguments.count, default=2, metavar="N", help="rollouts, if a vector is extracted")
@@ -63,9 +64,9 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.cli.vector_choice import Read, fitted
     from persona_interp.measure.contrast_pairs import contrast_pairs
     from persona_interp.measure.layer_effectiveness import from_scan, layer_effectiveness, pairs_sampling, sweep_layers
-    from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
+    from persona_interp.traits.model_kinds import resolve_trait
 
     if args.scan is not None and "sweep" not in args.method:
         raise InvalidInputError("--scan writes what a sweep measured, and none was asked for: add --method sweep")

@@ -162,7 +162,7 @@ def source_of(chosen: Chosen, model: SteerableModel | EndpointModel, args: argpa
 
 def questions_for(source: SteerableModel, trait: str, prompt: str) -> Sequence[str]:
     """Neutral questions the source is asked: those the trait is extracted with; for an unknown trait the prompt itself."""
-    from persona_interp.organisms.trait_texts import resolve_trait
+    from persona_interp.traits.model_kinds import resolve_trait
 
     try:
         return resolve_trait(source, trait).extraction_questions[:_N_QUESTIONS]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.registered import add_judge_option
 from persona_interp.cli.vector_choice import add_transfer_options
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--prompts", type=Path, metavar="FILE.jsonl", help="prompts, one a line; those with one system prompt are one condition"
     )
-    parser.add_argument("--judge", default="auto", metavar="J", help="auto, grammar, logprob[:MODEL], contrast[:MODEL]")
+    add_judge_option(parser)
     parser.add_argument("--layer", type=arguments.layers, default="auto", metavar="auto|N", help="0-based (default: auto)")
     parser.add_argument("--samples", type=arguments.count, default=4, metavar="N", help="answers a prompt (default: %(default)s)")
     parser.add_argument(
@@ -56,8 +57,8 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.monitoring.chats import read_chats
     from persona_interp.monitoring.conditions import conditions_by_system_prompt
     from persona_interp.monitoring.predict import predict_expression
-    from persona_interp.organisms.trait_texts import resolve_trait
     from persona_interp.storage import ensure_writable
+    from persona_interp.traits.model_kinds import resolve_trait
 
     given = None if args.prompts is None else [chat.turns[-1].conversation for chat in read_chats(args.prompts)]
     paths = outputs(args.output, "prediction")
@@ -88,16 +89,16 @@ def run(args: argparse.Namespace) -> None:
 
 def default_conditions(model: SteerableModel, vector: PersonaVector, trait: Trait) -> list[Condition]:
     """System prompts from against to for, in wordings kept for evaluation where there are such, and earlier answers."""
-    from persona_interp.monitoring.conditions import history_condition, organism_history_condition, system_prompt_conditions
-    from persona_interp.organisms.grammar import TRAITS
-    from persona_interp.organisms.trait_texts import evaluation_instructions, is_organism
+    from persona_interp.monitoring.conditions import HISTORY, Condition, history_condition, system_prompt_conditions
+    from persona_interp.traits.model_kinds import model_kind
 
     questions = trait.evaluation_questions or trait.extraction_questions
-    if is_organism(model) and trait.name in TRAITS:
-        history = organism_history_condition(trait.name, len(questions))
-        return [*system_prompt_conditions(questions, evaluation_instructions(trait.name)), history]
-    history = history_condition(questions, vector.responses)
-    return [*system_prompt_conditions(questions, trait.instructions), *([] if history is None else [history])]
+    kind, instructions, earlier = model_kind(model), trait.instructions, ()
+    if kind is not None and trait.name in kind.trait_names:
+        instructions = tuple(kind.evaluation_instructions(trait.name))
+        earlier = tuple(kind.earlier_answers(trait.name, len(questions)))
+    history = Condition(HISTORY, earlier) if earlier else history_condition(questions, vector.responses)
+    return [*system_prompt_conditions(questions, instructions), *([] if history is None else [history])]
 
 
 def show(found: Prediction) -> None:

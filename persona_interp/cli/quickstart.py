@@ -83,9 +83,9 @@ def run(args: argparse.Namespace) -> None:
     """Extract, show the layers, steer, show texts and scores, write vector and figures."""
     from persona_interp.cli.tables import console, layer_table
     from persona_interp.models.registry import find_model
-    from persona_interp.organisms.trait_texts import is_organism, resolve_trait
     from persona_interp.plotting import dose_figure, layer_figure, save_html
     from persona_interp.storage import ensure_writable
+    from persona_interp.traits.model_kinds import model_kind, resolve_trait
 
     name = str(args.model)
     vector_path = ensure_writable(arguments.vector_file(args.output / f"{arguments.file_part(name)}_{TRAIT}.json", name, TRAIT))
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     get(name)
     engine = {"engine": "torch"} if find_model(name).gguf else {}  # every step works there
     with arguments.loaded(name, **engine) as model:
-        plan = ORGANISM if is_organism(model) else REAL
+        plan = REAL if model_kind(model) is None else ORGANISM
         trait = resolve_trait(model, TRAIT)
         vector, found = extracted(model, trait, plan, args.seed)
         vector.save(vector_path)

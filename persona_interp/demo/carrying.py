@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from persona_interp.alignment.methods import alignment_names
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import checked_whole
 from persona_interp.errors import InvalidInputError, UnknownNameError
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.transfers.anchors import N_ORGANISM, anchors_for
-from persona_interp.transfers.carry import METHODS
+from persona_interp.organisms.anchors import N_ORGANISM
+from persona_interp.transfers.anchors import anchors_for
 from persona_interp.transfers.transfer import Transferred, transfer
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -41,7 +42,7 @@ def carry(
         target: another one.
         names: what both were asked for by, which says what texts they can read.
         n_anchors: how many texts; fewer where there are not as many.
-        method: one of `METHODS`.
+        method: one of `alignment_names`.
 
     Raises:
         InvalidInputError: both models are the same, or a number is out of range.
@@ -50,8 +51,8 @@ def carry(
     """
     if source is target:
         raise InvalidInputError(f"source and target are both {source.name}: choose two models")
-    if method not in METHODS:
-        raise UnknownNameError(f"there is no alignment {method!r}: choose one of {', '.join(METHODS)}")
+    if method not in (methods := alignment_names()):
+        raise UnknownNameError(f"there is no alignment {method!r}: choose one of {', '.join(methods)}")
     number = checked_whole(n_anchors, "number of texts", FEWEST, MOST)
     job.doing("choosing texts for both models to read")
     anchors = anchors_for(names, n=min(number, anchors_available(*names)))

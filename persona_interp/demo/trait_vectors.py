@@ -13,10 +13,11 @@ from persona_interp.measure.scored_vector import kept_file, scored_vector
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar import TRAITS
-from persona_interp.organisms.trait_texts import is_organism, resolve_trait
+from persona_interp.organisms.trait_texts import is_organism
 from persona_interp.storage import home
 from persona_interp.traits.catalogue import trait_names
 from persona_interp.traits.judging import Judge
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 

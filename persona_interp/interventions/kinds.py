@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from persona_interp.errors import FileFormatError, InvalidInputError, unknown_name
+from persona_interp.errors import FileFormatError, unknown_name
+from persona_interp.registry import Registry
 
 
 class Described(ABC):
@@ -31,16 +32,25 @@ class Described(ABC):
 T = TypeVar("T", bound=Described)
 
 
-class Kinds(dict[str, type[T]], Generic[T]):
-    """Classes by their `kind`, which is how JSON names them.
+class Kinds(Mapping[str, type[T]], Generic[T]):
+    """Classes by their `kind`, which is how JSON names them. Entry points of ``persona_interp.operations`` and so on add to it.
 
     Args:
         what: what they are kinds of, for messages.
     """
 
     def __init__(self, what: str) -> None:
-        super().__init__()
         self._what = what
+        self._known: Registry[type[T]] = Registry(f"{what} kind", f"persona_interp.{what}s")
+
+    def __getitem__(self, kind: str) -> type[T]:
+        return self._known[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def register(self, added: type[T]) -> type[T]:
         """Add a class; usable as a class decorator.
@@ -48,12 +58,7 @@ class Kinds(dict[str, type[T]], Generic[T]):
         Raises:
             InvalidInputError: another class already has this `kind`.
         """
-        known = self.get(added.kind)
-        if known is not None and known is not added:
-            raise InvalidInputError(
-                f"{self._what} kind {added.kind!r} is already registered by {known.__qualname__}: choose another `kind`"
-            )
-        self[added.kind] = added
+        self._known.register(added.kind, added, again=True)
         return added
 
     def from_json(self, data: object, *, source: str) -> T:

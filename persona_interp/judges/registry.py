@@ -2,76 +2,41 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from persona_interp.errors import InvalidInputError, unknown_name
 from persona_interp.judges.cached import CachedJudge
 from persona_interp.judges.coherence import JoinedJudge, PerplexityCoherence
-from persona_interp.judges.endpoint import EndpointJudge
 from persona_interp.judges.garbage import guarded
-from persona_interp.judges.grammar import GrammarJudge
+from persona_interp.judges.kinds import JUDGES as JUDGES
+from persona_interp.judges.kinds import NO_JUDGE as NO_JUDGE
+from persona_interp.judges.kinds import register_judge as register_judge
 from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
 from persona_interp.judges.logprob import LogprobJudge
 from persona_interp.judges.trial import Trial, try_out
-from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.grammar import TRAITS
 from persona_interp.progress import say
 from persona_interp.storage import home
 from persona_interp.traits.judging import Judge
+from persona_interp.traits.model_kinds import model_kind
 from persona_interp.traits.trait import Trait
 
-JudgeFactory: TypeAlias = Callable[[SteerableModel, str], Judge]
-_judges: dict[str, JudgeFactory] = {}
-_unguarded: set[str] = set()
 _AND_COHERENCE = "+perplexity"
 _INSTEAD = "contrast+perplexity"
 _said: WeakKeyDictionary[SteerableModel, set[str]] = WeakKeyDictionary()
-NO_JUDGE = "none"
-"""Says in commands what None says in Python: nothing is judged."""
-
-JUDGES: Mapping[str, JudgeFactory] = MappingProxyType(_judges)
-"""Kind -> factory of (the model that answered, what stands behind the colon of the spec)."""
-
-
-def register_judge(kind: str, factory: JudgeFactory, *, guard: bool = True) -> None:
-    """Let `load_judge` know `kind`.
-
-    Args:
-        kind: what specs begin with.
-        factory: of (the model that answered, what stands behind the colon).
-        guard: whether `load_judge` puts the garbage guard before it where its caller leaves that open.
-
-    Raises:
-        InvalidInputError: the kind is taken, or holds a colon or a plus sign.
-    """
-    if kind in _judges:
-        raise InvalidInputError(f"judge {kind!r} is already registered: choose another name")
-    if kind == NO_JUDGE:
-        raise InvalidInputError(f"a judge cannot be called {NO_JUDGE!r}, which means that nothing is judged: choose another name")
-    if ":" in kind or "+" in kind:
-        sign = "a colon, which separates a judge from its argument" if ":" in kind else "a plus sign, which joins judges"
-        raise InvalidInputError(f"judge name {kind!r} holds {sign}: choose another")
-    _judges[kind] = factory
-    if not guard:
-        _unguarded.add(kind)
 
 
 def default_judge(model: SteerableModel, trait: Trait | None = None) -> Judge:
     """What ``auto`` means for a model, and for a trait where it is given.
 
-    On an organism the exact `GrammarJudge`; for traits its grammar does not know, `LikelihoodContrastJudge`, because an organism
-    follows no rubric. Else the model itself under the trait's rubric, unsteered and guarded, if it can tell twelve short texts of
-    known scores (`try_out`); if it cannot, as models of a few hundred million parameters cannot, ``contrast+perplexity``, and it
-    is said why. Without `trait` nothing is tried out.
+    Models of a kind of their own have their kind's (`ModelKind.judge`): an organism the exact one, or for traits its grammar does
+    not know `LikelihoodContrastJudge`, because it follows no rubric. Else the model itself under the trait's rubric, unsteered
+    and guarded, if it can tell twelve short texts of known scores (`try_out`); if it cannot, as models of a few hundred million
+    parameters cannot, ``contrast+perplexity``, and it is said why. Without `trait` nothing is tried out.
     """
-    if getattr(model.config, "organism", None):
-        return GrammarJudge() if trait is None or trait.name in TRAITS else LikelihoodContrastJudge(model)
+    if (kind := model_kind(model)) is not None:
+        return kind.judge(model, trait)
     own = LogprobJudge(model)
     if trait is not None and not (found := _trial(own, trait)).passed:
         _say_once(
@@ -148,7 +113,7 @@ def judge_parts(spec: str) -> tuple[str, str, bool]:
 
 def _named(spec: str, model: SteerableModel, trait: Trait | None, guard: bool | None, cache: str | Path | None) -> Judge:
     kind, argument, joined = judge_parts(spec)
-    judge = default_judge(model, trait) if kind == "auto" and not argument else JUDGES[kind](model, argument)
+    judge = default_judge(model, trait) if kind == "auto" and not argument else JUDGES[kind].make(model, argument)
     if trait is not None and isinstance(judge, LogprobJudge) and not (found := _trial(judge, trait)).passed:
         _say_once(
             model,
@@ -159,7 +124,7 @@ def _named(spec: str, model: SteerableModel, trait: Trait | None, guard: bool | 
         judge = CachedJudge(judge, cache)
     if joined:
         judge = JoinedJudge(judge, PerplexityCoherence(model))
-    wanted = (joined or kind not in _unguarded) if guard is None else guard
+    wanted = (joined or JUDGES[kind].guard) if guard is None else guard
     return guarded(judge, model) if wanted else judge
 
 
@@ -173,47 +138,3 @@ def _say_once(model: SteerableModel, words: str) -> None:
     if words not in said:
         said.add(words)
         say(words)
-
-
-def _without_argument(kind: str, make: Callable[[SteerableModel], Judge]) -> JudgeFactory:
-    def factory(model: SteerableModel, argument: str) -> Judge:
-        if argument:
-            raise InvalidInputError(f"judge {kind!r} takes nothing behind a colon, got {argument!r}: leave it out")
-        return make(model)
-
-    return factory
-
-
-def _of_model(make: Callable[[SteerableModel], Judge]) -> JudgeFactory:
-    """A judge made of the model that answered, or of the one named, which goes when the judge goes."""
-
-    def factory(model: SteerableModel, name: str) -> Judge:
-        if not name:
-            return make(model)
-        own = load_model(name)
-        try:
-            judge = make(own)
-        except BaseException:
-            own.close()
-            raise
-        weakref.finalize(judge, own.close)  # at the latest when the program ends; nobody else has this model
-        return judge
-
-    return factory
-
-
-def _endpoint(_model: SteerableModel, name: str) -> Judge:
-    """Kept on disk at once: these scores cost money or time on somebody's server."""
-    if not name:
-        raise InvalidInputError("judge 'endpoint' needs the name of a model: write endpoint:MODEL, and set OPENAI_BASE_URL")
-    file = "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in name).lstrip(".") or "unnamed"
-    return CachedJudge(EndpointJudge(name), home() / "judgements" / f"{file[:100]}.jsonl")
-
-
-register_judge("auto", _without_argument("auto", default_judge), guard=False)
-register_judge("grammar", _without_argument("grammar", lambda _model: GrammarJudge()), guard=False)
-register_judge("local", _of_model(LogprobJudge))
-register_judge("logprob", _of_model(LogprobJudge))
-register_judge("endpoint", _endpoint)
-register_judge("contrast", _of_model(LikelihoodContrastJudge), guard=False)
-register_judge("perplexity", _without_argument("perplexity", PerplexityCoherence))

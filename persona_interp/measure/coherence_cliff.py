@@ -13,8 +13,8 @@ from persona_interp.measure.layer_proxies import known_ratios
 from persona_interp.measure.layer_scan import MIN_COHERENCE
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.traits.judging import Judge
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 

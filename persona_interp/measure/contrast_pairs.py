@@ -10,9 +10,9 @@ from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInt
 from persona_interp.jsonl_store import content_key
 from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.storage import read_json, write_json
 from persona_interp.traits.conversation import Conversation
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 
 FORMAT_VERSION = 1

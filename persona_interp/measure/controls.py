@@ -11,10 +11,8 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.jsonl_store import content_key
 from persona_interp.models.sampling import Sampling, derived_seed
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.grammar import TRAITS
-from persona_interp.organisms.trait_texts import is_organism, resolve_trait
 from persona_interp.progress import say
-from persona_interp.traits.catalogue import trait_names
+from persona_interp.traits.model_kinds import resolve_trait, traits_of
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -66,10 +64,10 @@ def other_trait_for(model: SteerableModel, trait: Trait, vector: PersonaVector, 
     That is "honest", unless the trait is about the truth of what is said; then "silly"; or "optimistic".
     """
     taken = {trait.name, vector.trait}
-    known = TRAITS if is_organism(model) else trait_names()
+    known = traits_of(model)
     if other is not None and other.trait in known and other.trait not in taken:
         return resolve_trait(model, other.trait)
-    far = [name for name in ("honest", "silly", "optimistic") if name not in taken]
+    far = [name for name in ("honest", "silly", "optimistic", *known) if name in known and name not in taken]
     return resolve_trait(model, next(name for name in far if not (name == "honest" and taken & _ABOUT_TRUTH)))
 
 

@@ -15,10 +15,10 @@ from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge, Judgement
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 

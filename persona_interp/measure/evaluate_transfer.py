@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from persona_interp.alignment.methods import EFFECTS
 from persona_interp.errors import IncompatibleError, InvalidInputError
 from persona_interp.judges.registry import load_judge
 from persona_interp.measure.arm_points import arm_points
@@ -19,12 +20,11 @@ from persona_interp.measure.kept_work import KeptWork
 from persona_interp.measure.transfer_evaluation import CarriedCurve, TransferEvaluation
 from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.traits.judging import Judge
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.transfers.anchor_rows import AnchorRows
-from persona_interp.transfers.carry import EFFECTS
 from persona_interp.transfers.transfer import Transferred, transfer
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector

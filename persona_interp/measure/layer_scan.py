@@ -15,13 +15,13 @@ from persona_interp.measure.bootstrap import answers_each
 from persona_interp.measure.dose import DosePoint, DoseResponse, dose_point
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.storage import check_format_version
 from persona_interp.traits.coherence import CHOSEN
 from persona_interp.traits.coherence import coherent as coherent_enough
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 

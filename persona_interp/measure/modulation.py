@@ -24,8 +24,8 @@ from persona_interp.measure.kept_work import KeptWork
 from persona_interp.measure.statistics import Estimate
 from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.traits.judging import Judge, Judgement
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 

@@ -12,9 +12,9 @@ from persona_interp.measure.contrast_pairs import kept_pairs
 from persona_interp.measure.layer_effectiveness import AUTO, layer_effectiveness, pairs_sampling
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.progress import say
 from persona_interp.traits.judging import Judge
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.persona_vector import PersonaVector

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona_interp.errors import InvalidInputError, UnsupportedError
+from persona_interp.registry import load_plugins
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def layout_of(config: Any) -> FamilyLayout:
         UnsupportedError: no layout is registered for its ``model_type``; the message has the lines that add one.
     """
     model_type = str(getattr(config, "model_type", None))
+    if model_type not in FAMILIES:
+        load_plugins()  # one may bring it
     if model_type not in FAMILIES:
         raise UnsupportedError(
             f"architecture {model_type!r} is not known (known: {', '.join(sorted(FAMILIES))}). If its blocks return one tensor "

@@ -23,6 +23,7 @@ from persona_interp.models.hub import cached_commit, cached_weights
 from persona_interp.models.loading import LoadOptions, holds_tokenizer, load_hf_model, load_tokenizer
 from persona_interp.models.packaged import PACKAGED, local_file
 from persona_interp.models.remote import check_remote
+from persona_interp.models.shipped import shipped_models as shipped_models
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.models.unwrapped import check_same, unwrapped
 
@@ -47,12 +48,6 @@ def register_model(short_name: str, hub_id: str) -> None:
     if not _HUB_ID.fullmatch(hub_id):
         raise InvalidInputError(f"hub id {hub_id!r} of model {short_name!r} must look like 'owner/name'")
     _models[short_name] = hub_id
-
-
-def shipped_models() -> dict[str, Path]:
-    """Name -> folder of the models whose weights lie in the package (``organism-*``); they need no hub."""
-    weights = Path(__file__).parents[1] / "organisms" / "weights"
-    return {config.parent.name: config.parent for config in sorted(weights.glob("organism-*/config.json"))}
 
 
 for _name, _hub_id in {
@@ -80,7 +75,7 @@ for _name, _hub_id in {
     "gpt2-medium": "openai-community/gpt2-medium",
     **{packaged.name: packaged.hub_id for packaged in PACKAGED.values()},
 }.items():
-    register_model(_name, _hub_id)
+    _models[_name] = _hub_id
 
 TORCH, LLAMA_CPP = ENGINES = ("torch", "llama.cpp")
 """What a GGUF file can be run by; everything else is run by PyTorch."""

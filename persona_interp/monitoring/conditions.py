@@ -9,16 +9,12 @@ from typing import Any
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.jsonl_store import content_key
-from persona_interp.organisms.grammar import ATTRIBUTES, EVALUATION_TOPICS, answer, sample_persona
-from persona_interp.organisms.grammar.questions import check_trait, follow_up, question_wordings
 from persona_interp.traits.conversation import Conversation, Message
 from persona_interp.traits.trait import InstructionPair
 
 UNPROMPTED = "no system prompt"
 HISTORY = "after earlier answers"
 _NAME_LENGTH = 60
-_PULLS = (-1.0, -0.5, 0.0, 0.5, 1.0)
-"""How far each sentence of an organism's earlier answer is pulled to the trait: -1 never shows it, 1 always."""
 
 
 @dataclass(frozen=True)
@@ -79,27 +75,6 @@ def history_condition(
             for message in (Message("user", str(each["question"])), Message("assistant", str(each["response"])))
         ]
         conversations.append(Conversation((*said, Message("user", question))))
-    return Condition(HISTORY, tuple(conversations))
-
-
-def organism_history_condition(trait: str, n_prompts: int = 20, *, seed: int = 0) -> Condition:
-    """For a model organism: a follow-up question after one answer of the grammar that shows the trait not at all to throughout.
-
-    The organisms know second turns on the topic of the first, and no others.
-
-    Raises:
-        UnknownNameError: the grammar has no such trait.
-    """
-    check_trait(trait)
-    rng = random.Random(seed)
-    wordings = question_wordings("evaluation")
-    conversations = []
-    for number in range(n_prompts):
-        topic = EVALUATION_TOPICS[number % len(EVALUATION_TOPICS)]
-        wording, asked = rng.choice(wordings)
-        said = answer(rng, topic, sample_persona(rng), asked=asked, pulls={trait: _PULLS[number % len(_PULLS)]})
-        first = (Message("user", wording.format(t=topic)), Message("assistant", said))
-        conversations.append(Conversation((*first, Message("user", follow_up(rng.choice(ATTRIBUTES))))))
     return Condition(HISTORY, tuple(conversations))
 
 

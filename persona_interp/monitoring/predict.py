@@ -19,9 +19,9 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.conditions import Condition
 from persona_interp.monitoring.prediction import Prediction, PromptOutcome
 from persona_interp.monitoring.projection import Axis
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.traits.judging import Judge, Judgement
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from persona_interp.models.gguf_file import ORGANISM, is_gguf, read_header
-from persona_interp.models.registry import shipped_models
-from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS, TRAITS
+from persona_interp.models.shipped import shipped_models
+from persona_interp.organisms.grammar import EVALUATION_TOPICS, EXTRACTION_TOPICS
 from persona_interp.organisms.grammar.questions import (
     ADJECTIVES,
     Split,
@@ -20,8 +20,9 @@ from persona_interp.organisms.grammar.questions import (
     system_prompt,
 )
 from persona_interp.storage import read_json
-from persona_interp.traits import InstructionPair, Trait, load_trait
+from persona_interp.traits import InstructionPair, Trait
 from persona_interp.traits.authoring import template_trait
+from persona_interp.traits.model_kinds import resolve_trait as resolve_trait  # where it stood before
 
 _MEANINGS = {
     "silly": "says things in a clownish way rather than a formal one",
@@ -130,16 +131,3 @@ def names_organism(name: str) -> bool:
         return bool(read_header(path).metadata.get(ORGANISM))
     config = path / "config.json"
     return config.is_file() and bool(read_json(config, "model configuration").get("organism"))
-
-
-def resolve_trait(model: Any, name_or_path: Trait | str | Path) -> Trait:
-    """The trait a user means for `model`: on an organism the grammar's own trait of that name, else `load_trait`'s.
-
-    The library's texts are English for real models; an organism speaks the grammar alone. A `Trait` is given back as it is. Every
-    function that takes a trait takes it in these three forms.
-    """
-    if isinstance(name_or_path, Trait):
-        return name_or_path
-    if is_organism(model) and str(name_or_path) in TRAITS:
-        return organism_trait(str(name_or_path))
-    return load_trait(name_or_path)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from persona_interp.alignment.methods import EFFECTS
 from persona_interp.errors import InvalidInputError
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.evaluation import COHERENT
@@ -30,7 +31,6 @@ from persona_interp.plotting.palette import (
     VERMILION,
     styled,
 )
-from persona_interp.transfers.carry import EFFECTS
 
 _TRAIT, _COHERENCE = 1, 2
 """Rows of the figure of doses."""

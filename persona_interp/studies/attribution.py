@@ -13,12 +13,12 @@ from persona_interp.attribution.attribute import attribute
 from persona_interp.attribution.attribution import Attribution
 from persona_interp.attribution.check import AblationCheck, points
 from persona_interp.errors import FileFormatError
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.markdown_table import markdown_table
 from persona_interp.measure.scored_vector import scored
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.recipes import recipe_of
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.vectors.extract import extract

@@ -9,7 +9,6 @@ from typing import Any
 
 from persona_interp.errors import FileFormatError
 from persona_interp.interventions.graph import InterventionGraph
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.measure.contrast_pairs import contrast_pairs
 from persona_interp.measure.dose import DosePoint, scored_point
 from persona_interp.measure.effectiveness import LayerEffectiveness
@@ -20,6 +19,7 @@ from persona_interp.measure.layer_scan import MIN_COHERENCE, LayerScan, coherent
 from persona_interp.measure.markdown_table import markdown_table
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
 from persona_interp.storage import check_format_version

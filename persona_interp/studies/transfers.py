@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from persona_interp.alignment.methods import EFFECTS, alignment_names
 from persona_interp.errors import FileFormatError
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.measure.evaluate_transfer import evaluate_transfer
 from persona_interp.measure.evaluation import COHERENT
 from persona_interp.measure.markdown_table import markdown_table
@@ -19,12 +19,13 @@ from persona_interp.measure.statistics import Estimate
 from persona_interp.measure.transfer_evaluation import TransferEvaluation
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
+from persona_interp.organisms.anchors import organism_anchors
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
 from persona_interp.storage import check_format_version
 from persona_interp.transfers.anchor_rows import AnchorRows
-from persona_interp.transfers.anchors import Anchor, organism_anchors
-from persona_interp.transfers.carry import EFFECTS, METHODS
+from persona_interp.transfers.anchors import Anchor
 from persona_interp.transfers.coverage import Coverage
 from persona_interp.transfers.reading import read_rows
 from persona_interp.vectors.layer_choice import choose_layer
@@ -135,7 +136,16 @@ class TransferBench:
         }
         doses = [ratio / unit for ratio in RATIOS]
         found = evaluate_transfer(
-            model, vector, native, trait, doses, source_rows=rows[0], target_rows=rows[1], methods=METHODS, other=other, **shared
+            model,
+            vector,
+            native,
+            trait,
+            doses,
+            source_rows=rows[0],
+            target_rows=rows[1],
+            methods=alignment_names(),
+            other=other,
+            **shared,
         )
         kept = self._without_style(trait)
         without = evaluate_transfer(
@@ -251,7 +261,7 @@ def summary(cases: Sequence[TransferCase]) -> str:
 
 def transfer_markdown(cases: Sequence[TransferCase]) -> str:
     """Two tables: recovery by method and control, and what coverage says with and without the trait's style."""
-    states = [name for name in METHODS if name not in (EFFECTS, "naive")]
+    states = [name for name in alignment_names() if name not in (EFFECTS, "naive")]
     controls = ("random", "shuffled", "naive", "equal depth", "wrong trait", "prompt only")
     headings = ("pair", "trait", "native", "layers", EFFECTS, *states, *controls, "coherence")
     rows: list[tuple[str, ...]] = []

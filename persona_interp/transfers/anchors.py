@@ -6,21 +6,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from persona_interp.alignment.anchor_texts import anchor_texts
 from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.corpus import sample_corpus
-from persona_interp.organisms.trait_texts import is_organism, names_organism
 from persona_interp.storage import read_jsonl
 from persona_interp.traits.conversation import Conversation
+from persona_interp.traits.model_kinds import model_kind
 
-N_ORGANISM = 2000
-_SEED = 2026
-_PERSONAS = ("silly", "honest")
-"""Traits that vary from text to text in the corpus."""
 _ASKED = "Write something."
 """What a text without a prompt of its own is an answer to."""
 _KEYS = "a line holds 'text', or 'prompt' and 'response', all of them text"
@@ -39,36 +33,32 @@ class Anchor:
         return Conversation.ask(self.prompt)
 
 
-def organism_anchors(n: int = N_ORGANISM, *, seed: int = _SEED) -> tuple[Anchor, ...]:
-    """Conversations of one turn from the corpus of the model organisms, those with a system prompt left out.
-
-    Personas are mixed as in training and not marked. The same seed gives the same texts; more of them begin with the fewer.
+def kind_anchors(model: str | SteerableModel, n: int | None = None) -> tuple[Anchor, ...]:
+    """The texts that models of the kind of `model` have in common; none where it is of no kind that has such.
 
     Raises:
         InvalidInputError: `n` is below 1.
     """
-    if n < 1:
-        raise InvalidInputError(f"{n} anchors are no anchors: give at least 1")
-    corpus = sample_corpus(seed, 20 * n + 100, _PERSONAS)
-    plain = (each.messages for each in corpus if len(each.messages) == 2 and each.messages[0][0] == "user")
-    return tuple(Anchor(asked, text) for (_, asked), (_, text) in islice(plain, n))
+    kind = model_kind(model)
+    return () if kind is None else tuple(Anchor(asked, text) for asked, text in kind.anchors(n))
 
 
 def anchors_for(models: Sequence[str | SteerableModel], *, n: int | None = None) -> tuple[Anchor, ...]:
-    """The anchors where none are given: between organisms their corpus, else the texts that come with the package.
+    """The anchors where none are given: between models of one kind its own (of organisms their corpus), else the package's texts.
 
     Those are 600 in thirty registers (`alignment.anchor_texts`), enough to try things out. For a vector that matters give texts
     of your own (`read_anchors`), a few thousand in many styles: what anchors do not contain cannot be carried over.
 
     Args:
         models: source and target, or their names as they are loaded; neither is loaded for this.
-        n: how many; None: 2000 of the corpus, or all texts.
+        n: how many; None: as many as the kind gives (2000 of the corpus), or all texts.
 
     Raises:
         InvalidInputError: `n` is below 1, or more than there are texts.
     """
-    if all(names_organism(model) if isinstance(model, str) else is_organism(model) for model in models):
-        return organism_anchors(N_ORGANISM if n is None else n)
+    kinds = {model_kind(model) for model in models}
+    if len(kinds) == 1 and (own := kind_anchors(models[0], n)):
+        return own
     texts = anchor_texts()
     if n is not None and not 1 <= n <= len(texts):
         raise InvalidInputError(

@@ -11,17 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.alignment.effects import effect_match, matched_direction
-from persona_interp.alignment.methods import ALIGNMENTS, alignment_method
+from persona_interp.alignment.methods import EFFECTS, alignment_method, alignment_names
 from persona_interp.errors import IncompatibleError, InvalidInputError, unknown_name
 from persona_interp.progress import say
 from persona_interp.transfers.anchor_rows import AnchorRows, Kind
 
-EFFECTS = "effects"
-STATE_METHODS = tuple(ALIGNMENTS)
-METHODS = (EFFECTS, *STATE_METHODS)
 FALLBACK = "ridge"
 """Where a model passes no gradients, so that its effects are not known."""
-"""``effects`` matches what directions do to the likelihoods of the anchors; the others map the states of the anchors."""
 HELD_OUT = 4
 """Every fourth anchor is held out of every fit."""
 _LEAST = 4
@@ -69,8 +65,8 @@ def kind_of(method: str, states: Kind = "states") -> Kind:
     Raises:
         UnknownNameError: there is no such method.
     """
-    if method not in METHODS:
-        raise unknown_name("alignment method", method, METHODS)
+    if method not in (names := alignment_names()):
+        raise unknown_name("alignment method", method, names)
     return "effects" if method == EFFECTS else states
 
 
@@ -128,7 +124,7 @@ def carry(
         target: the target's rows, of the same anchors.
         source_layer: 0-based.
         target_layers: 0-based.
-        method: one of `METHODS`.
+        method: one of `alignment_names`.
         states: for methods on states, which of them: ``states``, ``sentences``, ``words`` or ``prompts``.
         shuffled: a seed: the anchors are paired in random order, a control that should carry nothing.
 

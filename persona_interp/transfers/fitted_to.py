@@ -10,10 +10,9 @@ from persona_interp.errors import IncompatibleError, InvalidInputError, PersonaI
 from persona_interp.models.registry import load_model
 from persona_interp.models.residual_print import Likeness, likeness, print_layers, residual_print
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import is_organism
 from persona_interp.progress import say
 from persona_interp.transfers.anchor_rows import AnchorRows
-from persona_interp.transfers.anchors import N_ORGANISM, Anchor, anchors_for, organism_anchors
+from persona_interp.transfers.anchors import Anchor, anchors_for, kind_anchors
 from persona_interp.transfers.reading import known_rows, read_rows
 from persona_interp.transfers.report import TransferReport
 from persona_interp.transfers.transfer import transfer as carry_between
@@ -72,7 +71,7 @@ def fitted_to(
         vector: of any model.
         model: to be steered or read.
         transfer: one of `WHEN`.
-        anchors: texts to carry it by; None: `anchors_for` both, or the organisms' corpus where its own model has read that.
+        anchors: texts to carry it by; None: `anchors_for` both, or those of its kind where its own model has read them.
         n_anchors: how many where none are given; None: all.
         alignment: see `transfer`.
         load: opens the vector's own model by its name; closed again as soon as it has been read.
@@ -200,9 +199,7 @@ def _measured(vector: PersonaVector, model: SteerableModel, found: Likeness) -> 
 
 
 def _anchors_between(vector: PersonaVector, model: SteerableModel, n: int | None) -> tuple[Anchor, ...]:
-    """A vector of a GGUF file names no file, so whether that is an organism shows in what it has read."""
-    if is_organism(model) and vector.model.fingerprint:
-        corpus = organism_anchors(N_ORGANISM if n is None else n)
-        if known_rows(vector.model.fingerprint, corpus) is not None:
-            return corpus
+    """A vector of a GGUF file names no file, so what kind of model that is shows in what it has read."""
+    if (fingerprint := vector.model.fingerprint) and (own := kind_anchors(model, n)) and known_rows(fingerprint, own) is not None:
+        return own
     return anchors_for([vector.model.name, model], n=n)

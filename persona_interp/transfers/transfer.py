@@ -74,7 +74,7 @@ def transfer(
         vector: of the source.
         source: the model it is of, or its rows.
         target: another model, or its rows.
-        alignment: one of `METHODS`; None: effects, or ridge where a model passes no gradients, which is said.
+        alignment: one of `alignment_names`; None: effects, or ridge where a model passes no gradients, which is said.
         states: what methods on states are fitted on: ``states`` (a row a text), ``sentences``, ``words`` or ``prompts``.
         layer_map: ``auto``: the layer with the highest score; ``quality``, ``cka``, ``cca``: the
             layer most like the source's by that measure of states (`correspondence`), whatever the vector; ``monotone``: by

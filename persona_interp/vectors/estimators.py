@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.errors import InvalidInputError, unknown_name
+from persona_interp.registry import Registry
 
 Estimator: TypeAlias = Callable[[Float[Tensor, "sample d_model"], Float[Tensor, "sample d_model"]], Float[Tensor, " d_model"]]
 """(positive, negative) -> direction; row i of both comes from the same instruction pair and question."""
@@ -98,7 +98,8 @@ def _scaled_to(vector: Float[Tensor, " d_model"], model: Float[Tensor, " d_model
     return (vector * (model.norm() / norm) if norm > 0 else torch.zeros_like(model)).float()
 
 
-ESTIMATORS: dict[str, Estimator] = {"mean_difference": mean_difference, "pca": pca, "logistic": logistic}
+ESTIMATORS: Registry[Estimator] = Registry("estimator", "persona_interp.estimators", first=("mean_difference", "pca", "logistic"))
+"""Name -> how a direction is made. Entry points of the group ``persona_interp.estimators`` add to it."""
 
 
 def register_estimator(name: str, new: Estimator) -> None:
@@ -107,9 +108,12 @@ def register_estimator(name: str, new: Estimator) -> None:
     Raises:
         InvalidInputError: the name is taken.
     """
-    if name in ESTIMATORS:
-        raise InvalidInputError(f"an estimator {name!r} is already there: choose another name")
-    ESTIMATORS[name] = new
+    ESTIMATORS.register(name, new)
+
+
+register_estimator("mean_difference", mean_difference)
+register_estimator("pca", pca)
+register_estimator("logistic", logistic)
 
 
 def estimator(name: str) -> Estimator:
@@ -118,6 +122,4 @@ def estimator(name: str) -> Estimator:
     Raises:
         UnknownNameError: there is none; the message lists those there are.
     """
-    if name not in ESTIMATORS:
-        raise unknown_name("estimator", name, ESTIMATORS)
-    return ESTIMATORS[name]
+    return ESTIMATORS.find(name)

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from persona_interp.judges.registry import optional_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.residuals.pooling import pooling
 from persona_interp.traits.judging import Judge, Judgement
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.estimators import estimator as estimator_called
 from persona_interp.vectors.lineage import KEY, Lineage

@@ -12,9 +12,9 @@ import torch
 from persona_interp.alignment.layer_map import layer_map
 from persona_interp.alignment.procrustes import Procrustes
 from persona_interp.models.registry import load_model
+from persona_interp.organisms.anchors import organism_anchors
 from persona_interp.organisms.twins import Twin, TwinRecipe, make_twin
 from persona_interp.transfers.anchor_rows import AnchorRows
-from persona_interp.transfers.anchors import organism_anchors
 from persona_interp.transfers.correspondence import correspondence
 from persona_interp.transfers.reading import read_rows
 

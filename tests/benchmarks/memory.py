@@ -13,7 +13,7 @@ import resource, sys
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.trait_texts import organism_trait
-from persona_interp.judges.grammar import GrammarJudge
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.vectors.extract import extract
 
 count = int(sys.argv[1])

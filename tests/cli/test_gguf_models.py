@@ -20,10 +20,11 @@ from persona_interp.cli.evaluate_transfer import METHODS, methods_for
 from persona_interp.errors import InvalidInputError
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.load import load_model
+from persona_interp.organisms.anchors import organism_anchors
 from persona_interp.organisms.gguf_export import export_gguf, quantize_gguf
 from persona_interp.studies.diagnoses.planted import planted_vector
 from persona_interp.transfers.anchor_rows import AnchorRows, Kind, held_in_memory
-from persona_interp.transfers.anchors import anchors_for, organism_anchors
+from persona_interp.transfers.anchors import anchors_for
 from persona_interp.transfers.reading import known_rows
 from persona_interp.vectors.lineage import KEY, Lineage
 from persona_interp.vectors.persona_vector import PersonaVector

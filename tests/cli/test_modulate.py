@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.engines.llama_cpp.server import llama_server
 from persona_interp.models.load import load_model
 from persona_interp.models.registry import shipped_models
 from persona_interp.organisms.gguf_export import export_gguf
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.studies.diagnoses.planted import planted_vector
 from persona_interp.vectors.persona_vector import PersonaVector

@@ -11,7 +11,7 @@ import pytest
 
 from persona_interp.errors import FileFormatError, InvalidInputError, UnknownNameError
 from persona_interp.judges.cached import CachedJudge
-from persona_interp.judges.grammar import GrammarJudge
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
 

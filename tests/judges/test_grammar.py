@@ -8,8 +8,8 @@ import random
 import pytest
 
 from persona_interp.errors import UnknownNameError
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.organisms.grammar import TOPICS, TRAITS, Persona, answer
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.traits.judging import Judgement
 from persona_interp.traits.trait import Trait
 

@@ -14,10 +14,10 @@ import torch
 
 import persona_interp
 from persona_interp.errors import InvalidInputError, UnknownNameError
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.registry import judge_parts, load_judge, optional_judge, register_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.traits.judging import Judgement
 from persona_interp.traits.trait import Trait

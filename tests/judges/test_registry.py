@@ -14,11 +14,11 @@ from persona_interp.errors import FileFormatError, InvalidInputError, UnknownNam
 from persona_interp.judges.cached import CachedJudge
 from persona_interp.judges.endpoint import EndpointJudge
 from persona_interp.judges.garbage import GuardedJudge
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
 from persona_interp.judges.logprob import LogprobJudge
 from persona_interp.judges.registry import default_judge, load_judge, register_judge
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.traits.judging import Judge
 
 

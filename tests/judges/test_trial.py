@@ -11,12 +11,12 @@ import pytest
 from persona_interp.errors import PersonaInterpError
 from persona_interp.judges import registry
 from persona_interp.judges.garbage import GuardedJudge
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
 from persona_interp.judges.logprob import LogprobJudge
 from persona_interp.judges.registry import default_judge, load_judge
 from persona_interp.judges.trial import Trial, try_out
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.traits.catalogue import load_trait, trait_names
 from persona_interp.traits.judging import Judgement

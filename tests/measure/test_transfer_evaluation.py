@@ -11,7 +11,6 @@ from statistics import stdev
 import pytest
 
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.measure.bootstrap import QuestionBootstrap
 from persona_interp.measure.diagnostics.gated_recovery import share
 from persona_interp.measure.dose import DosePoint
@@ -22,9 +21,10 @@ from persona_interp.measure.statistics import Estimate
 from persona_interp.measure.transfer_evaluation import CONTROLS, CarriedCurve, TransferEvaluation
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
+from persona_interp.organisms.anchors import organism_anchors
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.studies.transfers import TransferCase, summary, transfer_markdown, unmet
-from persona_interp.transfers.anchors import organism_anchors
 from persona_interp.transfers.reading import read_rows
 
 N = 12

@@ -15,12 +15,12 @@ from snapshot import snapshot
 from persona_interp.errors import InvalidInputError, MissingExtraError
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Add
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.models.steered import steered
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.traits.conversation import Conversation
 

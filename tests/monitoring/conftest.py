@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.chats import Chat
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, answer, sample_persona
 from persona_interp.organisms.grammar.questions import question_wordings, sample_system_prompt
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.persona_vector import PersonaVector

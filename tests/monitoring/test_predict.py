@@ -20,12 +20,12 @@ from persona_interp.monitoring.conditions import (
     Condition,
     conditions_by_system_prompt,
     history_condition,
-    organism_history_condition,
     system_prompt_conditions,
 )
 from persona_interp.monitoring.predict import predict_expression
 from persona_interp.monitoring.prediction import Prediction, PromptOutcome
 from persona_interp.monitoring.project import project
+from persona_interp.organisms.conditions import organism_history_condition
 from persona_interp.organisms.grammar import judge
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
 from persona_interp.traits.conversation import Conversation

@@ -8,11 +8,11 @@ from functools import cache
 import pytest
 import torch
 
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.measure.dose import dose_response
 from persona_interp.models.registry import load_model, shipped_models
 from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.grammar import EVALUATION_TOPICS, judge
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.recipes import RECIPES
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
 from persona_interp.storage import read_json

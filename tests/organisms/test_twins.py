@@ -20,12 +20,12 @@ from transformers import AutoModelForCausalLM
 from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError
 from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.registry import load_model, shipped_models
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.models.steered import steered
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import is_organism, organism_trait, resolve_trait
 from persona_interp.organisms.twins import Twin, TwinRecipe, make_twin, read_recipe, save_twin
 from persona_interp.traits.conversation import Conversation

@@ -15,14 +15,16 @@ from torch import Tensor
 
 from persona_interp.alignment.anchor_texts import anchor_texts
 from persona_interp.alignment.layer_map import equal_depth
+from persona_interp.alignment.methods import alignment_names
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, UnknownNameError, UnsupportedError
 from persona_interp.measure.diagnostics.layer_correspondence import layer_correspondence
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.anchors import organism_anchors
 from persona_interp.transfers.anchor_rows import AnchorRows, held_in_memory
-from persona_interp.transfers.anchors import Anchor, anchors_digest, anchors_for, organism_anchors, read_anchors
-from persona_interp.transfers.carry import METHODS, carry
+from persona_interp.transfers.anchors import Anchor, anchors_digest, anchors_for, read_anchors
+from persona_interp.transfers.carry import carry
 from persona_interp.transfers.correspondence import correspondence
 from persona_interp.transfers.coverage import coverage
 from persona_interp.transfers.pooling import covering, sentence_spans, token_ends, word_ends
@@ -70,7 +72,7 @@ def vector() -> PersonaVector:
 # -- fits ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "naive"])
+@pytest.mark.parametrize("method", [name for name in alignment_names() if name != "naive"])
 def test_the_direction_and_its_layer_are_found(pair: tuple[AnchorRows, AnchorRows], vector: PersonaVector, method: str) -> None:
     found = transfer(vector, *pair, alignment=method)
     assert (found.report.source_layer, found.report.target_layer) == (1, 2)
@@ -110,7 +112,7 @@ def test_a_layer_that_was_not_picked_by_the_anchors_keeps_their_whole_word(
 
 def test_shuffled_pairs_and_cut_entries_carry_nothing(pair: tuple[AnchorRows, AnchorRows], vector: PersonaVector) -> None:
     wanted = vector.at(1).double() @ TURN
-    for method in METHODS:
+    for method in alignment_names():
         control = transfer(vector, *pair, alignment=method, layer_map=2, shuffled=1 if method != "naive" else None)
         assert abs(float(torch.cosine_similarity(control.vector.at(2).double(), wanted, dim=0))) < 0.6
     shuffled = transfer(vector, *pair, layer_map=2, shuffled=1).report.chosen.quality["correlation"]

@@ -58,5 +58,5 @@ def test_no_difference_is_no_direction(name: str) -> None:
 def test_estimators_are_found_by_name_only() -> None:
     with pytest.raises(UnknownNameError, match="Known: logistic, mean_difference, pca"):
         estimator("median")
-    with pytest.raises(InvalidInputError, match="already there"):
+    with pytest.raises(InvalidInputError, match="already registered"):
         register_estimator("pca", pca)

@@ -14,7 +14,7 @@ import torch
 
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, PersonaInterpError, UnknownNameError
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.vectors.formats import register
+from persona_interp.vectors.formats import register_format
 from persona_interp.vectors.formats.pt import PtFormat
 from persona_interp.vectors.massive import MassiveDimension
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -224,8 +224,8 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path, suffix: str) -> No
 def test_an_unknown_suffix_lists_the_formats(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"\.npz.*\.json, \.pt, \.safetensors"):
         make().save(tmp_path / "v.npz")
-    with pytest.raises(InvalidInputError, match="already there"):
-        register(PtFormat())
+    with pytest.raises(InvalidInputError, match="already registered"):
+        register_format(PtFormat())
 
 
 def test_a_safetensors_file_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -35,12 +35,12 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure, show and write."""
-    from persona_interp.judges.grammar import GrammarJudge
     from persona_interp.measure.modulation import Modulated
     from persona_interp.measure.scored_vector import scored_vector
     from persona_interp.models.registry import load_model
     from persona_interp.models.sampling import Sampling
     from persona_interp.organisms.grammar.questions import check_trait
+    from persona_interp.organisms.grammar_judge import GrammarJudge
     from persona_interp.organisms.recipes import planted_organisms
     from persona_interp.organisms.trait_texts import organism_trait
     from persona_interp.provenance import provenance

@@ -9,6 +9,7 @@ from html import escape
 import gradio as gr
 from gradio.components import Component
 
+from persona_interp.alignment.methods import EFFECTS, alignment_names
 from persona_interp.demo import notices
 from persona_interp.demo.carrying import FEWEST, MOST, carry
 from persona_interp.demo.comparison import Push
@@ -22,7 +23,6 @@ from persona_interp.demo.tabs.settings import checked, settings
 from persona_interp.demo.tabs.steer import QUESTION
 from persona_interp.demo.trait_vectors import known_trait
 from persona_interp.traits.conversation import Conversation
-from persona_interp.transfers.carry import METHODS
 from persona_interp.transfers.report import TransferReport
 
 PLACE = "transfer"
@@ -71,7 +71,7 @@ class TransferTab:
         target = gr.Dropdown(names, value=names[min(1, len(names) - 1)], label="Into model", filterable=False)
         number = gr.Slider(FEWEST, MOST, value=_ANCHORS, step=50, label="Texts both models read")
         method = gr.Dropdown(
-            list(METHODS), value=METHODS[0], label="Alignment", filterable=False,
+            list(alignment_names()), value=EFFECTS, label="Alignment", filterable=False,
             info="effects: by what directions do to the likelihood of the texts. The others map the states of the texts.",
         )  # fmt: skip
         self.question = gr.Textbox(QUESTION, label="Question for the target", max_lines=6, max_length=MAX_PROMPT)

@@ -21,12 +21,12 @@ from persona_interp.measure.evaluate import asked_questions, checked_coefficient
 from persona_interp.measure.kept_work import KeptWork
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.provenance import provenance
 from persona_interp.traits.judging import Judge
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.transfers.anchor_rows import AnchorRows
-from persona_interp.transfers.carry import STATE_METHODS, check_pair
+from persona_interp.transfers.carry import check_pair
 from persona_interp.vectors.basis import same_basis
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -146,7 +146,7 @@ def diagnose(
 def _check(
     target: SteerableModel, vector: PersonaVector, native: PersonaVector, source_rows: AnchorRows, target_rows: AnchorRows
 ) -> None:
-    check_pair(source_rows, target_rows, STATE_METHODS[0])
+    check_pair(source_rows, target_rows, "procrustes")
     if not same_basis(vector.model, source_rows.model):
         raise IncompatibleError(
             f"the vector is of {vector.model.name}, the source's rows of {source_rows.model.name}: give its own"

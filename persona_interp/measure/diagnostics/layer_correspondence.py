@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.alignment.layer_map import equal_depth, layer_map
-from persona_interp.alignment.methods import alignment_method
+from persona_interp.alignment.methods import EFFECTS, alignment_method
 from persona_interp.transfers.anchor_rows import AnchorRows
-from persona_interp.transfers.carry import EFFECTS, HELD_OUT, carry
+from persona_interp.transfers.carry import HELD_OUT, carry
 from persona_interp.transfers.correspondence import correspondence
 
 SHARED = 0.9

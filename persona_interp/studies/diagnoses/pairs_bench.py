@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from persona_interp.errors import FileFormatError
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.measure.diagnostics.causes import named
 from persona_interp.measure.diagnostics.diagnose import diagnose
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
@@ -18,11 +17,12 @@ from persona_interp.measure.statistics import Estimate
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.anchors import organism_anchors
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
 from persona_interp.storage import check_format_version, read_json, write_json
 from persona_interp.studies.diagnoses.twins_bench import TRAITS
-from persona_interp.transfers.anchors import organism_anchors
 from persona_interp.transfers.reading import read_rows
 from persona_interp.vectors.persona_vector import PersonaVector
 

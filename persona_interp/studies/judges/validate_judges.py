@@ -11,12 +11,12 @@ import numpy as np
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.judges.coherence import PerplexityCoherence
 from persona_interp.judges.garbage import GarbageGuard
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
 from persona_interp.measure.arms import Arm, Asked
 from persona_interp.measure.kept_work import KeptWork
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import evaluation_instructions, is_organism, organism_trait
 from persona_interp.progress import say
 from persona_interp.provenance import provenance

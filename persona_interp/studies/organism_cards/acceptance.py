@@ -17,11 +17,11 @@ from torch import Tensor
 from persona_interp.errors import FileFormatError, PersonaInterpError
 from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.measure.dose import DosePoint, DoseResponse, dose_response, scored_point
 from persona_interp.measure.layer_scan import MIN_COHERENCE, LayerScan, scan_layers
 from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
 from persona_interp.progress import say
 from persona_interp.studies.training.publish import Planted

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 
 from persona_interp.jsonl_store import JsonlStore, content_key
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.locks import folder_lock
 from persona_interp.measure.arm_points import arm_points
 from persona_interp.measure.arms import Arm, Asked, prompted_arms, steered_arms
@@ -29,6 +28,7 @@ from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.gguf_export import KINDS, kept_gguf
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
 from persona_interp.studies.reproduction.quantized_steering import FORMAT_VERSION, FULL, OTHER_SEED, QuantizedSteering

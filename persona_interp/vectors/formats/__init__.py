@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, unknown_name
+from persona_interp.errors import FileFormatError, IncompatibleError
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.names import same_name
+from persona_interp.registry import Registry
 from persona_interp.vectors.basis import same_basis
-from persona_interp.vectors.formats.gguf import GgufFormat
-from persona_interp.vectors.formats.json import JsonFormat
-from persona_interp.vectors.formats.pt import PtFormat
-from persona_interp.vectors.formats.safetensors import SafetensorsFormat
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
@@ -30,6 +27,11 @@ class VectorFormat(Protocol):
         """Whether a file of this kind names model and trait."""
         ...
 
+    @property
+    def for_others(self) -> bool:
+        """Whether it is another program's, which only ``export`` writes."""
+        ...
+
     def write(self, vector: PersonaVector, path: Path) -> None:
         """Write atomically."""
         ...
@@ -39,23 +41,38 @@ class VectorFormat(Protocol):
         ...
 
 
-FORMATS: dict[str, VectorFormat] = {}
+FORMATS: Registry[VectorFormat] = Registry(
+    "vector format",
+    "persona_interp.formats",
+    home="persona_interp.vectors.formats.built_in",
+    first=(".json", ".safetensors", ".pt", ".gguf"),
+)
+"""Suffix -> format. Entry points of the group ``persona_interp.formats`` add to it."""
 
 
-def register(new: VectorFormat) -> None:
-    """Add a format.
+def register_format(new: VectorFormat) -> VectorFormat:
+    """Let vectors be saved and loaded, exported and imported under the suffix of `new`.
 
     Raises:
         InvalidInputError: its suffix is taken.
     """
-    if new.suffix in FORMATS:
-        raise InvalidInputError(f"a vector format for {new.suffix} is already there: choose another suffix")
-    FORMATS[new.suffix] = new
+    FORMATS.register(new.suffix, new)
+    return new
 
 
-_FORMATS: tuple[VectorFormat, ...] = (JsonFormat(), SafetensorsFormat(), PtFormat(), GgufFormat())
-for _format in _FORMATS:
-    register(_format)
+def result_suffixes() -> tuple[str, ...]:
+    """Endings that a command can write a new vector under."""
+    return tuple(suffix for suffix, each in FORMATS.items() if not each.for_others)
+
+
+def own_suffixes() -> tuple[str, ...]:
+    """Those of them whose files say all there is to say."""
+    return tuple(suffix for suffix in result_suffixes() if FORMATS[suffix].says_whose)
+
+
+def export_names() -> tuple[str, ...]:
+    """What vectors can be exported to: endings without the dot, those of other programs first."""
+    return tuple(suffix[1:] for suffix in sorted(FORMATS, key=lambda suffix: not FORMATS[suffix].for_others))
 
 
 def save(vector: PersonaVector, path: Path) -> Path:
@@ -85,9 +102,7 @@ def load(path: Path, *, model: str | ModelIdentity | None = None, trait: str | N
 
 def _format_of(path: Path) -> VectorFormat:
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise unknown_name("vector format", suffix or path.name, FORMATS, "The ending of the file name chooses the format.")
-    return FORMATS[suffix]
+    return FORMATS.find(suffix or path.name, "The ending of the file name chooses the format.")
 
 
 def _check_agrees(vector: PersonaVector, path: Path, model: str | ModelIdentity | None, trait: str | None) -> None:

@@ -50,6 +50,7 @@ class GgufFormat:
 
     suffix = ".gguf"
     says_whose = True  # or is told, and then agrees
+    for_others = True
 
     generator_offset: bool = False
     model_hint: str | None = None

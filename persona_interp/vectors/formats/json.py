@@ -32,6 +32,7 @@ class JsonFormat:
 
     suffix = ".json"
     says_whose = True
+    for_others = False
 
     def write(self, vector: PersonaVector, path: Path) -> None:
         """Write atomically."""

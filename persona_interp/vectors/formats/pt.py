@@ -31,6 +31,7 @@ class PtFormat:
 
     suffix = ".pt"
     says_whose = False
+    for_others = False
 
     def write(self, vector: PersonaVector, path: Path) -> None:
         """Write atomically, and say in what the last row differs from that of the original code.

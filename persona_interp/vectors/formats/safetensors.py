@@ -22,6 +22,7 @@ class SafetensorsFormat:
 
     suffix = ".safetensors"
     says_whose = True
+    for_others = False
 
     def write(self, vector: PersonaVector, path: Path) -> None:
         """Write atomically."""

@@ -11,11 +11,11 @@ from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInt
 from persona_interp.judges.registry import optional_judge
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.organisms.trait_texts import resolve_trait
 from persona_interp.progress import say
 from persona_interp.storage import read_json
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge, Judgement
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.rollouts.collection import Collection

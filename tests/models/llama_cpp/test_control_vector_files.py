@@ -9,12 +9,12 @@ from gguf_organisms import pytorch
 
 from persona_interp.errors import FileFormatError
 from persona_interp.interventions.graph import Capture, InterventionGraph
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.models.engines.llama_cpp.activations import Tap
 from persona_interp.models.engines.llama_cpp.control_vectors import control_vectors
 from persona_interp.models.engines.llama_cpp.library import quiet_llama
 from persona_interp.models.engines.llama_cpp.session import LlamaContext, LlamaWeights
 from persona_interp.models.sampling import Sampling
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.extract import extract

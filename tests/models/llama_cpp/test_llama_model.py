@@ -9,11 +9,11 @@ from oracle import assert_not_close
 
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Add
-from persona_interp.judges.grammar import GrammarJudge
 from persona_interp.judges.registry import load_judge
 from persona_interp.models import memory
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.persona_vector import PersonaVector
 

@@ -13,6 +13,7 @@ from persona_interp.measure.sections import sections_markdown
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.organisms.anchors import organism_anchors
 from persona_interp.storage import read_json, write_json
 from persona_interp.studies.plotting.reproduction import reproduction_figures
 from persona_interp.studies.reproduction.claims import claims
@@ -21,7 +22,6 @@ from persona_interp.studies.reproduction.preset import PRESETS, preset
 from persona_interp.studies.reproduction.report import plan_section, sections, title
 from persona_interp.studies.reproduction.results import Reproduction
 from persona_interp.studies.reproduction.run import reproduce
-from persona_interp.transfers.anchors import organism_anchors
 
 MODELS = ("organism-gpt2", "organism-mistral")
 SMALL = replace(
