@@ -101,5 +101,5 @@ def test_identities_without_a_file_are_written_as_before() -> None:
     assert "weights_file" not in plain.to_json()
     filed = ModelIdentity("m", None, "f", 2, 4, "abc")
     assert ModelIdentity.from_json(filed.to_json()) == filed
-    with pytest.raises(FileFormatError, match="field 'weights_file' is 3, expected text or null"):
+    with pytest.raises(FileFormatError, match="field weights_file is malformed .expected text, found 3"):
         ModelIdentity.from_json({**filed.to_json(), "weights_file": 3})
