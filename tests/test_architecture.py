@@ -19,7 +19,7 @@ PACKAGE = ROOT / "persona_interp"
 # A name may import names of its own line and of the lines above it.
 ORDER = (
     ("errors", "shapes", "characters", "storage", "provenance", "profiling", "threads", "progress"),
-    ("registry", "locks", "jsonl_store", "html_table"),
+    ("registry", "locks", "jsonl_store", "html_table", "records"),
     ("traits", "residuals", "interventions"),
     ("models",),
     ("alignment",),

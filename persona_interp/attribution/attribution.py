@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from persona_interp.attribution.component import ABLATABLE, Component, Kind
-from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.errors import InvalidInputError
 from persona_interp.measure.statistics import Estimate
-from persona_interp.storage import check_format_version
-
-FORMAT_VERSION = 1
+from persona_interp.records import Record
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Record):
     """The difference of positive and negative answers along a vector, split exactly over everything that writes into the stream.
 
     Example:
@@ -56,6 +54,10 @@ class Attribution:
         gap: how far the parts of an answer miss its stream at most, over the norm of the stream: rounding.
         provenance: versions, seed, settings, identities.
     """
+
+    json_kind = "attribution"
+    json_version = 1
+    json_names = ("trait", "model", "layer", "positions", "n_pairs", "n_questions", "judge", "gap", "*")
 
     trait: str
     model: str
@@ -111,62 +113,6 @@ class Attribution:
     def share_of(self, kind: Kind) -> float:
         """The shares of all components of one kind together."""
         return sum(each.share.value or 0.0 for each in self.contributions if each.component.kind == kind)
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; components by name."""
-        named = ("trait", "model", "layer", "positions", "n_pairs", "n_questions", "judge", "gap")
-        rows = [
-            {
-                "component": each.component.name,
-                "positive": each.positive,
-                "negative": each.negative,
-                "difference": each.difference.to_json(),
-                "share": each.share.to_json(),
-            }
-            for each in self.contributions
-        ]
-        return {
-            "format_version": FORMAT_VERSION,
-            **{name: getattr(self, name) for name in named},
-            "whole": self.whole.to_json(),
-            "contributions": rows,
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "attribution") -> Attribution:
-        """The inverse of `to_json`.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            rows = tuple(
-                Contribution(
-                    Component.named(str(row["component"])),
-                    float(row["positive"]),
-                    float(row["negative"]),
-                    Estimate.from_json(row["difference"]),
-                    Estimate.from_json(row["share"]),
-                )
-                for row in data["contributions"]
-            )
-            return cls(
-                trait=str(data["trait"]),
-                model=str(data["model"]),
-                layer=int(data["layer"]),
-                positions=str(data["positions"]),
-                n_pairs=int(data["n_pairs"]),
-                n_questions=int(data["n_questions"]),
-                judge=None if data["judge"] is None else str(data["judge"]),
-                whole=Estimate.from_json(data["whole"]),
-                contributions=rows,
-                gap=float(data["gap"]),
-                provenance=dict(data["provenance"]),
-            )
-        except (KeyError, TypeError, ValueError, InvalidInputError) as error:
-            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
 
     def __repr__(self) -> str:
         first = self.top(1)[0]

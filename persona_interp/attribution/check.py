@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 
 from persona_interp.attribution.component import Component
-from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.measure.bootstrap import QuestionBootstrap
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.layer_scan import MIN_COHERENCE, coherent
 from persona_interp.measure.statistics import Estimate
-from persona_interp.storage import check_format_version
+from persona_interp.records import Record
 
-FORMAT_VERSION = 1
+_MEASURED = ("holds", "drop", "random_drop", "excess", "over_placebo", "baseline", "against", "arms")
 
 
 @dataclass(frozen=True)
-class AblationArm:
+class AblationArm(Record):
     """Answers with some components ablated.
 
     Attributes:
@@ -29,13 +28,24 @@ class AblationArm:
         point: the scores of the answers (its coefficient is 0: nothing is steered).
     """
 
+    json_kind = "ablation"
+
     name: str
     components: tuple[Component, ...]
     point: DosePoint
 
+    def json_items(self) -> dict[str, Any]:
+        """What the point holds stands beside the name."""
+        return {"name": self.name, "components": self.components, **self.point.to_json()}
+
+    @classmethod
+    def json_fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The inverse of `json_items`."""
+        return {**data, "point": data}
+
 
 @dataclass(frozen=True)
-class AblationCheck:
+class AblationCheck(Record):
     """Trait expression under the positive system prompts, with and without the components that write most along a vector.
 
     Attributes:
@@ -52,6 +62,10 @@ class AblationCheck:
         samples: answers to each.
         provenance: versions, seed, sampling, identities.
     """
+
+    json_kind = "ablation check"
+    json_version = 1
+    json_names = ("trait", "model", "judge", "layer", "samples", *_MEASURED, "questions", "provenance")
 
     trait: str
     model: str
@@ -136,50 +150,15 @@ class AblationCheck:
             return f"not shown: {found} So it is the constant that lowers it, whatever it says."
         return f"{'shown' if self.holds else 'not shown'}: {found}"
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; the estimates are written beside the scores they follow from, for readers without this package."""
-        named = ("trait", "model", "judge", "layer", "samples")
-        return {
-            "format_version": FORMAT_VERSION,
-            **{name: getattr(self, name) for name in named},
-            "holds": self.holds,
-            "drop": self.drop(self.top).to_json(),
-            "random_drop": self.random_drop.to_json(),
-            "excess": self.excess.to_json(),
-            "over_placebo": self.over_placebo.to_json(),
-            "baseline": self.baseline.to_json(),
-            "against": self.against.to_json(),
-            "arms": [_arm_json(arm) for arm in self.arms],
-            "questions": list(self.questions),
-            "provenance": dict(self.provenance),
-        }
+    def json_items(self) -> dict[str, Any]:
+        """The estimates are written beside the scores they follow from, for readers without this package."""
+        return {**super().json_items(), "drop": self.drop(self.top)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "ablation check") -> AblationCheck:
-        """The inverse of `to_json`; estimates are computed again.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            top, placebo, *drawn = map(_arm_from_json, data["arms"])
-            return cls(
-                trait=str(data["trait"]),
-                model=str(data["model"]),
-                judge=str(data["judge"]),
-                layer=int(data["layer"]),
-                baseline=DosePoint.from_json(data["baseline"]),
-                against=DosePoint.from_json(data["against"]),
-                top=top,
-                placebo=placebo,
-                random=tuple(drawn),
-                questions=tuple(map(str, data["questions"])),
-                samples=int(data["samples"]),
-                provenance=dict(data["provenance"]),
-            )
-        except (KeyError, TypeError, ValueError, InvalidInputError) as error:
-            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
+    def json_fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Arms by what they are."""
+        top, placebo, *drawn = data["arms"]
+        return {**data, "top": top, "placebo": placebo, "random": drawn}
 
     def __repr__(self) -> str:
         return f"AblationCheck({self.trait!r} in {self.model}, {self.reason()})"
@@ -203,12 +182,3 @@ def points(estimate: Estimate) -> str:
         return "–"
     interval = "" if estimate.low is None else f" [{estimate.low:.0f}, {estimate.high:.0f}]"
     return f"{estimate.value:.0f}{interval}"
-
-
-def _arm_json(arm: AblationArm) -> dict[str, Any]:
-    return {"name": arm.name, "components": [component.name for component in arm.components], **arm.point.to_json()}
-
-
-def _arm_from_json(data: Mapping[str, Any]) -> AblationArm:
-    components = tuple(Component.named(str(name)) for name in data["components"])
-    return AblationArm(str(data["name"]), components, DosePoint.from_json(data))

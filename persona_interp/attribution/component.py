@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from persona_interp.errors import InvalidInputError
+from persona_interp.errors import FileFormatError, InvalidInputError
 
 Kind: TypeAlias = Literal["embedding", "head", "bias", "mlp"]
 ABLATABLE: tuple[Kind, ...] = ("head", "mlp")
@@ -64,6 +64,22 @@ class Component:
         if layer is None:
             return cls("embedding")
         return cls("head", int(layer), int(head)) if head is not None else cls("mlp" if kind == "mlp" else "bias", int(layer))
+
+    def to_json(self) -> str:
+        """Its name."""
+        return self.name
+
+    @classmethod
+    def from_json(cls, data: object, *, source: str = "component") -> Component:
+        """The inverse of `to_json`.
+
+        Raises:
+            FileFormatError: no component is called so.
+        """
+        try:
+            return cls.named(str(data))
+        except InvalidInputError as error:
+            raise FileFormatError(f"{source}: {error}") from error
 
     def __str__(self) -> str:
         return self.name

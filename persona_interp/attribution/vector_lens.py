@@ -10,14 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.blackbox.token_lens import LENS, TokenLens
-from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.errors import InvalidInputError
 from persona_interp.measure.controls import random_like
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
-from persona_interp.storage import check_format_version
+from persona_interp.records import Record
 from persona_interp.vectors.persona_vector import PersonaVector
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class LayerTokens:
 
 
 @dataclass(frozen=True)
-class VectorLens:
+class VectorLens(Record):
     """A persona vector read as tokens.
 
     Attributes:
@@ -63,6 +61,9 @@ class VectorLens:
         layers: one entry a layer.
         provenance: versions, seed, questions, identities.
     """
+
+    json_kind = "vector lens"
+    json_version = 1
 
     trait: str
     model: str
@@ -80,40 +81,6 @@ class VectorLens:
             if each.layer == layer:
                 return each
         raise InvalidInputError(f"layer {layer} was not read: there are {', '.join(str(each.layer) for each in self.layers)}")
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        named = ("trait", "model", "reading")
-        rows = [
-            {
-                "layer": each.layer,
-                "promoted": [vars(token) for token in each.promoted],
-                "suppressed": [vars(token) for token in each.suppressed],
-                "chance": list(each.chance),
-            }
-            for each in self.layers
-        ]
-        return {
-            "format_version": FORMAT_VERSION,
-            **{name: getattr(self, name) for name in named},
-            "layers": rows,
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "vector lens") -> VectorLens:
-        """The inverse of `to_json`.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            rows = tuple(_layer(row) for row in data["layers"])
-            named = {name: str(data[name]) for name in ("trait", "model", "reading")}
-            return cls(**named, layers=rows, provenance=dict(data["provenance"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
 
     def __repr__(self) -> str:
         return f"VectorLens({self.trait!r} in {self.model}, {self.reading}, {len(self.layers)} layers)"
@@ -186,12 +153,3 @@ def _extremes(
 
     chance = (float(control[known].max()), float(control[known].min()))
     return LayerTokens(layer, described(order[:n]), described(order[::-1][:n]), chance)
-
-
-def _layer(row: Mapping[str, Any]) -> LayerTokens:
-    up, down = map(float, row["chance"])
-    return LayerTokens(int(row["layer"]), _tokens(row["promoted"]), _tokens(row["suppressed"]), (up, down))
-
-
-def _tokens(rows: Sequence[Mapping[str, Any]]) -> tuple[TokenLogit, ...]:
-    return tuple(TokenLogit(int(row["token"]), str(row["text"]), float(row["logit"])) for row in rows)

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.errors import InvalidInputError
 from persona_interp.html_table import html_table
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
+from persona_interp.records import Record
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
-FORMAT_VERSION = 1
 N_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class DosePoint:
+class DosePoint(Record):
     """What one coefficient did.
 
     Attributes:
@@ -39,6 +39,9 @@ class DosePoint:
         coherence_scores: likewise.
         examples: the first answers.
     """
+
+    json_kind = "dose"
+    json_names = ("*", "trait", "coherence", "n", "n_without_score")
 
     coefficient: float
     perturbation_ratio: float | None
@@ -66,26 +69,9 @@ class DosePoint:
         """Mean coherence of the answers that have one, None if none has."""
         return _mean(self.coherence_scores)
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; means and counts are written beside the scores they follow from, for readers without this package."""
-        named = ("trait", "coherence", "n", "n_without_score")
-        return {**asdict(self), **{name: getattr(self, name) for name in named}}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> DosePoint:
-        """The inverse of `to_json`; means are computed again."""
-        ratio = data["perturbation_ratio"]
-        return cls(
-            coefficient=float(data["coefficient"]),
-            perturbation_ratio=None if ratio is None else float(ratio),
-            trait_scores=_scores(data["trait_scores"]),
-            coherence_scores=_scores(data["coherence_scores"]),
-            examples=tuple(map(str, data["examples"])),
-        )
-
 
 @dataclass(frozen=True)
-class DoseResponse:
+class DoseResponse(Record):
     """Trait and coherence against coefficient, for one vector in one model.
 
     Attributes:
@@ -98,6 +84,10 @@ class DoseResponse:
         points: one a coefficient, in the order asked for.
         provenance: versions, seed, sampling, model identity.
     """
+
+    json_kind = "dose response"
+    json_version = 1
+    json_names = ("trait", "vector", "model", "judge", "positions", "layers", "spearman", "*")
 
     trait: str
     vector: str
@@ -143,36 +133,6 @@ class DoseResponse:
         }
         where = f"the vector {self.vector!r} added at layers {', '.join(map(str, self.layers))} ({self.positions} tokens)"
         return html_table(f"{self.trait} in {self.model}, {where}; judge {self.judge}", columns, bars="trait")
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        described = {name: getattr(self, name) for name in ("trait", "vector", "model", "judge", "positions")}
-        return {
-            "format_version": FORMAT_VERSION,
-            **described,
-            "layers": list(self.layers),
-            "spearman": self.spearman,
-            "points": [point.to_json() for point in self.points],
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "dose response") -> DoseResponse:
-        """The inverse of `to_json`; means are computed again.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        if data.get("format_version") != FORMAT_VERSION:
-            raise FileFormatError(f"{source}: format_version {data.get('format_version')!r} is not {FORMAT_VERSION}")
-        try:
-            texts = {name: str(data[name]) for name in ("trait", "vector", "model", "judge", "positions")}
-            points = tuple(map(DosePoint.from_json, data["points"]))
-            return cls(**texts, layers=tuple(map(int, data["layers"])), points=points, provenance=dict(data["provenance"]))
-        except KeyError as error:
-            raise FileFormatError(f"{source}: field {error} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
 
 
 def dose_response(
@@ -291,10 +251,6 @@ def scored_point(
         coherence_scores=tuple(judgement.coherence for judgement in judgements),
         examples=tuple(texts[:N_EXAMPLES]),
     )
-
-
-def _scores(values: Sequence[Any]) -> tuple[float | None, ...]:
-    return tuple(None if value is None else float(value) for value in values)
 
 
 def _mean(scores: Sequence[float | None]) -> float | None:

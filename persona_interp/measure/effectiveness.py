@@ -6,13 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.errors import InvalidInputError
 from persona_interp.html_table import html_table
 from persona_interp.measure.statistics import Estimate
-from persona_interp.storage import check_format_version
+from persona_interp.records import Record
 from persona_interp.vectors.persona_vector import PersonaVector
-
-FORMAT_VERSION = 1
 
 METHODS: dict[str, str] = {
     "sweep": "behaviour: the furthest the trait score moves while answers stay coherent, in points",
@@ -29,7 +27,7 @@ CAUSAL = ("sweep", "screened-likelihood", "likelihood", "gradient")
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerScore:
+class LayerScore(Record):
     """One layer.
 
     Attributes:
@@ -46,6 +44,9 @@ class LayerScore:
         held_out: the score on questions that the dose was not picked on, see `held_out_best`: what to expect of it, below `score`
             more often than not; None where no dose was picked, or it could not be had.
     """
+
+    json_kind = "layer score"
+    json_newer = ("held_out",)
 
     layer: int
     score: float | None
@@ -64,7 +65,7 @@ class LayerScore:
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerEffectiveness:
+class LayerEffectiveness(Record):
     """Scores of all layers by one method.
 
     Example:
@@ -83,6 +84,10 @@ class LayerEffectiveness:
         InvalidInputError: no layer, or a method that is not known.
     """
 
+    json_kind = "layer effectiveness"
+    json_version = 1
+    json_names = ("unit", "*")
+
     trait: str
     model: str
     method: str
@@ -96,6 +101,11 @@ class LayerEffectiveness:
                 f"layer effectiveness by {self.method!r} of {len(self.scores)} layers: give at least one layer, and one of the "
                 f"methods {', '.join(METHODS)}"
             )
+
+    @property
+    def unit(self) -> str:
+        """What a score means."""
+        return METHODS[self.method]
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -176,30 +186,6 @@ class LayerEffectiveness:
             provenance={**vector.provenance, "effectiveness": noted},
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return {"format_version": FORMAT_VERSION, "unit": METHODS[self.method], **dataclasses.asdict(self)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "layer effectiveness") -> LayerEffectiveness:
-        """The inverse of `to_json`.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            return cls(
-                trait=str(data["trait"]),
-                model=str(data["model"]),
-                method=str(data["method"]),
-                scores=tuple(map(_score_from_json, data["scores"])),
-                n_tokens=int(data["n_tokens"]),
-                provenance=dict(data["provenance"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
-
     def _repr_html_(self) -> str:
         """In a notebook: which layer and why, and a row for each, the best in bold; what no layer has is left out."""
         named = [field.name for field in dataclasses.fields(LayerScore) if field.name != "usable"]
@@ -214,14 +200,3 @@ class LayerEffectiveness:
         scored = any(value is not None for value in self.values)
         best = f"best layer {self.best().layer}" if scored else "no layer has a score"
         return f"LayerEffectiveness({self.trait!r} in {self.model}, {self.method}, {best})"
-
-
-def _score_from_json(data: Mapping[str, Any]) -> LayerScore:
-    data = {"held_out": None, **data}  # files of before have none
-    numbers = {
-        field.name: None if data[field.name] is None else float(data[field.name])
-        for field in dataclasses.fields(LayerScore)
-        if field.name not in ("layer", "usable")
-    }
-    usable = data["usable"]
-    return LayerScore(int(data["layer"]), **numbers, usable=None if usable is None else (float(usable[0]), float(usable[1])))

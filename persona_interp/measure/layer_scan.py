@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.registry import load_judge
 from persona_interp.measure.bootstrap import answers_each
@@ -16,7 +16,7 @@ from persona_interp.measure.dose import DosePoint, DoseResponse, dose_point
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
-from persona_interp.storage import check_format_version
+from persona_interp.records import Record
 from persona_interp.traits.coherence import CHOSEN
 from persona_interp.traits.coherence import coherent as coherent_enough
 from persona_interp.traits.conversation import Conversation
@@ -25,7 +25,6 @@ from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
-FORMAT_VERSION = 1
 MIN_COHERENCE = CHOSEN
 """Mean coherence, 0-100, below which a movement does not count; see `traits.coherence`."""
 
@@ -38,7 +37,7 @@ _AS_GOOD = 0.8
 
 
 @dataclass(frozen=True)
-class LayerScan:
+class LayerScan(Record):
     """A behavioural scan over layers and coefficients.
 
     Attributes:
@@ -50,6 +49,10 @@ class LayerScan:
         by_layer: 0-based block -> what each coefficient did there, in the order asked for; 0 is not among them.
         provenance: versions, seed, sampling, questions, identities.
     """
+
+    json_kind = "layer scan"
+    json_version = 1
+    json_names = ("trait", "model", "judge", "positions", "baseline", "layers", "provenance")
 
     trait: str
     model: str
@@ -142,6 +145,16 @@ class LayerScan:
         ]
         return direction * min(reaching) if reaching else None
 
+    def json_items(self) -> dict[str, Any]:
+        """Layers as a list, in their order."""
+        rows = [{"layer": layer, "points": points} for layer, points in self.by_layer.items()]
+        return {**super().json_items(), "layers": rows}
+
+    @classmethod
+    def json_fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The inverse of `json_items`."""
+        return {**data, "by_layer": {row["layer"]: row["points"] for row in data["layers"]}}
+
     def coherent_moves(self, layer: int) -> list[tuple[float, DosePoint]]:
         """(movement, point) of the cells of `layer` that are coherent, or were not judged for it."""
         base = self.baseline.trait
@@ -150,38 +163,6 @@ class LayerScan:
             for point in self.by_layer[layer]
             if base is not None and point.trait is not None and coherent(point)
         ]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        named = {name: getattr(self, name) for name in ("trait", "model", "judge", "positions")}
-        rows = [{"layer": layer, "points": [point.to_json() for point in points]} for layer, points in self.by_layer.items()]
-        return {
-            "format_version": FORMAT_VERSION,
-            **named,
-            "baseline": self.baseline.to_json(),
-            "layers": rows,
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "layer scan") -> LayerScan:
-        """The inverse of `to_json`.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            named = {name: str(data[name]) for name in ("trait", "model", "judge", "positions")}
-            by_layer = {int(row["layer"]): tuple(map(DosePoint.from_json, row["points"])) for row in data["layers"]}
-            return cls(
-                **named,
-                baseline=DosePoint.from_json(data["baseline"]),
-                by_layer=by_layer,
-                provenance=dict(data["provenance"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
 
 
 def coherent(point: DosePoint) -> bool:

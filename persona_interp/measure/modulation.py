@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from persona_interp.measure.kept_work import KeptWork
 from persona_interp.measure.statistics import Estimate
 from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.records import Record
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
@@ -38,7 +39,7 @@ FAR = 20.0
 
 
 @dataclass(frozen=True)
-class Modulated:
+class Modulated(Record):
     """One mode on one trait.
 
     Attributes:
@@ -54,6 +55,8 @@ class Modulated:
         coherence: the lowest mean of the ends.
     """
 
+    json_kind = "modulation"
+
     mode: str
     placebo: bool
     trait: str
@@ -64,15 +67,6 @@ class Modulated:
     movement: Estimate
     share: Estimate
     coherence: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Modulated:
-        """The inverse of `to_json`."""
-        return cls(**{**data, **{name: Estimate(**data[name]) for name in ("movement", "share")}})
 
 
 def modulation_modes(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from persona_interp.records import Record
 
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Record):
     """A statistic with its 95 % interval.
 
     Attributes:
@@ -28,16 +30,6 @@ class Estimate:
     low: float | None
     high: float | None
     n: int
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Estimate:
-        """The inverse of `to_json`."""
-        ends = (None if data[name] is None else float(data[name]) for name in ("value", "low", "high"))
-        return cls(*ends, n=int(data["n"]))
 
     def __str__(self) -> str:
         if self.value is None:

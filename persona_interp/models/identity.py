@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from persona_interp.errors import FileFormatError
 from persona_interp.models.adapters import adapter_settings, effective_names
 from persona_interp.models.families import text_config
 from persona_interp.models.placement import value_at_hand
+from persona_interp.records import Record
 
 _SAMPLES = 256
 _CONFIG_ESSENTIALS = (
@@ -35,7 +34,7 @@ _CONFIG_ESSENTIALS = (
 
 
 @dataclass(frozen=True)
-class ModelIdentity:
+class ModelIdentity(Record):
     """A model as a result names it.
 
     Attributes:
@@ -48,6 +47,9 @@ class ModelIdentity:
             for weights from elsewhere. Not compared: equal fingerprints are equal weights, whatever they were read from.
     """
 
+    json_kind = "model identity"
+    json_newer = ("weights_file",)
+
     name: str
     revision: str | None
     fingerprint: str
@@ -55,34 +57,9 @@ class ModelIdentity:
     d_model: int
     weights_file: str | None = field(default=None, compare=False)
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; a file that there is none of is left out, as in results of earlier versions."""
-        return {name: value for name, value in asdict(self).items() if name != "weights_file" or value is not None}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "model identity") -> ModelIdentity:
-        """The inverse of `to_json`.
-
-        Raises:
-            FileFormatError: a field is missing or of the wrong type; names it.
-        """
-        text, number = ("text", str), ("an integer", int)
-        kinds = {
-            "name": text,
-            "revision": ("text or null", str | None),
-            "fingerprint": text,
-            "n_layers": number,
-            "d_model": number,
-        }
-        for key, (expected, kind) in kinds.items():
-            if key not in data:
-                raise FileFormatError(f"{source}: field {key!r} is missing")
-            if not isinstance(data[key], kind) or isinstance(data[key], bool):
-                raise FileFormatError(f"{source}: field {key!r} is {data[key]!r}, expected {expected}")
-        file = data.get("weights_file")
-        if not isinstance(file, str | None):
-            raise FileFormatError(f"{source}: field 'weights_file' is {file!r}, expected text or null")
-        return cls(**{key: data[key] for key in kinds}, weights_file=file)
+    def json_items(self) -> dict[str, Any]:
+        """A file that there is none of is left out, as in results of earlier versions."""
+        return {name: value for name, value in super().json_items().items() if name != "weights_file" or value is not None}
 
 
 def fingerprint(hf_model: nn.Module) -> str:

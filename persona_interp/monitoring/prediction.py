@@ -9,16 +9,13 @@ from functools import cached_property
 from statistics import fmean, variance
 from typing import Any
 
-from persona_interp.errors import FileFormatError
 from persona_interp.measure.statistics import Estimate, pearson, pearson_within, spearman
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.storage import check_format_version
-
-FORMAT_VERSION = 1
+from persona_interp.records import Record
 
 
 @dataclass(frozen=True)
-class PromptOutcome:
+class PromptOutcome(Record):
     """One prompt.
 
     Attributes:
@@ -29,6 +26,9 @@ class PromptOutcome:
         coherence: their coherence.
         answer_projection: mean over the answers' tokens, for comparison; None where the answers have none.
     """
+
+    json_kind = "prompt"
+    json_names = ("condition", "question", "predicted", "actual", "*")
 
     condition: str
     question: str
@@ -45,7 +45,7 @@ class PromptOutcome:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Record):
     """Predicted against actual trait expression.
 
     A high correlation across conditions may say no more than that the vector tells a prompt for the trait from one against it;
@@ -60,6 +60,10 @@ class Prediction:
         prompts: in the order of their conditions.
         provenance: versions, seed, sampling.
     """
+
+    json_kind = "prediction"
+    json_version = 1
+    json_names = ("trait", "vector", "model", "judge", "layer", "across", "across_ranks", "between", "within")
 
     trait: str
     vector: str
@@ -137,67 +141,11 @@ class Prediction:
         """Mean coherence of a condition's answers."""
         return _mean([each for prompt in self.prompts if prompt.condition == condition for each in prompt.coherence])
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; correlations are written beside what they follow from."""
-        named = {name: getattr(self, name).to_json() for name in ("across", "across_ranks", "between", "within")}
-        return {
-            "format_version": FORMAT_VERSION,
-            "trait": self.trait,
-            "vector": self.vector,
-            "model": self.model.to_json(),
-            "judge": self.judge,
-            "layer": self.layer,
-            **named,
-            "ceiling_within": self.ceiling(),
-            "conditions": {name: self.within_one(name).to_json() | {"ceiling": self.ceiling(name)} for name in self.conditions},
-            "prompts": [
-                {
-                    "condition": prompt.condition,
-                    "question": prompt.question,
-                    "predicted": prompt.predicted,
-                    "actual": prompt.actual,
-                    "scores": list(prompt.scores),
-                    "coherence": list(prompt.coherence),
-                    "answer_projection": prompt.answer_projection,
-                }
-                for prompt in self.prompts
-            ],
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "prediction") -> Prediction:
-        """The inverse of `to_json`; correlations are computed again.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            texts = {name: str(data[name]) for name in ("trait", "vector", "judge")}
-            prompts = tuple(_outcome_from_json(prompt) for prompt in data["prompts"])
-            model = ModelIdentity.from_json(data["model"], source=source)
-            return cls(**texts, model=model, layer=int(data["layer"]), prompts=prompts, provenance=dict(data["provenance"]))
-        except KeyError as error:
-            raise FileFormatError(f"{source}: field {error} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
-
-
-def _outcome_from_json(data: Mapping[str, Any]) -> PromptOutcome:
-    over_answers = data["answer_projection"]
-    return PromptOutcome(
-        condition=str(data["condition"]),
-        question=str(data["question"]),
-        predicted=float(data["predicted"]),
-        scores=_numbers(data["scores"]),
-        coherence=_numbers(data["coherence"]),
-        answer_projection=None if over_answers is None else float(over_answers),
-    )
-
-
-def _numbers(values: Sequence[Any]) -> tuple[float | None, ...]:
-    return tuple(None if value is None else float(value) for value in values)
+    def json_items(self) -> dict[str, Any]:
+        """Correlations are written beside what they follow from."""
+        within = {name: {**self.within_one(name).to_json(), "ceiling": self.ceiling(name)} for name in self.conditions}
+        rest = {"prompts": self.prompts, "provenance": self.provenance}
+        return {**super().json_items(), "ceiling_within": self.ceiling(), "conditions": within, **rest}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

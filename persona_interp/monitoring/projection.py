@@ -15,13 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.errors import InvalidInputError
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.storage import check_format_version
+from persona_interp.records import Record
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.validation import layer_spans
-
-FORMAT_VERSION = 1
 
 Unit: TypeAlias = Literal["activation", "vector_length"]
 
@@ -48,18 +46,6 @@ class TurnProjection:
     n_prompt_tokens: int = 0
     values: tuple[tuple[float, ...], ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return {
-            "prompt": self.prompt,
-            "answer": self.answer,
-            "prompt_last": None if self.prompt_last is None else list(self.prompt_last),
-            "answer_mean": None if self.answer_mean is None else list(self.answer_mean),
-            "tokens": list(self.tokens),
-            "n_prompt_tokens": self.n_prompt_tokens,
-            "values": [list(row) for row in self.values],
-        }
-
 
 @dataclass(frozen=True)
 class ChatProjection:
@@ -81,7 +67,7 @@ class ChatProjection:
 
 
 @dataclass(frozen=True)
-class Projections:
+class Projections(Record):
     """Projections of some conversations onto one persona vector.
 
     Attributes:
@@ -93,6 +79,9 @@ class Projections:
         chats: in the order given.
         provenance: versions, and the vector's model.
     """
+
+    json_kind = "projections"
+    json_version = 1
 
     trait: str
     model: ModelIdentity
@@ -123,45 +112,6 @@ class Projections:
         row = self.row(layer)
         last = [chat.turns[-1].prompt_last for chat in self.chats]
         return [None if values is None else values[row] for values in last]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; `from_json` gives an equal object back."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "trait": self.trait,
-            "model": self.model.to_json(),
-            "layers": list(self.layers),
-            "norms": list(self.norms),
-            "unit": self.unit,
-            "chats": [{"name": chat.name, "turns": [turn.to_json() for turn in chat.turns]} for chat in self.chats],
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "projections") -> Projections:
-        """The inverse of `to_json`.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            return cls(
-                trait=str(data["trait"]),
-                model=ModelIdentity.from_json(data["model"], source=source),
-                layers=tuple(map(int, data["layers"])),
-                norms=tuple(map(float, data["norms"])),
-                unit=checked_unit(data["unit"]),
-                chats=tuple(
-                    ChatProjection(str(chat["name"]), tuple(_turn_from_json(turn) for turn in chat["turns"]))
-                    for chat in data["chats"]
-                ),
-                provenance=dict(data["provenance"]),
-            )
-        except KeyError as error:
-            raise FileFormatError(f"{source}: field {error} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,15 +159,3 @@ def checked_unit(unit: Any) -> Unit:
     if unit not in get_args(Unit):
         raise InvalidInputError(f"unit is {unit!r}: use 'activation' or 'vector_length'")
     return unit
-
-
-def _turn_from_json(data: Mapping[str, Any]) -> TurnProjection:
-    return TurnProjection(
-        prompt=str(data["prompt"]),
-        answer=None if data["answer"] is None else str(data["answer"]),
-        prompt_last=None if data["prompt_last"] is None else tuple(map(float, data["prompt_last"])),
-        answer_mean=None if data["answer_mean"] is None else tuple(map(float, data["answer_mean"])),
-        tokens=tuple(map(str, data["tokens"])),
-        n_prompt_tokens=int(data["n_prompt_tokens"]),
-        values=tuple(tuple(map(float, row)) for row in data["values"]),
-    )

@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from persona_interp.errors import FileFormatError
 from persona_interp.measure.statistics import Estimate, auroc
 from persona_interp.models.identity import ModelIdentity
-from persona_interp.storage import check_format_version
-
-FORMAT_VERSION = 1
+from persona_interp.records import Record
 
 
 @dataclass(frozen=True)
-class ScreenedSample:
+class ScreenedSample(Record):
     """One training sample.
 
     Attributes:
@@ -27,6 +24,9 @@ class ScreenedSample:
         own_answers: their texts.
         planted: whether it was planted, where the file says so.
     """
+
+    json_kind = "screened sample"
+    json_names = ("name", "difference", "projection", "own_projection", "prompt", "answer", "own_answers", "planted")
 
     name: str
     prompt: str
@@ -45,7 +45,7 @@ class ScreenedSample:
 
 
 @dataclass(frozen=True)
-class Screening:
+class Screening(Record):
     """Training samples, those that pull furthest along the vector first (against it, if `reverse`).
 
     Attributes:
@@ -57,6 +57,9 @@ class Screening:
         samples: in that order; samples without a difference last.
         provenance: versions, seed, sampling, and the vector's model.
     """
+
+    json_kind = "screening"
+    json_version = 1
 
     trait: str
     model: ModelIdentity
@@ -81,65 +84,10 @@ class Screening:
                 scored[sample.planted].append(sign * value)
         return auroc(scored[True], scored[False]) if scored[True] and scored[False] else None
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; ranks, differences and areas are written beside what they follow from."""
+    def json_items(self) -> dict[str, Any]:
+        """Areas and ranks are written beside what they follow from."""
+        items = super().json_items()
+        samples, provenance = items.pop("samples"), items.pop("provenance")
+        ranked = [{"rank": rank, **sample.to_json()} for rank, sample in enumerate(samples, start=1)]
         areas = {score: self.auroc(score) for score in ("difference", "projection")}
-        return {
-            "format_version": FORMAT_VERSION,
-            "trait": self.trait,
-            "model": self.model.to_json(),
-            "layer": self.layer,
-            "norm": self.norm,
-            "reverse": self.reverse,
-            "auroc": {score: None if area is None else area.to_json() for score, area in areas.items()},
-            "samples": [
-                {
-                    "rank": rank,
-                    "name": sample.name,
-                    "difference": sample.difference,
-                    "projection": sample.projection,
-                    "own_projection": sample.own_projection,
-                    "prompt": sample.prompt,
-                    "answer": sample.answer,
-                    "own_answers": list(sample.own_answers),
-                    "planted": sample.planted,
-                }
-                for rank, sample in enumerate(self.samples, start=1)
-            ],
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "screening") -> Screening:
-        """The inverse of `to_json`.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            return cls(
-                trait=str(data["trait"]),
-                model=ModelIdentity.from_json(data["model"], source=source),
-                layer=int(data["layer"]),
-                norm=float(data["norm"]),
-                reverse=bool(data["reverse"]),
-                samples=tuple(_sample_from_json(sample) for sample in data["samples"]),
-                provenance=dict(data["provenance"]),
-            )
-        except KeyError as error:
-            raise FileFormatError(f"{source}: field {error} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
-
-
-def _sample_from_json(data: Mapping[str, Any]) -> ScreenedSample:
-    numbers = {name: None if data[name] is None else float(data[name]) for name in ("projection", "own_projection")}
-    return ScreenedSample(
-        name=str(data["name"]),
-        prompt=str(data["prompt"]),
-        answer=str(data["answer"]),
-        **numbers,
-        own_answers=tuple(map(str, data["own_answers"])),
-        planted=None if data["planted"] is None else bool(data["planted"]),
-    )
+        return {**items, "auroc": areas, "samples": ranked, "provenance": provenance}

@@ -6,13 +6,14 @@ what a text says, and can swamp a mean difference. They are reported, not remove
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from persona_interp.records import Record
 
 MEDIAN_RATIO = 100.0
 """A dimension is massive where its mean absolute value is this many times the median of its layer (the cited paper uses 1000 for
@@ -25,7 +26,7 @@ _REPORTED_PER_LAYER = 5
 
 
 @dataclass(frozen=True)
-class MassiveDimension:
+class MassiveDimension(Record):
     """One dimension that stands out at one layer.
 
     Attributes:
@@ -36,26 +37,13 @@ class MassiveDimension:
         direction_share: its share of the direction's squared norm, 0 to 1.
     """
 
+    json_kind = "massive dimension"
+
     layer: int
     dimension: int
     mean_abs: float
     median_ratio: float
     direction_share: float
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object with the attributes."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> MassiveDimension:
-        """Read what `to_json` writes."""
-        return cls(
-            int(value["layer"]),
-            int(value["dimension"]),
-            float(value["mean_abs"]),
-            float(value["median_ratio"]),
-            float(value["direction_share"]),
-        )
 
 
 def massive_dimensions(

@@ -6,17 +6,15 @@ of the questions, as the held-out statistics are, since any answers lie far out 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from persona_interp.errors import FileFormatError
 from persona_interp.provenance import provenance
+from persona_interp.records import Record
 from persona_interp.residuals.cache import ResidualCache
-from persona_interp.storage import check_format_version
 from persona_interp.vectors.estimators import Estimator
 from persona_interp.vectors.estimators import estimator as estimator_called
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -26,11 +24,9 @@ from persona_interp.vectors.rollouts.pairs import halves_by_question
 from persona_interp.vectors.rollouts.rollout import SIGNS, Rollout
 from persona_interp.vectors.statistics import HALVES, PairedResiduals
 
-FORMAT_VERSION = 1
-
 
 @dataclass(frozen=True)
-class PairProjections:
+class PairProjections(Record):
     """Projections of the kept pairs, in activation units.
 
     Attributes:
@@ -44,6 +40,9 @@ class PairProjections:
             out, and positives and negatives look further apart than they are.
     """
 
+    json_kind = "projections of pairs"
+    json_version = 1
+
     trait: str
     model: str
     positions: str
@@ -52,35 +51,11 @@ class PairProjections:
     negative: tuple[tuple[float, ...], ...]
     held_out: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values, with where they came from; numbers to six digits."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "trait": self.trait,
-            "model": self.model,
-            "positions": self.positions,
-            "layers": list(self.layers),
-            "positive": [[float(f"{value:.6g}") for value in row] for row in self.positive],
-            "negative": [[float(f"{value:.6g}") for value in row] for row in self.negative],
-            "held_out": self.held_out,
-            "provenance": provenance(),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "projections of pairs") -> PairProjections:
-        """The inverse of `to_json`, but for digits.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            positive, negative = (tuple(tuple(map(float, row)) for row in data[side]) for side in ("positive", "negative"))
-            named = {name: str(data[name]) for name in ("trait", "model", "positions")}
-            layers, held_out = tuple(map(int, data["layers"])), bool(data["held_out"])
-            return cls(**named, layers=layers, positive=positive, negative=negative, held_out=held_out)
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
+    def json_items(self) -> dict[str, Any]:
+        """Numbers to six digits, with where they came from."""
+        sides = {"positive": self.positive, "negative": self.negative}
+        rounded = {side: [[float(f"{value:.6g}") for value in row] for row in rows] for side, rows in sides.items()}
+        return {**super().json_items(), **rounded, "provenance": provenance()}
 
 
 def pair_projections(folder: str | Path, vector: PersonaVector) -> PairProjections:

@@ -115,7 +115,7 @@ def test_a_result_survives_its_json(tiny_model: Model, vector_of: Vector, pairs_
     assert Attribution.from_json(data) == found
     assert "Attribution('loud' in tiny-mistral at layer 1, 6 pairs, most by L" in repr(found)
     for name in ("contributions", "gap", "whole"):
-        with pytest.raises(FileFormatError, match="missing or malformed"):
+        with pytest.raises(FileFormatError, match=f"attribution: field '{name}' is missing"):
             Attribution.from_json({key: value for key, value in data.items() if key != name})
     with pytest.raises(FileFormatError, match="format_version 2 is not 1"):
         Attribution.from_json({**data, "format_version": 2})

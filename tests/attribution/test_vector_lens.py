@@ -46,7 +46,7 @@ def test_special_tokens_have_their_names_and_a_result_survives_its_json(tiny_mod
     found = vector_lens(model, towards(model, end), QUESTIONS, layers=[1], n=2)
     assert (found.at(1).promoted[0].token, found.at(1).promoted[0].text) == (end, "<|im_end|>")
     assert VectorLens.from_json(found.to_json()) == found
-    with pytest.raises(FileFormatError, match="missing or malformed"):
+    with pytest.raises(FileFormatError, match=r"field 'layer' is missing in layers\[0\]"):
         VectorLens.from_json({**found.to_json(), "layers": [{}]})
     with pytest.raises(InvalidInputError, match="layer 2 was not read: there are 1"):
         found.at(2)

@@ -149,7 +149,7 @@ def test_broken_files_are_refused_by_field() -> None:
         DoseResponse.from_json({key: value for key, value in data.items() if key != "judge"}, source="result.json")
     with pytest.raises(FileFormatError, match="format_version 9 is not 1"):
         DoseResponse.from_json(data | {"format_version": 9})
-    with pytest.raises(FileFormatError, match="a field is malformed"):
+    with pytest.raises(FileFormatError, match=r"field points\[0\].trait_scores\[0\] is malformed .expected a number"):
         DoseResponse.from_json(data | {"points": [data["points"][0] | {"trait_scores": ["many"]}]})
 
 

@@ -229,7 +229,7 @@ def test_the_best_is_the_highest_and_unknown_ones_are_left_out() -> None:
         scored(-0.1, None).importance()
     with pytest.raises(InvalidInputError, match="'magic' of 1 layers"):
         scored(1.0, method="magic")
-    with pytest.raises(FileFormatError, match="missing or malformed"):
+    with pytest.raises(FileFormatError, match=r"field 'score' is missing in scores\[0\]"):
         LayerEffectiveness.from_json({**found.to_json(), "scores": [{"layer": 1}]})
 
 

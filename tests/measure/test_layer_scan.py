@@ -168,7 +168,7 @@ def test_a_scan_reads_back_from_json(tmp_path: Path, tiny_model: Callable[[str],
     scan = scan_layers(model, vector, TRAIT, [-1.0, 1.0], judge=LengthJudge(), sampling=SAMPLING, positions="response")
     path = write_json(tmp_path / "scan.json", scan.to_json())
     assert LayerScan.from_json(read_json(path, "scan")) == scan
-    with pytest.raises(FileFormatError, match="field is missing or malformed"):
+    with pytest.raises(FileFormatError, match="layer scan: field 'points' is missing"):
         LayerScan.from_json({**scan.to_json(), "layers": [{"layer": 1}]})
     with pytest.raises(FileFormatError, match="format_version"):
         LayerScan.from_json({**scan.to_json(), "format_version": 99})

@@ -160,7 +160,7 @@ def test_identity_comes_back_from_json_and_names_what_is_missing() -> None:
         ModelIdentity.from_json(
             {key: value for key, value in identity.to_json().items() if key != "d_model"}, source="vector.json"
         )
-    with pytest.raises(FileFormatError, match="field 'n_layers' is '4', expected an integer"):
+    with pytest.raises(FileFormatError, match="field n_layers is malformed .expected a whole number, found '4'"):
         ModelIdentity.from_json({**identity.to_json(), "n_layers": "4"})
 
 

@@ -102,5 +102,5 @@ def test_identities_without_a_file_are_written_as_before() -> None:
     filed = ModelIdentity("m", None, "f", 2, 4, "abc")
     assert ModelIdentity.from_json(filed.to_json()).weights_file == "abc"
     assert filed == plain, "the fingerprint says which weights, whatever they were read from"
-    with pytest.raises(FileFormatError, match="field 'weights_file' is 3, expected text or null"):
+    with pytest.raises(FileFormatError, match="field weights_file is malformed .expected text, found 3"):
         ModelIdentity.from_json({**filed.to_json(), "weights_file": 3})

@@ -177,7 +177,7 @@ def test_json_round_trip_is_exact_and_broken_files_are_refused(tiny_model: Calla
         Projections.from_json({key: value for key, value in data.items() if key != "norms"}, source="seen.json")
     with pytest.raises(FileFormatError, match="format_version 2 is not 1"):
         Projections.from_json(data | {"format_version": 2})
-    with pytest.raises(FileFormatError, match="a field is malformed"):
+    with pytest.raises(FileFormatError, match="field unit is malformed .expected 'activation' or 'vector_length'"):
         Projections.from_json(data | {"unit": "metres"})
 
 
