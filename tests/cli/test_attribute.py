@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def test_without_the_folder_of_the_extraction_new_answers_are_made(attribute: Ca
 
 def test_a_folder_of_another_extraction_is_not_used_unless_asked_for_and_then_refused(attribute: Callable) -> None:
     lines = Path("v.run/rollouts.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    Path("v.run/rollouts.jsonl").write_text("".join(lines[:-4]), encoding="utf-8")
+    others = [line for line in lines if json.loads(line)["instruction"] != 0]
+    Path("v.run/rollouts.jsonl").write_text("".join(others), encoding="utf-8")
     assert "note: v.run is not used: v.run keeps 8 pairs, the vector was made from 10" in attribute("--layer", 1).err
     ran = attribute("--layer", 1, "--rollouts", "v.run")
     assert (ran.code, "keeps 8 pairs" in ran.err) == (2, True)
