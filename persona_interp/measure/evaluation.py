@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.errors import InvalidInputError
 from persona_interp.html_table import html_table
 from persona_interp.measure.bootstrap import CurveStatistic, QuestionBootstrap, correlation, rank_correlation, slope
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.statistics import Estimate
-from persona_interp.storage import check_format_version
+from persona_interp.records import Record
 from persona_interp.traits.coherence import USABLE, coherent
 
-FORMAT_VERSION = 1
 COHERENT = USABLE
 """Mean coherence, 0-100, from which on a coefficient counts as usable; see `traits.coherence`."""
 _FEW_QUESTIONS = 10
@@ -75,7 +74,7 @@ class CoherentRange:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Record):
     """One vector in one model, measured against controls.
 
     Every estimate has a 95 % interval from a bootstrap over questions in which all conditions share the questions drawn.
@@ -93,6 +92,9 @@ class Evaluation:
         controls: what else was measured.
         provenance: versions, seed, sampling, identities.
     """
+
+    json_kind = "evaluation"
+    json_version = 1
 
     trait: str
     vector: str
@@ -250,28 +252,18 @@ class Evaluation:
 
     # -- files -----------------------------------------------------------------------------------------------------
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; estimates are written as ``{estimate, low, high, n}`` beside the scores they follow from."""
-        from persona_interp.measure.evaluation_json import to_json
+    def json_items(self) -> dict[str, Any]:
+        """Estimates are written as ``{estimate, low, high, n}`` beside the scores they follow from."""
+        from persona_interp.measure.evaluation_json import items
 
-        return {"format_version": FORMAT_VERSION, **to_json(self)}
+        return items(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "evaluation") -> Evaluation:
-        """The inverse of `to_json`; estimates are computed again.
+    def json_fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Controls by the names of their fields."""
+        from persona_interp.measure.evaluation_json import fields
 
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        from persona_interp.measure.evaluation_json import from_json
-
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            return from_json(data)
-        except KeyError as error:
-            raise FileFormatError(f"{source}: field {error} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
+        return fields(data)
 
 
 def _ratio_per_unit(point: DosePoint) -> float | None:

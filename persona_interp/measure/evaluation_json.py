@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from persona_interp.measure.dose import DosePoint
-from persona_interp.measure.evaluation import Controls, Curve, Evaluation
+from persona_interp.measure.evaluation import Curve, Evaluation
 from persona_interp.measure.statistics import Estimate
 
 _TEXTS = ("trait", "vector", "model", "judge", "positions")
@@ -18,8 +18,8 @@ def estimate_json(estimate: Estimate) -> dict[str, Any]:
     return {"estimate": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
-def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """What `Evaluation.to_json` writes beside the format version."""
+def items(evaluation: Evaluation) -> dict[str, Any]:
+    """What `Evaluation.to_json` writes beside the format version: names -> values."""
     controls, coherent = evaluation.controls, evaluation.coherent_range
 
     def curve(one: Curve, label: str, base: DosePoint = controls.baseline) -> dict[str, Any]:
@@ -50,26 +50,17 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def from_json(data: Mapping[str, Any]) -> Evaluation:
-    """The inverse; a missing field raises KeyError, a malformed one TypeError, ValueError or AttributeError."""
+def fields(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where the fields of an `Evaluation` are in what was written."""
     controls: Mapping[str, Any] = data["controls"]
     prompted = controls["prompt_only"]
-    return Evaluation(
-        **{name: str(data[name]) for name in _TEXTS},
-        layers=tuple(map(int, data["layers"])),
-        questions=tuple(map(str, data["questions"])),
-        samples=int(data["samples"]),
-        results=_points(data["results"]),
-        controls=Controls(
-            baseline=DosePoint.from_json(controls["baseline"]),
-            random=tuple(_curve(each, "vector") for each in controls["random"]),
-            other_vector=_curve(controls["other_vector"], "vector"),
-            other_trait=_curve(controls["other_trait"], "trait"),
-            prompted=DosePoint.from_json(prompted["positive"]),
-            prompted_against=DosePoint.from_json(prompted["negative"]),
-        ),
-        provenance=dict(data["provenance"]),
-    )
+    curves = {
+        "random": [_curve(each, "vector") for each in controls["random"]],
+        "other_vector": _curve(controls["other_vector"], "vector"),
+        "other_trait": _curve(controls["other_trait"], "trait"),
+    }
+    alone = {"prompted": prompted["positive"], "prompted_against": prompted["negative"]}
+    return {**data, "controls": {**controls, **curves, **alone}}
 
 
 def _point_json(evaluation: Evaluation, point: DosePoint, base: DosePoint) -> dict[str, Any]:
@@ -86,9 +77,5 @@ def _point_json(evaluation: Evaluation, point: DosePoint, base: DosePoint) -> di
     }
 
 
-def _curve(data: Mapping[str, Any], label: str) -> Curve:
-    return Curve(str(data[label]), _points(data["results"]))
-
-
-def _points(data: Any) -> tuple[DosePoint, ...]:
-    return tuple(map(DosePoint.from_json, data))
+def _curve(data: Mapping[str, Any], label: str) -> dict[str, Any]:
+    return {"name": data[label], "points": data["results"]}

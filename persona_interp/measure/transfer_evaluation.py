@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from persona_interp.errors import FileFormatError
 from persona_interp.measure.bootstrap import QuestionBootstrap
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.evaluation import COHERENT
@@ -21,10 +20,9 @@ from persona_interp.measure.recovery import (
     recovery_at,
 )
 from persona_interp.measure.statistics import Estimate
-from persona_interp.storage import check_format_version
+from persona_interp.records import Record
 from persona_interp.traits.coherence import coherent
 
-FORMAT_VERSION = 1
 CONTROLS = {
     "random": "random directions of the same norm, at the same layer",
     "shuffled": "the same method, with anchors paired in random order",
@@ -57,7 +55,7 @@ class CarriedCurve:
 
 
 @dataclass(frozen=True)
-class TransferEvaluation:
+class TransferEvaluation(Record):
     """A vector of one model in another.
 
     Estimates have 95 % intervals from a bootstrap over questions, the same ones drawn under every condition.
@@ -82,6 +80,9 @@ class TransferEvaluation:
     Raises:
         InvalidInputError: a curve was not measured at the coefficients of the native one.
     """
+
+    json_kind = "transfer evaluation"
+    json_version = 1
 
     trait: str
     source: str
@@ -184,12 +185,11 @@ class TransferEvaluation:
 
     # -- files -----------------------------------------------------------------------------------------------------
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; estimates are written beside the scores they follow from."""
+    def json_items(self) -> dict[str, Any]:
+        """Estimates are written beside the scores they follow from."""
         return {
-            "format_version": FORMAT_VERSION,
             **{name: getattr(self, name) for name in ("trait", "source", "target", "judge", "method", "samples", "native_layer")},
-            "questions": list(self.questions),
+            "questions": self.questions,
             "results": self._curve_json(self.main.points),
             "recovery": estimate_json(self.recovery),
             "controls": {name: estimate_json(value) for name, value in self.control_recoveries.items()},
@@ -200,7 +200,7 @@ class TransferEvaluation:
                 each.method: {
                     "recovery": estimate_json(self.recovery_of(each.points)),
                     "cosine_to_native": each.cosine_to_native,
-                    "report": dict(each.report),
+                    "report": each.report,
                     "results": self._curve_json(each.points),
                 }
                 for each in self.carried
@@ -209,40 +209,17 @@ class TransferEvaluation:
             "native": self._curve_json(self.native),
             "control_results": {name: [self._curve_json(c) for c in curves] for name, curves in self.controls.items()},
             "prompt_only": {"positive": self._point_json(self.prompted), "negative": self._point_json(self.prompted_against)},
-            "provenance": dict(self.provenance),
+            "provenance": self.provenance,
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "transfer evaluation") -> TransferEvaluation:
-        """The inverse of `to_json`; estimates are computed again.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            order = sorted(data["methods"], key=lambda name: name != data["method"])
-            return cls(
-                **{name: str(data[name]) for name in ("trait", "source", "target", "judge")},
-                questions=tuple(map(str, data["questions"])),
-                samples=int(data["samples"]),
-                native_layer=int(data["native_layer"]),
-                baseline=DosePoint.from_json(data["baseline"]),
-                native=_points(data["native"]),
-                carried=tuple(
-                    CarriedCurve(name, dict(each["report"]), _points(each["results"]), each["cosine_to_native"])
-                    for name in order
-                    for each in [data["methods"][name]]
-                ),
-                controls={name: tuple(map(_points, curves)) for name, curves in data["control_results"].items()},
-                prompted=DosePoint.from_json(data["prompt_only"]["positive"]),
-                prompted_against=DosePoint.from_json(data["prompt_only"]["negative"]),
-                provenance=dict(data["provenance"]),
-            )
-        except KeyError as error:
-            raise FileFormatError(f"{source}: field {error} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
+    def json_fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Methods as curves, that which is judged first."""
+        methods, prompted = data["methods"], data["prompt_only"]
+        order = sorted(methods, key=lambda name: name != data["method"])
+        carried = [{**methods[name], "method": name, "points": methods[name]["results"]} for name in order]
+        alone = {"prompted": prompted["positive"], "prompted_against": prompted["negative"]}
+        return {**data, "carried": carried, "controls": data["control_results"], **alone}
 
     def _curve_json(self, points: Points) -> list[dict[str, Any]]:
         native = {point.coefficient: point for point in self.native}
@@ -264,7 +241,3 @@ class TransferEvaluation:
             "trait_scores": list(point.trait_scores),
             "coherence_scores": list(point.coherence_scores),
         }
-
-
-def _points(data: Any) -> Points:
-    return tuple(map(DosePoint.from_json, data))

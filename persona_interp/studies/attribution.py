@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -12,7 +12,6 @@ from persona_interp.attribution.ablation_check import ablation_check
 from persona_interp.attribution.attribute import attribute
 from persona_interp.attribution.attribution import Attribution
 from persona_interp.attribution.check import AblationCheck, points
-from persona_interp.errors import FileFormatError
 from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.markdown_table import markdown_table
 from persona_interp.measure.scored_vector import scored
@@ -21,6 +20,7 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.recipes import recipe_of
 from persona_interp.organisms.trait_texts import organism_trait
+from persona_interp.records import Record
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.rollouts.kept_pairs import kept_pairs
@@ -42,7 +42,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class AttributionCase:
+class AttributionCase(Record):
     """One trait in one organism.
 
     Attributes:
@@ -52,37 +52,12 @@ class AttributionCase:
         mlp: the check on the MLP that writes most; None where there is no other to compare with.
     """
 
+    json_kind = "attribution case"
+
     planted: bool
     attribution: Attribution
     heads: AblationCheck
     mlp: AblationCheck | None
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return {
-            "planted": self.planted,
-            "attribution": self.attribution.to_json(),
-            "heads": self.heads.to_json(),
-            "mlp": None if self.mlp is None else self.mlp.to_json(),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "attribution case") -> AttributionCase:
-        """The inverse of `to_json`.
-
-        Raises:
-            FileFormatError: a field is missing or malformed.
-        """
-        try:
-            mlp = data["mlp"]
-            return cls(
-                bool(data["planted"]),
-                Attribution.from_json(data["attribution"], source=source),
-                AblationCheck.from_json(data["heads"], source=source),
-                None if mlp is None else AblationCheck.from_json(mlp, source=source),
-            )
-        except (KeyError, TypeError) as error:
-            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
 
 
 def attribution_case(

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from persona_interp.errors import FileFormatError
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.measure.contrast_pairs import contrast_pairs
 from persona_interp.measure.dose import DosePoint, scored_point
@@ -22,12 +21,11 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
-from persona_interp.storage import check_format_version
+from persona_interp.records import Record
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.persona_vector import PersonaVector
 
-FORMAT_VERSION = 1
 SAMPLING = Sampling(max_new_tokens=120)
 SAMPLES = 4
 _ROWS = 256
@@ -96,7 +94,7 @@ class PlanResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerBench:
+class LayerBench(Record):
     """One trait of one organism.
 
     Attributes:
@@ -106,6 +104,9 @@ class LayerBench:
         choices: one a way of choosing.
         plan: the adaptive multi-layer plan.
     """
+
+    json_kind = "layer bench"
+    json_version = 1
 
     model: str
     trait: str
@@ -132,33 +133,6 @@ class LayerBench:
     def met(self) -> bool:
         """Whether the cheap choice reaches 95 % of the exhaustive one's effect at 10 % of its tokens or fewer."""
         return (self.auto.share or 0.0) >= SHARE_WANTED and self.auto.token_share <= TOKENS_ALLOWED
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return {
-            "format_version": FORMAT_VERSION,
-            **dataclasses.asdict(self),
-            "effects": {str(layer): effect for layer, effect in self.effects.items()},
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "layer bench") -> LayerBench:
-        """The inverse of `to_json`.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            return cls(
-                str(data["model"]),
-                str(data["trait"]),
-                {int(layer): float(effect) for layer, effect in data["effects"].items()},
-                tuple(Choice(**choice) for choice in data["choices"]),
-                PlanResult(**{**data["plan"], "layers": tuple(data["plan"]["layers"])}),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
 
 
 def bench_layers(model: SteerableModel, name: str, *, seed: int = 0) -> LayerBench:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from persona_interp.alignment.methods import EFFECTS, alignment_names
-from persona_interp.errors import FileFormatError
 from persona_interp.measure.evaluate_transfer import evaluate_transfer
 from persona_interp.measure.evaluation import COHERENT
 from persona_interp.measure.markdown_table import markdown_table
@@ -23,7 +22,7 @@ from persona_interp.organisms.anchors import organism_anchors
 from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
-from persona_interp.storage import check_format_version
+from persona_interp.records import Record
 from persona_interp.transfers.anchor_rows import AnchorRows
 from persona_interp.transfers.anchors import Anchor
 from persona_interp.transfers.coverage import Coverage
@@ -43,7 +42,7 @@ BAR = {"mean": 0.8, "least": 0.6, "control": 0.1, "naive": 0.15}
 
 
 @dataclass(frozen=True)
-class TransferCase:
+class TransferCase(Record):
     """One vector carried from one organism into another.
 
     Attributes:
@@ -64,6 +63,9 @@ class TransferCase:
         left_out: the same for anchors without the trait's style: recoveries, coverage and quality.
     """
 
+    json_kind = "transfer case"
+    json_version = 1
+
     source: str
     target: str
     trait: str
@@ -80,27 +82,12 @@ class TransferCase:
     verdict: str
     left_out: Mapping[str, Any]
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
-
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "transfer case") -> TransferCase:
-        """The inverse of `to_json`.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            values = {name: data[name] for name in cls.__dataclass_fields__}
-            for name in ("recoveries", "controls"):
-                values[name] = {key: Estimate(**value) for key, value in values[name].items()}
-            left_out = dict(values["left_out"])
-            left_out["recoveries"] = {key: Estimate(**value) for key, value in left_out["recoveries"].items()}
-            return cls(**{**values, "left_out": left_out})
-        except (KeyError, TypeError, AttributeError) as error:
-            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
+    def json_fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Recoveries without the trait's style as estimates, too."""
+        left_out = data["left_out"]
+        recoveries = {name: Estimate.from_json(found) for name, found in left_out["recoveries"].items()}
+        return {**data, "left_out": {**left_out, "recoveries": recoveries}}
 
 
 class TransferBench:

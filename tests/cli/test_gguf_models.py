@@ -37,11 +37,12 @@ def organism(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_gguf(load_model("organism-llama"), tmp_path_factory.mktemp("gguf") / "small.gguf")
 
 
-def test_extraction_scores_every_layer_but_the_first_and_steering_follows(run: Callable, organism: Path) -> None:
+def test_extraction_scores_a_few_layers_never_the_first_and_steering_follows(run: Callable, organism: Path) -> None:
     ran = run("extract-vectors", "--model", organism, "--trait", "silly", "--samples", 1, "--output", "v.json", *SHORT)
     assert ran.code == 0, ran.err
     scores = PersonaVector.load("v.json").statistics["effectiveness"]
-    assert [score is None for score in scores] == [True] + [False] * (len(scores) - 1)
+    assert scores[0] is None, "llama.cpp cannot steer there"
+    assert sum(score is not None for score in scores) == SCREENED
     ran = run("apply-steering", "--model", organism, "--vectors", "v.json", "--prompt", "Why?", "--coefficient", 1, *SHORT)
     assert ran.code == 0, ran.err
     words = ("layer-effectiveness", "--model", organism, "--trait", "silly", "--vectors", "v.json")

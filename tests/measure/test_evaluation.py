@@ -155,7 +155,7 @@ def test_broken_files_are_refused_by_field() -> None:
         Evaluation.from_json(data | {"format_version": 9}, source="e.json")
     with pytest.raises(FileFormatError, match="e.json: field 'controls' is missing"):
         Evaluation.from_json({key: value for key, value in data.items() if key != "controls"}, source="e.json")
-    with pytest.raises(FileFormatError, match="a field is malformed"):
+    with pytest.raises(FileFormatError, match="field samples is malformed .expected a whole number, found 'two'"):
         Evaluation.from_json(data | {"samples": "two"})
     with pytest.raises(
         FileFormatError, match="20 trait and 20 coherence scores for 20 questions with 2 answers each: expected 40"

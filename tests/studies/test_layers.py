@@ -76,5 +76,5 @@ def test_a_bench_reads_back_and_shows_what_it_holds(tmp_path: Path) -> None:
     assert LayerBench.from_json(read_json(path, "bench")) == made
     table = layers_markdown([made])
     assert "| tiny | silly | 2 | 80 | 1 | 1 | 0.95 | 5.0 % | 4 | 4 | 4 | 4 | 4 | 4 | 4 | -10 |" in table
-    with pytest.raises(FileFormatError, match="missing or malformed"):
+    with pytest.raises(FileFormatError, match="bench: field 'layers' is missing in plan"):
         LayerBench.from_json({**made.to_json(), "plan": {}})

@@ -61,7 +61,7 @@ def test_cases_come_back_from_their_file_and_damage_is_named() -> None:
     assert pairs_from_json(data) == cases
     with pytest.raises(FileFormatError, match="p.json: format_version 9 is not 1"):
         pairs_from_json({**data, "format_version": 9}, source="p.json")
-    with pytest.raises(FileFormatError, match="p.json: a field is missing"):
+    with pytest.raises(FileFormatError, match="p.json: field 'source' is missing"):
         pairs_from_json({**data, "cases": [{}]}, source="p.json")
     with pytest.raises(FileFormatError, match="'cases' is missing"):
         pairs_from_json({"format_version": 1}, source="p.json")

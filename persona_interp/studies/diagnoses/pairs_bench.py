@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from persona_interp.organisms.anchors import organism_anchors
 from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
+from persona_interp.records import Record
 from persona_interp.storage import check_format_version, read_json, write_json
 from persona_interp.studies.diagnoses.twins_bench import TRAITS
 from persona_interp.transfers.reading import read_rows
@@ -38,7 +39,7 @@ _MEASURED = {
 
 
 @dataclass(frozen=True)
-class PairCase:
+class PairCase(Record):
     """What is said of one vector's transfer from one organism into another.
 
     Attributes:
@@ -54,6 +55,8 @@ class PairCase:
         by_states: recovery with all three fixed, the basis by a linear map of states; None where that is the fix anyway.
         measurements: a few of each cause's.
     """
+
+    json_kind = "pair"
 
     source: str
     target: str
@@ -93,22 +96,6 @@ class PairCase:
             found.recovery_by_states,
             {cause: {name: found.measurements[cause][name] for name in names} for cause, names in _MEASURED.items()},
         )
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "pair") -> PairCase:
-        """The inverse of `dataclasses.asdict`.
-
-        Raises:
-            FileFormatError: a field is missing or malformed.
-        """
-        try:
-            values = {name: data[name] for name in cls.__dataclass_fields__}
-            for name in ("recoveries", "left_without"):
-                values[name] = {key: Estimate.from_json(value) for key, value in values[name].items()}
-            by_states = values["by_states"]
-            return cls(**{**values, "by_states": None if by_states is None else Estimate.from_json(by_states)})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
 
 
 def pairs_bench(
@@ -154,7 +141,7 @@ def pairs_bench(
 
 def pairs_json(cases: Sequence[PairCase]) -> dict[str, Any]:
     """Cases as JSON values."""
-    return {"format_version": FORMAT_VERSION, "cases": [asdict(case) for case in cases]}
+    return {"format_version": FORMAT_VERSION, "cases": [case.to_json() for case in cases]}
 
 
 def pairs_from_json(data: Mapping[str, Any], *, source: str = "diagnoses of pairs") -> list[PairCase]:

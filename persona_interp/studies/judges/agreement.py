@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from persona_interp.measure.bootstrap import correlation, rank_correlation
 from persona_interp.measure.statistics import CONFIDENCE, Estimate
+from persona_interp.records import Record
 
 RESAMPLES = 500
 N_BINS = 10
@@ -23,7 +24,7 @@ Statistic: TypeAlias = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(Record):
     """One judge against the truth. Intervals are over questions: all answers to one are drawn together.
 
     Attributes:
@@ -38,6 +39,8 @@ class Agreement:
         n_missing: answers with a truth the judge gave no score.
     """
 
+    json_kind = "agreement"
+
     auroc: Estimate
     pearson: Estimate
     spearman: Estimate
@@ -46,10 +49,6 @@ class Agreement:
     calibration_error: Estimate
     n: int
     n_missing: int
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
 
 
 def agreement(

@@ -11,6 +11,7 @@ from persona_interp.errors import FileFormatError
 from persona_interp.measure.markdown_table import markdown_table
 from persona_interp.measure.statistics import Estimate
 from persona_interp.models.identity import ModelIdentity
+from persona_interp.records import Record
 from persona_interp.storage import check_format_version
 from persona_interp.studies.judges.agreement import SPLIT, Agreement, agreement, bins
 
@@ -24,6 +25,7 @@ NOT_MEASURED = {
 """Judge -> why its validity is not measured here."""
 
 Scores = tuple[float | None, ...]
+_COLUMNS = ("conditions", "questions", "exact_trait", "exact_coherence")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class GuardCount:
 
 
 @dataclass(frozen=True)
-class JudgeValidation:
+class JudgeValidation(Record):
     """Judges against the grammar's truth, on the answers of one model about one trait.
 
     Attributes:
@@ -79,6 +81,10 @@ class JudgeValidation:
         guard: what the garbage guard made of them, and of garbage.
         provenance: versions, seed, sampling, settings.
     """
+
+    json_kind = "judge validation"
+    json_version = 1
+    json_names = ("trait", "model", "layer")
 
     trait: str
     model: ModelIdentity
@@ -131,64 +137,30 @@ class JudgeValidation:
                 return each.scores
         raise KeyError((judge, target))
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; agreements are written beside the scores they follow from."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "trait": self.trait,
-            "model": self.model.to_json(),
-            "layer": self.layer,
-            "agreements": [
-                {
-                    "judge": each.judge,
-                    "target": each.target,
-                    "control": each.control,
-                    **found.to_json(),
-                    "bins": bins(each.scores, self.truth(each.target)),
-                }
-                for each, found in zip(self.judges, self.agreements, strict=True)
-            ],
-            "guard": vars(self.guard),
-            "not_measured": NOT_MEASURED,
-            "answers": {
-                "conditions": list(self.conditions),
-                "questions": list(self.questions),
-                "exact_trait": list(self.exact_trait),
-                "exact_coherence": list(self.exact_coherence),
-                "judges": [{"judge": j.judge, "target": j.target, "scores": list(j.scores)} for j in self.judges],
-            },
-            "provenance": dict(self.provenance),
-        }
+    def json_items(self) -> dict[str, Any]:
+        """Agreements are written beside the scores they follow from."""
+        agreements = [
+            {
+                "judge": each.judge,
+                "target": each.target,
+                "control": each.control,
+                **found.to_json(),
+                "bins": bins(each.scores, self.truth(each.target)),
+            }
+            for each, found in zip(self.judges, self.agreements, strict=True)
+        ]
+        answers = {name: getattr(self, name) for name in (*_COLUMNS, "judges")}
+        measured = {"agreements": agreements, "guard": self.guard, "not_measured": NOT_MEASURED, "answers": answers}
+        return {**super().json_items(), **measured, "provenance": self.provenance}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "judge validation") -> JudgeValidation:
-        """The inverse of `to_json`; agreements are computed again.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            answers: Mapping[str, Any] = data["answers"]
-            judges = [JudgeScores(str(j["judge"]), str(j["target"]), _scores(j["scores"])) for j in answers["judges"]]
-            found = cls(
-                trait=str(data["trait"]),
-                model=ModelIdentity.from_json(data["model"], source=source),
-                layer=int(data["layer"]),
-                conditions=tuple(map(str, answers["conditions"])),
-                questions=tuple(map(str, answers["questions"])),
-                exact_trait=_scores(answers["exact_trait"]),
-                exact_coherence=_scores(answers["exact_coherence"]),
-                judges=tuple(judges),
-                guard=GuardCount(**{name: int(count) for name, count in data["guard"].items()}),
-                provenance=dict(data["provenance"]),
-            )
-        except KeyError as error:
-            raise FileFormatError(f"{source}: field {error} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
-        _check_lengths(found, source)
-        return found
+    def json_fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Answers, one entry a column."""
+        answers = data["answers"]
+        columns = [*(answers[name] for name in _COLUMNS), *(judge["scores"] for judge in answers["judges"])]
+        if len({len(column) for column in columns}) > 1:
+            raise ValueError("the columns under 'answers' are of different lengths")
+        return {**data, **answers}
 
 
 def report_json(validations: Sequence[JudgeValidation]) -> dict[str, Any]:
@@ -253,13 +225,3 @@ def _points(estimate: Estimate) -> str:
     if estimate.value is None:
         return "–"
     return f"{estimate.value:.0f}" + ("" if estimate.low is None else f" [{estimate.low:.0f}, {estimate.high:.0f}]")
-
-
-def _scores(values: Sequence[Any]) -> Scores:
-    return tuple(None if value is None else float(value) for value in values)
-
-
-def _check_lengths(found: JudgeValidation, source: str) -> None:
-    columns = (found.questions, found.exact_trait, found.exact_coherence, *(judge.scores for judge in found.judges))
-    if any(len(column) != len(found.conditions) for column in columns):
-        raise FileFormatError(f"{source}: the columns under 'answers' are of different lengths")

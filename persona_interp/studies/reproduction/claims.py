@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from persona_interp.measure.evaluation import COHERENT, Evaluation
 from persona_interp.measure.statistics import pearson
 from persona_interp.measure.transfer_evaluation import PART
+from persona_interp.records import Record
 from persona_interp.studies.reproduction.modulation_bench import works
 from persona_interp.studies.reproduction.results import Reproduction
 
@@ -20,7 +20,7 @@ CONTROL = 0.25
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Record):
     """A claim and its evidence.
 
     Attributes:
@@ -29,13 +29,11 @@ class Claim:
         measured: in words, with the numbers.
     """
 
+    json_kind = "claim"
+
     claim: str
     holds: str
     measured: str
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
 
 
 def claims(found: Reproduction) -> tuple[Claim, ...]:

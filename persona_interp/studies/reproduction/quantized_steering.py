@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from persona_interp.errors import FileFormatError
 from persona_interp.measure.statistics import Estimate
+from persona_interp.records import Record
 from persona_interp.storage import check_format_version
 from persona_interp.studies.reproduction.residual_parity import ResidualParity
 
@@ -20,7 +21,7 @@ BARS = {"q8_0": 0.95, "q4_0": 0.85}
 
 
 @dataclass(frozen=True)
-class QuantizedSteering:
+class QuantizedSteering(Record):
     """One trait in one kind of weights, beside the float32 PyTorch model.
 
     Attributes:
@@ -34,6 +35,8 @@ class QuantizedSteering:
         random: the same for a random direction of the same length.
         coherence: the lowest mean over coefficients, 0-100.
     """
+
+    json_kind = "quantized steering"
 
     model: str
     trait: str
@@ -56,17 +59,6 @@ class QuantizedSteering:
         bar = BARS.get(self.weights)
         return None if bar is None else self.share.value is not None and self.share.value >= bar
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> QuantizedSteering:
-        """The inverse of `to_json`."""
-        values = {name: data[name] for name in cls.__dataclass_fields__}
-        estimates = {name: Estimate.from_json(data[name]) for name in ("slope", "share", "random")}
-        return cls(**{**values, **estimates, "cosines": tuple(map(float, data["cosines"]))})
-
 
 def quantization_json(
     rows: Sequence[QuantizedSteering], parity: Sequence[ResidualParity], provenance: Mapping[str, Any]
@@ -86,7 +78,7 @@ def quantization_from_json(
     """
     check_format_version(data, FORMAT_VERSION, source)
     try:
-        rows = [QuantizedSteering.from_json(each) for each in data["rows"]]
-        return rows, [ResidualParity.from_json(each) for each in data["parity"]]
-    except (KeyError, TypeError, ValueError) as error:
+        rows = [QuantizedSteering.from_json(each, source=source) for each in data["rows"]]
+        return rows, [ResidualParity.from_json(each, source=source) for each in data["parity"]]
+    except (KeyError, TypeError) as error:
         raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.records import Record
 
 BAR = 1e-3
 """Largest difference of any entry that may lie between the two."""
@@ -19,7 +20,7 @@ _TEXTS_AT_ONCE = 20
 
 
 @dataclass(frozen=True)
-class ResidualParity:
+class ResidualParity(Record):
     """The outputs of every block for every token of some texts, in llama.cpp against PyTorch.
 
     Attributes:
@@ -31,6 +32,8 @@ class ResidualParity:
         n_tokens: compared at every block.
         n_beyond: tokens of which some entry at some block differs by more than the bar.
     """
+
+    json_kind = "parity of residuals"
 
     model: str
     reference: str
@@ -44,15 +47,6 @@ class ResidualParity:
     def met(self) -> bool:
         """Whether no entry differs by more than the bar."""
         return self.largest <= BAR
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> ResidualParity:
-        """The inverse of `to_json`."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
 
 
 def residual_parity(

@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from persona_interp.errors import FileFormatError
 from persona_interp.measure.evaluation import Evaluation
 from persona_interp.measure.modulation import Modulated
 from persona_interp.measure.transfer_evaluation import TransferEvaluation
-from persona_interp.storage import check_format_version
-
-FORMAT_VERSION = 1
+from persona_interp.records import Record
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Extracted:
 
 
 @dataclass(frozen=True)
-class Reproduction:
+class Reproduction(Record):
     """All of a run.
 
     Attributes:
@@ -52,6 +49,9 @@ class Reproduction:
         provenance: versions and seed.
     """
 
+    json_kind = "reproduction"
+    json_version = 1
+
     preset: Mapping[str, Any]
     extracted: tuple[Extracted, ...]
     evaluations: tuple[Evaluation, ...]
@@ -60,39 +60,9 @@ class Reproduction:
     seconds: Mapping[str, float]
     provenance: Mapping[str, Any] = field(compare=False)
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values, with the claims as they follow from the rest."""
+    def json_items(self) -> dict[str, Any]:
+        """With the claims as they follow from the rest."""
         from persona_interp.studies.reproduction.claims import claims
 
-        return {
-            "format_version": FORMAT_VERSION,
-            "preset": dict(self.preset),
-            "claims": [claim.to_json() for claim in claims(self)],
-            "extracted": [vars(each) for each in self.extracted],
-            "evaluations": [each.to_json() for each in self.evaluations],
-            "transfers": [each.to_json() for each in self.transfers],
-            "modulations": [each.to_json() for each in self.modulations],
-            "seconds": dict(self.seconds),
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "reproduction") -> Reproduction:
-        """The inverse of `to_json`; claims are made again.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            return cls(
-                preset=data["preset"],
-                extracted=tuple(Extracted(**each) for each in data["extracted"]),
-                evaluations=tuple(Evaluation.from_json(each, source=source) for each in data["evaluations"]),
-                transfers=tuple(TransferEvaluation.from_json(each, source=source) for each in data["transfers"]),
-                modulations=tuple(Modulated.from_json(each) for each in data["modulations"]),
-                seconds=data["seconds"],
-                provenance=data["provenance"],
-            )
-        except (KeyError, TypeError) as error:
-            raise FileFormatError(f"{source}: a field is missing or malformed ({error!r})") from error
+        items = super().json_items()
+        return {"preset": items.pop("preset"), "claims": claims(self), **items}

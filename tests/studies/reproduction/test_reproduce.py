@@ -97,7 +97,7 @@ def test_a_result_survives_being_written(found: Reproduction, tmp_path: Path) ->
     assert Reproduction.from_json(read_json(path)) == found
     with pytest.raises(FileFormatError, match="format_version 99"):
         Reproduction.from_json({**found.to_json(), "format_version": 99})
-    with pytest.raises(FileFormatError, match="missing or malformed"):
+    with pytest.raises(FileFormatError, match="field transfers is malformed .expected a list, found None"):
         Reproduction.from_json({**found.to_json(), "transfers": None})
 
 
