@@ -42,7 +42,7 @@ def test_extraction_scores_a_few_layers_never_the_first_and_steering_follows(run
     assert ran.code == 0, ran.err
     scores = PersonaVector.load("v.json").statistics["effectiveness"]
     assert scores[0] is None, "llama.cpp cannot steer there"
-    assert sum(score is not None for score in scores) == SCREENED
+    assert sum(score is not None for score in scores) == N_STEERED
     ran = run("apply-steering", "--model", organism, "--vectors", "v.json", "--prompt", "Why?", "--coefficient", 1, *SHORT)
     assert ran.code == 0, ran.err
     words = ("layer-effectiveness", "--model", organism, "--trait", "silly", "--vectors", "v.json")
