@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from persona_interp.alignment.methods import ALIGNMENTS
 from persona_interp.cli import arguments
-from persona_interp.cli.evaluate_transfer import METHODS, methods_for
+from persona_interp.cli.evaluate_transfer import methods_for
 from persona_interp.errors import InvalidInputError
+from persona_interp.measure.screened_layers import N_STEERED
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.load import load_model
 from persona_interp.organisms.anchors import organism_anchors
@@ -154,7 +156,7 @@ def test_ridge_stands_in_for_effects_that_are_not_known(capsys: pytest.CaptureFi
     assert methods_for(None, known, known) == ("effects",)
     assert methods_for(None, known, unknown) == ("ridge",)
     assert "effects are not known of small: aligned by ridge instead" in capsys.readouterr().err
-    assert methods_for("all", known, unknown) == METHODS[1:]
+    assert methods_for("all", known, unknown) == tuple(ALIGNMENTS)
     assert methods_for("effects", known, unknown) == ("effects",)  # asked for by name: transfer() then says what is missing
 
 
