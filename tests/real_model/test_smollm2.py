@@ -89,7 +89,14 @@ def test_an_extraction_that_was_killed_goes_on_where_it_stopped(
         again()
     kept = recorded_rows(tmp_path / "silly.run", 1)
     assert kept()
-    torch.testing.assert_close(again().directions, extracted.vector.directions, rtol=1e-3, atol=1e-2)
+    rollouts = tmp_path / "silly.run" / "rollouts.jsonl"
+    before = rollouts.read_bytes()
+    vector = again()
+    assert rollouts.read_bytes().startswith(before), "what was made is kept as it was"
+    assert vector.counts == extracted.vector.counts
+    made = rollouts.read_bytes()
+    assert torch.equal(again().directions, vector.directions), "nothing is left to make"
+    assert rollouts.read_bytes() == made
 
 
 def test_steering_moves_behaviour_both_ways_and_further_than_chance(
