@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.registered import Names
 from persona_interp.cli.vector_choice import Chosen, add_transfer_options, choose, read
 from persona_interp.errors import InvalidInputError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from persona_interp.models.steerable import Generation, SteerableModel
 
 FORMAT_VERSION = 1
+ADD = "add"
 
 
 def register(commands: Any) -> None:
@@ -41,6 +43,10 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--positions", choices=("all", "prompt", "response"), default="all", help="tokens that are steered (default: %(default)s)"
     )
+    parser.add_argument(
+        "--operation", choices=Names("interventions.operations:direction_operations"), default=ADD, metavar="OP",
+        help="what is done along the vector: %(choices)s (default: %(default)s; of ablate the coefficient is a share, 0 to 1)",
+    )  # fmt: skip
     add_transfer_options(parser)
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
@@ -70,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     if args.chats is not None:
         write_text(args.chats, "".join(f"{line}\n" for line in chat_lines(args, doses, texts, baseline)))
         say(f"written: {args.chats}")
-    show(chosen, doses, texts, baseline)
+    show(chosen, doses, texts, baseline, args.operation)
 
 
 def plan(coefficients: Sequence[float], n_vectors: int) -> list[tuple[float, ...]]:
@@ -99,11 +105,14 @@ def answer(
     args: argparse.Namespace,
 ) -> list[Generation]:
     """Every answer in one batch, each row with its own coefficients and the same seed; the unsteered one first if asked for."""
+    from persona_interp.interventions.operations import OPERATIONS
+
+    operation = OPERATIONS[args.operation]
     first = 1 if args.baseline else 0
     graph: InterventionGraph | None = None
     for row, dose in enumerate(doses, start=first):
         for item, coefficient in zip(chosen, dose, strict=True):
-            part = item.vector.graph(coefficient, layers=item.layers, positions=args.positions, rows=(row,))
+            part = item.vector.graph(coefficient, layers=item.layers, positions=args.positions, rows=(row,), operation=operation)
             graph = part if graph is None else graph + part
     rows = first + len(doses)
     return model.generate(
@@ -112,17 +121,26 @@ def answer(
 
 
 def show(
-    chosen: Sequence[Chosen], doses: Sequence[tuple[float, ...]], texts: Sequence[Generation], baseline: Generation | None
+    chosen: Sequence[Chosen],
+    doses: Sequence[tuple[float, ...]],
+    texts: Sequence[Generation],
+    baseline: Generation | None,
+    operation: str = ADD,
 ) -> None:
     """Print the answers beside their coefficients."""
     from persona_interp.cli.tables import console, shown, table
 
     rows = [["none", "–", baseline.text]] if baseline is not None else []
     for dose, generation in zip(doses, texts, strict=True):
-        ratios = [item.ratio(coefficient) for item, coefficient in zip(chosen, dose, strict=True)]
+        ratios = ratios_of(chosen, dose, operation)
         rows.append([", ".join(f"{c:g}" for c in dose), ", ".join(shown(ratio) for ratio in ratios), generation.text])
     title = "; ".join(f"{item.vector.trait} at layer {', '.join(map(str, item.layers))}" for item in chosen)
     console().print(table(title, [("coefficient", "right"), ("x resid norm", "right"), ("answer", "left")], rows))
+
+
+def ratios_of(chosen: Sequence[Chosen], dose: Sequence[float], operation: str) -> list[float | None]:
+    """How large what is added is against the residuals; of what is not simply added that is not known beforehand."""
+    return [item.ratio(coefficient) if operation == ADD else None for item, coefficient in zip(chosen, dose, strict=True)]
 
 
 def chat_lines(
@@ -159,6 +177,7 @@ def record(
         "coefficient": args.coefficient[0] if len(args.coefficient) == 1 else args.coefficient,
         "layers": sorted({layer for item in chosen for layer in item.layers}),
         "positions": args.positions,
+        **({} if args.operation == ADD else {"operation": args.operation}),
         "steered": texts[0].text if single else [generation.text for generation in texts],
         "baseline": None if baseline is None else baseline.text,
         "applied": [
@@ -174,7 +193,7 @@ def record(
         "answers": [
             {
                 "coefficients": list(dose),
-                "perturbation_ratios": [item.ratio(coefficient) for item, coefficient in zip(chosen, dose, strict=True)],
+                "perturbation_ratios": ratios_of(chosen, dose, args.operation),
                 "text": generation.text,
                 "finished": generation.finished,
             }

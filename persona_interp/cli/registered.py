@@ -29,25 +29,28 @@ class Names(Container[str], Iterable[str]):
         return name in tuple(self)
 
 
-class _Judges:
-    """The judges in words, as ``%(judges)s`` shows them."""
+class _Told:
+    """Words for a help text, made when they are shown."""
+
+    def __init__(self, words: Callable[[], str]) -> None:
+        self._words = words
 
     def __str__(self) -> str:
-        from persona_interp.judges.kinds import JUDGES
-
-        return "; ".join(f"{kind.form} ({kind.help})" for kind in JUDGES.values() if kind.help)
+        return self._words()
 
 
-class _JudgeOption(argparse.Action):
-    def __init__(self, **words: Any) -> None:
+class _Store(argparse.Action):
+    """Stores a value; ``%(told)s`` in its help is what `told` gives."""
+
+    def __init__(self, *, told: Callable[[], str], **words: Any) -> None:
         super().__init__(**words)
-        self.judges = _Judges()
+        self.told = _Told(told)
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
         setattr(namespace, self.dest, values)
 
 
-def add_judge_option(parser: argparse.ArgumentParser, about: str = "", *, default: str | None = "auto") -> None:
+def add_judge_option(parser: argparse.ArgumentParser, about: str = "who scores answers", *, default: str | None = "auto") -> None:
     """``--judge``, whose help lists every registered judge.
 
     Args:
@@ -56,26 +59,19 @@ def add_judge_option(parser: argparse.ArgumentParser, about: str = "", *, defaul
         default: None where the command finds out by itself.
     """
     end = "" if default is None else " (default: %(default)s)"
-    words = f"{about}: %(judges)s{end}" if about else f"who scores answers: %(judges)s{end}"
-    parser.add_argument("--judge", action=_JudgeOption, default=default, metavar="J", help=words)
+    parser.add_argument("--judge", action=_Store, told=_judges, default=default, metavar="J", help=f"{about}: %(told)s{end}")
 
 
-class _Endings:
-    """The endings of vector files, as ``%(endings)s`` shows them."""
+def _judges() -> str:
+    from persona_interp.judges.kinds import JUDGES
 
-    def __str__(self) -> str:
-        return ", ".join(Names("vectors.formats:FORMATS"))
-
-
-class _FileArgument(argparse.Action):
-    def __init__(self, **words: Any) -> None:
-        super().__init__(**words)
-        self.endings = _Endings()
-
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
-        setattr(namespace, self.dest, values)
+    return "; ".join(f"{kind.form} ({kind.help})" for kind in JUDGES.values() if kind.help)
 
 
 def add_vector_file(parser: argparse.ArgumentParser) -> None:
     """The positional ``FILE``, a vector in any format there is."""
-    parser.add_argument("file", action=_FileArgument, type=Path, metavar="FILE", help="a vector: %(endings)s")
+    parser.add_argument("file", action=_Store, told=_endings, type=Path, metavar="FILE", help="a vector: %(told)s")
+
+
+def _endings() -> str:
+    return ", ".join(Names("vectors.formats:FORMATS"))

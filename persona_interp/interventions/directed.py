@@ -51,6 +51,11 @@ class Directed(Described):
         return cls(direction, **rest)  # pyright: ignore[reportCallIssue]  (dataclasses all, with these fields)
 
     @classmethod
+    def needs(cls) -> tuple[str, ...]:
+        """Names of the numbers it is made of beside its direction."""
+        return cls._names_beside_the_direction()
+
+    @classmethod
     def _names_beside_the_direction(cls) -> tuple[str, ...]:
         return tuple(field.name for field in fields(cls) if field.name != "direction")  # pyright: ignore[reportArgumentType]
 

@@ -60,6 +60,11 @@ def register_operation(operation: type[Operation]) -> type[Operation]:
     return OPERATIONS.register(operation)
 
 
+def direction_operations() -> tuple[str, ...]:
+    """Kinds that need nothing but a direction, so that a vector alone says all."""
+    return tuple(kind for kind, operation in OPERATIONS.items() if not operation.needs())
+
+
 def operation_from_json(data: Mapping[str, Any], *, source: str = "operation") -> Operation:
     """Rebuild any registered operation.
 

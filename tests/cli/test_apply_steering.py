@@ -13,7 +13,10 @@ import torch
 
 from persona_interp.cli.apply_steering import plan
 from persona_interp.errors import InvalidInputError
+from persona_interp.interventions.operations import OPERATIONS, direction_operations
+from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
@@ -66,6 +69,31 @@ def test_several_coefficients_are_the_same_as_one_by_one(steer: Callable) -> Non
     for coefficient, text in zip(together["coefficient"], together["steered"], strict=True):
         steer("--coefficient", coefficient, "--layer", "0,1", "--temperature", 1, "--output", "one.json")
         assert written("one.json")["steered"] == text
+
+
+def test_every_operation_that_needs_just_a_direction_can_be_named(
+    steer: Callable, vector_file: Path, tiny_model: Callable[[str], SteerableModel]
+) -> None:
+    assert direction_operations() == ("add", "add_preserving_norm", "ablate", "ablate_then_add")
+    model, vector = tiny_model("qwen2"), PersonaVector.load(vector_file)
+    for name in direction_operations():
+        ran = steer("--coefficient", 1, "--layer", "1", "--operation", name, "--output", f"{name}.json")
+        assert ran.code == 0, ran.err
+        graph = vector.graph(1.0, layers=[1], operation=OPERATIONS[name])
+        asked = Conversation.ask("What is the moon?")
+        (own,) = model.generate([asked], graph=graph, sampling=Sampling(max_new_tokens=8, temperature=0.0))
+        out = written(f"{name}.json")
+        assert out["steered"] == own.text
+        assert out.get("operation", "add") == name
+        assert (out["answers"][0]["perturbation_ratios"] == [None]) == (name != "add" or vector.norm_ratios[1] is None)
+    assert "operation" not in written("add.json")
+
+
+def test_an_operation_refuses_what_its_coefficient_cannot_be_and_one_that_needs_more_is_not_offered(steer: Callable) -> None:
+    ran = steer("--coefficient", 2, "--layer", "1", "--operation", "ablate")
+    assert ran.code == 2
+    assert "0 for none to 1 for all" in ran.err
+    assert "invalid choice: 'clamp'" in steer("--operation", "clamp").err
 
 
 def test_several_vectors_are_added_together(steer: Callable, vector_file: Path, tmp_path: Path) -> None:
