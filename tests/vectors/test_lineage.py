@@ -51,7 +51,8 @@ def vector_of(model: SteerableModel, *, recorded: bool = True) -> PersonaVector:
 
 
 def named(vector: PersonaVector, name: str, fingerprint: str = "f" * 64) -> PersonaVector:
-    return replace(vector, model=replace(vector.model, name=name, fingerprint=fingerprint))
+    """The same vector, of a model that neither name, fingerprint nor file tell."""
+    return replace(vector, model=replace(vector.model, name=name, fingerprint=fingerprint, weights_file=None))
 
 
 def measured(found: Kinship) -> float:
