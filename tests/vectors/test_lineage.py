@@ -127,6 +127,7 @@ def test_on_a_real_model_a_vector_of_the_quantized_file_fits_the_dequantised_one
             found = kinship(named(vector_of(made_in), "x", made_in.identity.fingerprint + "x"), used_in)
             assert found.fits
             assert measured(found) > 0.99
+            assert kinship(vector_of(made_in), used_in).exact, "both engines read the weights from one file"
 
 
 def test_what_is_recorded_survives_files_and_sums(tmp_path: Path) -> None:
