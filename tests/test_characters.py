@@ -72,7 +72,7 @@ def test_every_reader_of_lines_names_the_line(reader: str, field: str, tmp_path:
 
 
 def test_the_log_of_an_extraction_names_the_line(tmp_path: Path) -> None:
-    RolloutLog(tmp_path, {}).close()
+    RolloutLog(tmp_path, {})
     (tmp_path / "rollouts.jsonl").write_text(json.dumps({"answer": f"It {HALF}"}) + "\n")
     with pytest.raises(FileFormatError, match=r"rollouts\.jsonl, line 1, is damaged \(it holds half of a character"):
         RolloutLog(tmp_path, {})
