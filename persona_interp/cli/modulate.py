@@ -52,7 +52,7 @@ def register(commands: Any) -> None:
     add_transfer_options(parser)
     arguments.add_model_options(parser)
     arguments.add_sampling_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, operation="add")  # control vectors add; answers are those of apply-steering
 
 
 def run(args: argparse.Namespace) -> None:
