@@ -128,7 +128,7 @@ def test_a_claim_holds_only_where_the_numbers_do(found: Reproduction) -> None:
         controls = replace(each.controls, baseline=line(each.controls.baseline))
         straight.append(replace(each, results=tuple(map(line, each.results)), controls=controls))
     (carried,) = found.transfers
-    native = tuple(line(replace(point, coefficient=4 * (-1) ** n)) for n, point in enumerate(carried.native))
+    native = tuple(line(replace(point, coefficient=(2 + n // 2) * (-1) ** n)) for n, point in enumerate(carried.native))
     base = line(replace(carried.baseline, coefficient=0.0))
     nothing = tuple(replace(point, trait_scores=base.trait_scores, coefficient=own.coefficient)
                     for point, own in zip(carried.main.points, native, strict=True))  # fmt: skip
