@@ -83,7 +83,8 @@ def test_the_python_version_is_that_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["requires-python"] == ">=3.11"
     assert "Python 3.11 or newer" in README
-    assert f"### {project['version']}" in README
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "## Unreleased" in changes or f"## {project['version']}" in changes
 
 
 def test_the_numbers_measured_are_those_of_the_cards() -> None:

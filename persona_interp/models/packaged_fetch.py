@@ -13,7 +13,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.machinery import PathFinder
@@ -202,11 +202,10 @@ def _wait(running: subprocess.Popen[str], workplace: Path, moved: Callable[[int]
 
 def _bytes_in(folder: Path) -> int:
     total = 0
-    for file in folder.rglob("*"):
-        try:
-            total = max(total, file.stat().st_size)  # the wheel, of which there may be two copies for a moment
-        except OSError:
-            continue
+    for place, _, names in os.walk(folder):  # which passes over a folder that pip has just removed
+        for name in names:
+            with suppress(OSError):
+                total = max(total, (Path(place) / name).stat().st_size)  # the wheel, of which there may be two copies for a moment
     return total
 
 

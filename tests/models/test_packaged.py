@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -323,3 +324,18 @@ def test_an_installed_distribution_is_found_without_being_imported(
     (site / "made_up_part1" / "data" / "1.bin").write_bytes(PIECES[0][::-1])
     remove(single)
     assert local_file(single) is None
+
+
+def test_a_folder_that_pip_removes_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tracker").mkdir()
+    (tmp_path / "wheel").mkdir()
+    (tmp_path / "wheel" / "a.whl").write_bytes(b"x" * 7)
+    listed = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "tracker":
+            raise FileNotFoundError(path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert packaged_fetch._bytes_in(tmp_path) == 7
