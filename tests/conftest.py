@@ -34,6 +34,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts 
 torch.set_num_threads(1)  # tiny models run slower on two threads than on one, and far slower when the cores are busy
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A process for each CPU this one may use, up to four; none for a few files, which start faster without."""
+    whole = all(Path(arg.split("::")[0]).is_dir() for arg in config.args)
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) if whole else 0
+
+
 @pytest.fixture(scope="session")
 def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`tiny_model_path("llama")` -> folder of a tiny random model (made on first use, shared by the session)."""
