@@ -9,6 +9,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,27 +41,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
         PersonaInterpError: the folder cannot be written, or the disk is full. Nothing is left behind.
     """
     path = Path(path)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _renamed_to(path) as temporary:
         if path.is_dir():
             raise InvalidInputError(f"cannot write {path}: it is a folder; give a file name")
-        temporary = _beside(path)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less what the umask takes away
         mode = temporary.stat().st_mode & 0o777
         write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(mode)  # safetensors makes files only their owner can read
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise PersonaInterpError(
-            f"cannot write {path}: {error.strerror or error}. Choose a folder that exists, may be written and has space left"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        _settle(temporary, mode)
     return path
 
 
@@ -72,30 +59,43 @@ def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> Path:
         PersonaInterpError: the folder cannot be written, or the disk is full. Nothing is left behind.
     """
     path = Path(path)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _renamed_to(path) as temporary:
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise InvalidInputError(f"cannot write {path}: it exists already; choose a new folder, or remove this one first")
-        temporary = _beside(path)
         temporary.mkdir()
         mode = temporary.stat().st_mode & 0o666
         write(temporary)
         for file in temporary.rglob("*"):
             if file.is_file():
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
-                file.chmod(mode)  # safetensors makes files only their owner can read
+                _settle(file, mode)
+    return path
+
+
+@contextmanager
+def _renamed_to(path: Path) -> Iterator[Path]:
+    """A path beside `path` that takes its place at the end of the block; after an error nothing is left there."""
+    temporary = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
         temporary.replace(path)
-        temporary = None
     except OSError as error:
         raise PersonaInterpError(
             f"cannot write {path}: {error.strerror or error}. Choose a folder that exists, may be written and has space left"
         ) from error
     finally:
-        if temporary is not None:
+        if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
-    return path
+        else:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _settle(file: Path, mode: int) -> None:
+    """Have a file reach the disk, with that mode: safetensors makes files only their owner can read."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+    file.chmod(mode)
 
 
 def ensure_writable(path: Path, *, space: int = 4096) -> Path:

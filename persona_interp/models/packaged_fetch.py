@@ -205,7 +205,7 @@ def _bytes_in(folder: Path) -> int:
     for place, _, names in os.walk(folder):  # which passes over a folder that pip has just removed
         for name in names:
             with suppress(OSError):
-                total = max(total, (Path(place) / name).stat().st_size)  # the wheel, of which there may be two copies for a moment
+                total = max(total, (Path(place) / name).stat().st_size)  # there may be two copies of the wheel for a moment
     return total
 
 

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from persona_interp.cli import arguments
-from persona_interp.errors import InvalidInputError
-
-TRAITS = ("silly", "honest")
+from persona_interp.cli.studies.bench import add_bench
 
 
 def register(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser(
-        "attribution",
-        help="attribute vectors of the bundled organisms, and ablate what writes them",
-        description="Extract vectors, attribute them at the planted block, and ablate the heads that write most, or others.",
-        allow_abbrev=False,
+    add_bench(
+        commands,
+        run,
+        words=(
+            "attribution",
+            "attribute vectors of the bundled organisms, and ablate what writes them",
+            "Extract vectors, attribute them at the planted block, and ablate the heads that write most, or others.",
+        ),
+        output="attribution.json",
+        kept="a .json file; the table goes beside it as .md, answers and scores into a .run folder, from which a second run goes "
+        "on",
+        names="default: every organism that ships",
+        samples=1,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="default: every organism that ships")
-    arguments.add_bench_options(parser, TRAITS, samples=1)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("attribution.json"),
-        metavar="FILE",
-        help="a .json file; the table goes beside it as .md, answers and scores into a .run folder, from which a second run goes "
-        "on (default: %(default)s)",
-    )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -40,14 +34,12 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.organisms.recipes import recipe_of
     from persona_interp.progress import say
     from persona_interp.provenance import provenance
-    from persona_interp.storage import ensure_writable, write_json, write_text
+    from persona_interp.storage import write_json, write_text
     from persona_interp.studies.attribution import FORMAT_VERSION, attribution_case, attribution_markdown, attribution_summary
 
-    if args.output.suffix.lower() != ".json":
-        raise InvalidInputError(f"cannot write the result as {args.output}: name a .json file")
     names = [recipe_of(name).name for name in args.names] or sorted(shipped_models())
     traits = [check_trait(trait) for trait in dict.fromkeys(args.traits)]
-    folder = ensure_writable(args.output).with_suffix(".run")
+    folder = arguments.json_result(args.output).with_suffix(".run")
     found = []
     for name in names:
         model = load_model(name)

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from persona_interp.cli import arguments
-
-TRAITS = ("silly", "honest")
+from persona_interp.cli.studies.bench import TRAITS, add_bench
 
 
 def register(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser(
-        "modulation",
-        help="modulate the bundled organisms as GGUF files in every way, against placebos",
-        description="Export model organisms to GGUF, and measure what control vectors, token biases, sampling parameters, system "
-        "prompts and placebos do to a trait.",
-        allow_abbrev=False,
+    add_bench(
+        commands,
+        run,
+        words=(
+            "modulation",
+            "modulate the bundled organisms as GGUF files in every way, against placebos",
+            "Export model organisms to GGUF, and measure what control vectors, token biases, sampling parameters, system prompts "
+            "and placebos do to a trait.",
+        ),
+        output="modulation.json",
+        kept="a .json file; the table goes beside it as .md, models, answers and scores into a .run folder, from which a second "
+        "run goes on",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="organisms (default: the four with planted directions)")
-    arguments.add_bench_options(parser, TRAITS)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("modulation.json"),
-        metavar="FILE",
-        help="a .json file; the table goes beside it as .md, models, answers and scores into a .run folder, from which a second "
-        "run goes on (default: %(default)s)",
-    )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
+from persona_interp.cli.studies.bench import add_bench
 
 if TYPE_CHECKING:
     from persona_interp.studies.reproduction.quantized_steering import QuantizedSteering
     from persona_interp.studies.reproduction.residual_parity import ResidualParity
 
-TRAITS = ("silly", "honest")
-
 
 def register(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser(
-        "quantization",
-        help="extract from and steer the bundled organisms as GGUF files, from float32 down to four bits",
-        description="Export model organisms to GGUF, let llama.cpp quantize them, and compare residuals, vectors and steering "
-        "with the float32 PyTorch model, beside a random direction and another seed.",
-        allow_abbrev=False,
+    add_bench(
+        commands,
+        run,
+        words=(
+            "quantization",
+            "extract from and steer the bundled organisms as GGUF files, from float32 down to four bits",
+            "Export model organisms to GGUF, let llama.cpp quantize them, and compare residuals, vectors and steering with the "
+            "float32 PyTorch model, beside a random direction and another seed.",
+        ),
+        output="quantization.json",
+        kept="a .json file; tables go beside it as .md, models, answers and finished rows into a .run folder, from which a "
+        "second run goes on",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="organisms (default: the four with planted directions)")
-    arguments.add_bench_options(parser, TRAITS)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("quantization.json"),
-        metavar="FILE",
-        help="a .json file; tables go beside it as .md, models, answers and finished rows into a .run folder, from which a "
-        "second run goes on (default: %(default)s)",
-    )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona_interp.cli import arguments
+from persona_interp.cli.studies.bench import add_bench
 
 if TYPE_CHECKING:
     from persona_interp.studies.transfers import TransferCase
 
-TRAITS = ("silly", "honest")
-
 
 def register(commands: Any) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser(
-        "transfer",
-        help="carry vectors between all pairs of bundled organisms, by every method, against controls",
-        description="Carry vectors between every ordered pair of model organisms, with the trait's style among the anchors and "
-        "without, and measure how much of the target's own vector's effect they have.",
-        allow_abbrev=False,
+    add_bench(
+        commands,
+        run,
+        words=(
+            "transfer",
+            "carry vectors between all pairs of bundled organisms, by every method, against controls",
+            "Carry vectors between every ordered pair of model organisms, with the trait's style among the anchors and without, "
+            "and measure how much of the target's own vector's effect they have.",
+        ),
+        output="transfer",
+        kept="where SOURCE_TARGET_TRAIT.json and TRANSFER.md go; what is there already is not measured again, and a .run folder "
+        "keeps answers",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="organisms (default: the four with planted directions)")
-    arguments.add_bench_options(parser, TRAITS)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("transfer"),
-        metavar="DIR",
-        help="where SOURCE_TARGET_TRAIT.json and TRANSFER.md go; what is there already is not measured again, and a .run folder "
-        "keeps answers (default: %(default)s)",
-    )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
