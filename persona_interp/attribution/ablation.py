@@ -220,7 +220,7 @@ class _BridgeEngine:
         self._refuse()
 
     def gradient(
-        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], of: Callable[[Tensor], Tensor]
+        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], weights: Sequence[Tensor]
     ) -> Float[Tensor, "batch layer d_model"]:
         """Not offered."""
         self._refuse()

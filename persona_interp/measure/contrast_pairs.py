@@ -15,16 +15,17 @@ from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
 class ContrastPair:
-    """One question, answered with the trait and without it."""
+    """One question, answered with the trait and without it, under the `instruction`-th pair of the trait's instructions."""
 
     question: str
     positive: str
     negative: str
+    instruction: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ def kept_pairs(
     """
     sampling = Sampling() if sampling is None else sampling
     trait = resolve_trait(model, trait)
-    key = content_key(model.identity.to_json(), str(model.dtype), trait.to_json(), n_pairs, sampling.to_json(), seed)
+    key = content_key(
+        FORMAT_VERSION, model.identity.to_json(), str(model.dtype), trait.to_json(), n_pairs, sampling.to_json(), seed
+    )
     if path.exists():
         kept = read_json(path, "contrast pairs")
         if kept.get("key") == key:
@@ -96,14 +99,14 @@ def contrast_pairs(
     asked = tuple(trait.extraction_questions if questions is None else questions)
     if not asked or n_pairs < 2:
         raise InvalidInputError(f"{n_pairs} contrast pairs of {len(asked)} questions: ask for at least 2, of at least 1 question")
-    chosen = [(asked[i % len(asked)], trait.instructions[i % len(trait.instructions)]) for i in range(n_pairs)]
-    conversations = [Conversation.ask(question, system=pair.positive) for question, pair in chosen]
-    conversations += [Conversation.ask(question, system=pair.negative) for question, pair in chosen]
+    chosen = [(asked[i % len(asked)], i % len(trait.instructions)) for i in range(n_pairs)]
+    conversations = [Conversation.ask(question, system=trait.instructions[place].positive) for question, place in chosen]
+    conversations += [Conversation.ask(question, system=trait.instructions[place].negative) for question, place in chosen]
     seeds = [fitting_seed(seed * 1_000_003 + i) for i in range(n_pairs)] * 2
     answers = model.generate(conversations, sampling=sampling, seed=seeds, batch_size=batch_size)
     found = tuple(
-        ContrastPair(question, positive.text, negative.text)
-        for (question, _), positive, negative in zip(chosen, answers[:n_pairs], answers[n_pairs:], strict=True)
+        ContrastPair(question, positive.text, negative.text, place)
+        for (question, place), positive, negative in zip(chosen, answers[:n_pairs], answers[n_pairs:], strict=True)
         if positive.text.strip() and negative.text.strip()
     )
     if len(found) < 2:

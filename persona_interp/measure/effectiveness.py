@@ -14,8 +14,8 @@ from persona_interp.vectors.persona_vector import PersonaVector
 
 METHODS: dict[str, str] = {
     "sweep": "behaviour: the furthest the trait score moves while answers stay coherent, in points",
-    "screened-likelihood": "likelihood, at the layers where a small push does most: by how much more steering raises the log "
-    "probability of answers with the trait than of those without, in nats a token",
+    "screened-likelihood": "likelihood, at the layers where a small push does most: the share of what the trait's instructions "
+    "do to the log probabilities of words that steering at perturbation ratio .2 does too",
     "likelihood": "likelihood: by how much steering raises the log probability of answers with the trait, in nats a token",
     "gradient": "first order: how fast that rises at coefficient 0, in nats a token and unit of perturbation ratio",
     "lens": "logit lens: how far the vector, read through the unembedding, raises the words of answers with the trait, in nats",

@@ -36,9 +36,13 @@ RATIOS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
 
 def decided_early(token_log_probs: Float[Tensor, " n_answer"]) -> Float[Tensor, ""]:
     """Weighted mean of the log probabilities of an answer's tokens, in nats a token; weights halve every `HALF_LIFE` tokens."""
-    places = torch.arange(len(token_log_probs), dtype=torch.float32, device=token_log_probs.device)
-    weights = torch.exp2(-places / HALF_LIFE)
-    return (token_log_probs * weights).sum() / weights.sum()
+    return (token_log_probs * early_weights(len(token_log_probs)).to(token_log_probs)).sum()
+
+
+def early_weights(n_tokens: int) -> Float[Tensor, " n_answer"]:
+    """What each token of an answer counts in `decided_early`; they add up to 1."""
+    weights = torch.exp2(-torch.arange(n_tokens, dtype=torch.float32) / HALF_LIFE)
+    return weights / weights.sum()
 
 
 def likelihood_scores(
@@ -84,13 +88,21 @@ def likelihood_gains(
     sign: int,
     ratios: Sequence[float],
     batch_size: int | None = None,
+    weights: Sequence[Float[Tensor, " _"]] | None = None,
 ) -> Float[Tensor, "layer dose row"]:
-    """By how much the vector, times `sign` and turned the way it points, makes each answer likelier at each layer and dose."""
+    """By how much the vector, times `sign` and turned the way it points, makes each answer likelier at each layer and dose.
+
+    `weights` are what each token of each answer counts; as in `decided_early` if None.
+    """
     norm_ratios, towards = known_ratios(vector), sign * orientation(vector)
     doses = [(layer, towards * ratio / norm_ratios[layer]) for layer in vector.layers for ratio in ratios]
     graphs = [InterventionGraph(), *(vector.graph(coefficient, layers=[layer]) for layer, coefficient in doses)]
     found = model.log_likelihoods(rows, graphs, batch_size=batch_size)
-    plain, *steered = [torch.stack([decided_early(answer.token_log_probs) for answer in answers]) for answers in found]
+    counted = [early_weights(len(row.answer_ids)) for row in rows] if weights is None else weights
+    plain, *steered = [
+        torch.stack([answer.token_log_probs @ each.float() for answer, each in zip(answers, counted, strict=True)])
+        for answers in found
+    ]
     return torch.stack(steered).sub(plain).unflatten(0, (len(vector.layers), len(ratios)))
 
 
@@ -137,16 +149,29 @@ def gradient_scores(
 
 
 def first_order_gains(
-    model: SteerableModel, vector: PersonaVector, rows: Sequence[TokenisedAnswer], *, batch_size: int | None = None
+    model: SteerableModel,
+    vector: PersonaVector,
+    rows: Sequence[TokenisedAnswer],
+    *,
+    weights: Sequence[Float[Tensor, " _"]] | None = None,
+    batch_size: int | None = None,
 ) -> Float[Tensor, "layer row"]:
     """How fast each answer becomes likelier as the vector is added at each layer, for a perturbation ratio of 1.
+
+    Args:
+        model: the model.
+        vector: knows the residual norms.
+        rows: the answers.
+        weights: what each token of each counts; as in `decided_early` if None.
+        batch_size: rows run together, chosen by the model if None.
 
     Raises:
         UnsupportedError: no gradient reaches the residual stream.
     """
     norm_ratios = known_ratios(vector)
     directions = torch.stack([orientation(vector) * vector.at(layer) / norm_ratios[layer] for layer in vector.layers])
-    gradient = model.likelihood_gradient(rows, vector.layers, of=decided_early, batch_size=batch_size)
+    counted = [early_weights(len(row.answer_ids)) for row in rows] if weights is None else weights
+    gradient = model.likelihood_gradient(rows, vector.layers, weights=counted, batch_size=batch_size)
     return einsum(gradient, directions, "row layer d, layer d -> layer row")
 
 

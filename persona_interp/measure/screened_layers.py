@@ -4,8 +4,10 @@ One forward and one backward pass tell what a small push does at every layer at 
 steering tells, and each layer and dose of that costs a forward. So the layers where a small push does most are steered, and no
 others.
 
-A push of useful size makes any text less likely in a model that nothing was planted in, those with the trait a little less than
-those without: what counts is the difference.
+Most words of an answer have nothing to do with a trait, and what steering does to them is noise, larger in an ordinary model than
+what it does to the few that have. So every token counts as much as the trait's own instructions tell it apart: by how much more
+likely it is under the positive one than under the negative one. Of a layer this leaves the share of the instructions' effect that
+steering there has too.
 """
 
 from __future__ import annotations
@@ -16,23 +18,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.errors import UnsupportedError
+from persona_interp.errors import PersonaInterpError, UnsupportedError
 from persona_interp.measure.contrast_pairs import ContrastPair
 from persona_interp.measure.effectiveness import LayerScore
-from persona_interp.measure.layer_proxies import (
-    HALF_LIFE,
-    answer_rows,
-    best_doses,
-    check_pairs,
-    first_order_gains,
-    likelihood_gains,
-)
+from persona_interp.measure.layer_proxies import answer_rows, best_doses, check_pairs, first_order_gains, likelihood_gains
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.traits.conversation import Conversation
+from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
-N_READ = int(3 * HALF_LIFE)
-"""Tokens of an answer that are read: seven eighths of the weight of an answer without end."""
+N_READ = 32
+"""Tokens of an answer that are read: what follows is likely once its beginning is there."""
 N_STEERED = 4
 """Layers that are steered."""
 RATIOS = (0.2,)
@@ -46,50 +43,94 @@ _FEW = 4
 def screened_scores(
     model: SteerableModel,
     vector: PersonaVector,
+    trait: Trait,
     pairs: Sequence[ContrastPair],
     *,
     ratios: Sequence[float] = RATIOS,
     n_steered: int = N_STEERED,
     batch_size: int | None = None,
 ) -> tuple[LayerScore, ...]:
-    """By how much more steering makes answers likelier that it should lead to than those it should lead away from.
+    """How much of what the trait's instructions do to the words of answers steering does too, at the layers worth while.
+
+    With d the log probability of a token under the positive instruction less that under the negative one, and s what steering
+    adds to it without any instruction, the score is the sum of d s over the sum of d squared, over all tokens of both kinds of
+    answers: the slope of s on d.
 
     The layers where that grows fastest at coefficient 0 are steered, all in the direction in which one of the two kinds of
-    answers has most to gain; the beginnings of the answers are read.
+    answers has most to gain.
 
     Args:
         model: the model.
         vector: knows the residual norms (as extracted ones do).
+        trait: whose instructions the pairs were answered under.
         pairs: answers other than those the vector was made from.
         ratios: perturbation ratios to try; the best one counts.
         n_steered: layers to try them at.
         batch_size: rows run together, chosen by the model if None.
 
     Returns:
-        One score a layer tried, in nats a token, with its interval over questions; layers that were not tried have none.
+        One score a layer tried, without a unit, with its interval over questions; layers that were not tried have none.
 
     Raises:
         InvalidInputError: fewer than two pairs, no ratio, or a vector without residual norms.
+        PersonaInterpError: the instructions make no difference to any token.
     """
     check_pairs(pairs, ratios)
     halves = answer_rows(model, pairs, N_READ)
-    with_trait, without = _slopes(model, vector, halves, batch_size)
-    direction = 1 if with_trait.max() >= (-without).max() else -1
-    steepest = (with_trait - without).argsort(descending=True, stable=True)[:n_steered].tolist()
+    rows, told = [*halves[1], *halves[-1]], _told_apart(model, trait, pairs, batch_size)
+    with_trait, without = _slopes(model, vector, rows, told, batch_size)
+    direction = 1 if with_trait.max() >= without.max() else -1
+    steepest = (with_trait + without).argsort(descending=True, stable=True)[:n_steered].tolist()
     tried = vector.select(sorted(vector.layers[place] for place in steepest))
-    gains = likelihood_gains(model, tried, [*halves[1], *halves[-1]], direction, ratios, batch_size)
-    contrast = direction * (gains[..., : len(pairs)] - gains[..., len(pairs) :])
-    scored = {score.layer: score for score in best_doses(tried, contrast.unsqueeze(0), (direction,), ratios, pairs)}
+    gains = likelihood_gains(model, tried, rows, direction, ratios, batch_size, told)
+    shares = direction * gains.unflatten(-1, (2, len(pairs))).sum(dim=-2)
+    # a ratio of sums: a pair whose words are told apart much counts more, and its share of that is no deviation
+    weight = torch.stack([each.square().sum() for each in told]).unflatten(0, (2, len(pairs))).sum(dim=0)
+    shares = shares - shares.mean(dim=-1, keepdim=True) * (weight / weight.mean() - 1)
+    scored = {score.layer: score for score in best_doses(tried, shares.unsqueeze(0), (direction,), ratios, pairs)}
     return tuple(scored.get(layer, LayerScore(layer, None)) for layer in vector.layers)
 
 
+def _told_apart(
+    model: SteerableModel, trait: Trait, pairs: Sequence[ContrastPair], batch_size: int | None
+) -> list[Float[Tensor, " _"]]:
+    """What each token counts, of the answers with the trait and then of those without; times itself it adds up to 1 a pair."""
+
+    def read(systems: Sequence[str]) -> list[Tensor]:
+        asked = [Conversation.ask(pair.question, system) for pair, system in zip(pairs, systems, strict=True)] * 2
+        texts = [pair.positive for pair in pairs] + [pair.negative for pair in pairs]
+        whole = [model.chat.tokenise(conversation, text) for conversation, text in zip(asked, texts, strict=True)]
+        rows = [TokenisedAnswer(row.ids[: row.n_prompt + N_READ], row.n_prompt) for row in whole]
+        return [found.token_log_probs for found in model.log_likelihood(rows, batch_size=batch_size)]
+
+    instructions = [trait.instructions[pair.instruction] for pair in pairs]
+    told = [
+        positive - negative
+        for positive, negative in zip(
+            read([each.positive for each in instructions]), read([each.negative for each in instructions]), strict=True
+        )
+    ]
+    total = float(sum(each.square().sum() for each in told))
+    if not total > 0:
+        raise PersonaInterpError(
+            f"the instructions of {trait.name!r} make no difference to what {model.name} says: no layer can be told by them"
+        )
+    return [each * len(pairs) / total for each in told]
+
+
 def _slopes(
-    model: SteerableModel, vector: PersonaVector, halves: dict[int, list[TokenisedAnswer]], batch_size: int | None
+    model: SteerableModel,
+    vector: PersonaVector,
+    rows: Sequence[TokenisedAnswer],
+    told: Sequence[Float[Tensor, " _"]],
+    batch_size: int | None,
 ) -> Float[Tensor, "half layer"]:
-    """How fast answers with the trait, and those without, become likelier as the vector is added at each layer."""
+    """How fast the score grows as the vector is added at each layer, in answers with the trait and in those without."""
+    half = len(rows) // 2
     try:
-        found = first_order_gains(model, vector, [*halves[1], *halves[-1]], batch_size=batch_size)
+        found = first_order_gains(model, vector, rows, weights=told, batch_size=batch_size)
     except UnsupportedError:  # llama.cpp, NDIF, some quantized weights: a faint push at each layer instead, on a few answers
-        rows = [*halves[1][:_FEW], *halves[-1][:_FEW]]
-        found = likelihood_gains(model, vector, rows, 1, (_FAINT,), batch_size)[:, 0] / _FAINT
-    return torch.stack([half.mean(dim=1) for half in found.chunk(2, dim=1)])
+        few = [*range(min(_FEW, half)), *range(half, half + min(_FEW, half))]
+        part = [rows[place] for place in few], [told[place] for place in few]
+        found = likelihood_gains(model, vector, part[0], 1, (_FAINT,), batch_size, part[1])[:, 0] / _FAINT
+    return torch.stack([kind.mean(dim=1) for kind in found.chunk(2, dim=1)])

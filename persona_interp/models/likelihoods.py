@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch
@@ -27,6 +31,20 @@ def likelihoods_under(
         start = Restart(layer, resid[layer]) if layer is not None and layer in resid else None
         found.append([AnswerLikelihood(log_probs) for log_probs in engine.log_probs(batch, graph, answers, start=start)])
     return found
+
+
+def token_weights(rows: Sequence[TokenisedAnswer], weights: Sequence[Float[Tensor, " _"]] | None) -> list[Float[Tensor, " _"]]:
+    """One weight an answer token, row by row: 1 if None.
+
+    Raises:
+        InvalidInputError: another number of rows, or of tokens in one.
+    """
+    if weights is None:
+        return [torch.ones(len(row.answer_ids)) for row in rows]
+    found, wanted = [len(row) for row in weights], [len(row.answer_ids) for row in rows]
+    if found != wanted:
+        raise InvalidInputError(f"rows of {wanted} answer tokens with weights for {found}: give one weight a token")
+    return list(weights)
 
 
 def gradient_layers(layers: Sequence[int] | None, n_layers: int, rows: Sequence[TokenisedAnswer]) -> list[int]:

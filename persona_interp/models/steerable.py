@@ -21,7 +21,7 @@ from persona_interp.models.engines.nnsight import NnsightEngine
 from persona_interp.models.engines.protocol import Engine
 from persona_interp.models.families import context_length, layout_of, text_config
 from persona_interp.models.identity import ModelIdentity, fingerprint
-from persona_interp.models.likelihoods import gradient_layers, likelihoods_under, restart_layers
+from persona_interp.models.likelihoods import gradient_layers, likelihoods_under, restart_layers, token_weights
 from persona_interp.models.next_tokens import NOTHING, NextTokens
 from persona_interp.models.placement import runs_here, token_device
 from persona_interp.models.results import AnswerLikelihood, Generation, drawn_answers
@@ -249,20 +249,27 @@ class SteerableModel(NextTokens):
         tokenised: Sequence[TokenisedAnswer],
         layers: Sequence[int] | None = None,
         *,
-        of: Callable[[Tensor], Tensor] = torch.sum,
+        weights: Sequence[Float[Tensor, " _"]] | None = None,
         batch_size: int | None = None,
     ) -> Float[Tensor, "row layer d_model"]:
-        """How `of` the log probabilities of each row's answer tokens changes with what is added to the residual stream.
+        """How the log probabilities of each row's answer tokens, added up, change with what is added to the residual stream.
 
         The gradient with respect to a vector added at every token of the row, one layer at a time (all of them if `layers` is
         None), where nothing is added yet; times a direction it is the first-order effect of steering there. Float32 on the CPU.
 
+        Args:
+            tokenised: prompts with answers.
+            layers: 0-based blocks.
+            weights: what each answer token counts, row by row; 1 if None.
+            batch_size: rows run together, chosen by the model if None.
+
         Raises:
-            InvalidInputError: a layer the model does not have, an empty answer, or as `log_likelihood`.
+            InvalidInputError: a layer the model does not have, an empty answer, weights of another shape, or as `log_likelihood`.
             UnsupportedError: no gradient reaches the residual stream (remote, some quantized weights).
         """
         chosen = gradient_layers(layers, self.n_layers, tokenised)
         self._check_answers(tokenised)
+        weights = token_weights(tokenised, weights)
         results = torch.zeros(len(tokenised), len(chosen), self.d_model, dtype=torch.float32)
         fed = [row.ids[:-1] for row in tokenised]
         with track(len(fed), f"{self.name}: gradients of texts") as bar:
@@ -270,7 +277,7 @@ class SteerableModel(NextTokens):
             def run(rows: list[int]) -> None:
                 batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
                 answers = [tokenised[row].answer_ids for row in rows]
-                gradient = self._engine.gradient(batch, chosen, answers, of)
+                gradient = self._engine.gradient(batch, chosen, answers, [weights[row] for row in rows])
                 results[rows] = self._finite(gradient, "values of likelihood gradients")
                 bar.advance(len(rows))
 

@@ -44,17 +44,14 @@ def token_log_probs(
 
 def log_prob_gradients(
     head: Head, states: Float[Tensor, "pos d_model"], ids: Sequence[int], vocab_size: int
-) -> tuple[Float[Tensor, " pos"], Float[Tensor, "pos d_model"]]:
-    """`token_log_probs`, and how each changes with its own state. Nothing of it is kept for a later backward pass."""
-    values: list[Tensor] = []
+) -> Float[Tensor, "pos d_model"]:
+    """How each of the `token_log_probs` changes with its own state. Nothing of it is kept for a later backward pass."""
     slopes: list[Tensor] = []
     for part in _slices(len(ids), vocab_size):
         with torch.enable_grad():
             leaf = states[part].detach().requires_grad_()
-            found = chosen_log_probs(head(leaf), ids[part])
-            slopes += torch.autograd.grad(found.sum(), leaf)
-        values.append(found.detach())
-    return torch.cat(values), torch.cat(slopes)
+            slopes += torch.autograd.grad(chosen_log_probs(head(leaf), ids[part]).sum(), leaf)
+    return torch.cat(slopes)
 
 
 def chosen_log_probs(logits: Float[Tensor, "pos vocab"], ids: Sequence[int] | Int[Tensor, " pos"]) -> Float[Tensor, " pos"]:
@@ -74,10 +71,3 @@ def answer_log_probs(logits: Float[Tensor, "kept vocab"], answer_ids: Sequence[i
 def _slices(n: int, vocab_size: int) -> Iterator[slice]:
     size = max(1, SLICE // (4 * vocab_size))
     return (slice(start, start + size) for start in range(0, n, size))
-
-
-def total_over_rows(
-    log_probs: Float[Tensor, " pos"], lengths: Sequence[int], of: Callable[[Tensor], Tensor]
-) -> Float[Tensor, ""]:
-    """`of` each row's log probabilities, added up: rows do not touch each other, so the gradient of the sum is that of each."""
-    return torch.stack([of(part) for part in log_probs.split(list(lengths))]).sum()

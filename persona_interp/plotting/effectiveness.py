@@ -16,7 +16,7 @@ from persona_interp.plotting.palette import BLUE, GREY, VERMILION, styled, wrapp
 
 UNITS: dict[str, str] = {
     "sweep": "movement<br>(points of score)",
-    "screened-likelihood": "contrast of log<br>likelihoods (nats a token)",
+    "screened-likelihood": "share of the<br>instructions' effect",
     "likelihood": "log likelihood gained<br>(nats a token)",
     "gradient": "slope at 0<br>(nats a token and<br>perturbation ratio)",
     "lens": "contrast<br>(nats)",

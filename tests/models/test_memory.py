@@ -126,6 +126,7 @@ from persona_interp.measure.contrast_pairs import ContrastPair
 from persona_interp.measure.layer_proxies import likelihood_scores
 from persona_interp.measure.screened_layers import screened_scores
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.traits.catalogue import load_trait
 from persona_interp.transfers.anchors import Anchor
 from persona_interp.transfers.reading import read_rows
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -142,7 +143,7 @@ texts = ["The sea is " + " ".join(["calm and wide"] * n) + " today." for n in ra
 pairs = [ContrastPair(f"What is thing {n}?", texts[n], texts[-1 - n]) for n in range(8)]
 anchors = [Anchor(f"What is thing {n}?", texts[n % 16][:24]) for n in range(50)]
 found = {
-    "screened": peak_of(lambda: screened_scores(model, vector, pairs)),
+    "screened": peak_of(lambda: screened_scores(model, vector, load_trait("silly"), pairs)),
     "likelihood": peak_of(lambda: likelihood_scores(model, vector.select([20]), pairs, ratios=[0.2])),
     "anchors": peak_of(lambda: read_rows(model, anchors, folder=home)),
 }

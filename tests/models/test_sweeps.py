@@ -129,7 +129,9 @@ def test_a_forward_begins_where_its_graph_does(tiny_model: TinyModel) -> None:
 def test_gradients_are_what_small_coefficients_do(architecture: str) -> None:
     model = any_model(architecture)
     layers = range(model.n_layers)
-    gradient = model.likelihood_gradient(TEXTS, layers, of=torch.mean) @ direction(model)
+    gradient = model.likelihood_gradient(
+        TEXTS, layers, weights=[torch.full((len(row.answer_ids),), 1 / len(row.answer_ids)) for row in TEXTS]
+    ) @ direction(model)
     step = 2e-4 if architecture == "gpt_oss" else 1e-3  # a larger one sends a token to another expert
     graphs = [InterventionGraph((Write(layer, Add(direction(model)), sign * step),)) for layer in layers for sign in (-1, 1)]
     means = torch.tensor([[float(x.token_log_probs.mean()) for x in found] for found in model.log_likelihoods(TEXTS, graphs)])
@@ -153,6 +155,8 @@ def test_a_gradient_without_anything_to_differentiate_is_refused(tiny_model: Tin
         model.likelihood_gradient(TEXTS, [])
     with pytest.raises(InvalidInputError, match=r"\[4\] given"):
         model.likelihood_gradient(TEXTS, [4])
+    with pytest.raises(InvalidInputError, match=r"weights for \[1\]: give one weight a token"):
+        model.likelihood_gradient(TEXTS, [1], weights=[torch.ones(1)])
     with pytest.raises(InvalidInputError, match="at least one answer token"):
         model.likelihood_gradient(texts((3, 0)), [1])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -44,7 +44,6 @@ from persona_interp.models.unembedding import (
     chosen_log_probs,
     log_prob_gradients,
     token_log_probs,
-    total_over_rows,
 )
 from persona_interp.shapes import Residual, TokenIds
 
@@ -209,7 +208,7 @@ class NnsightEngine:
         return list(found.cpu().split([len(answer) for answer in answers]))
 
     def gradient(
-        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], of: Callable[[Tensor], Tensor]
+        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], weights: Sequence[Tensor]
     ) -> Float[Tensor, "batch layer d_model"]:
         """Gradients with respect to the residual stream; see `Engine.gradient`.
 
@@ -219,7 +218,7 @@ class NnsightEngine:
         if self._remote:
             raise UnsupportedError(f"{self._name} runs remotely, where no gradient is taken: use method 'likelihood' instead")
         longest, head = max(map(len, answers)), self._head
-        ids, lengths = [token for answer in answers for token in answer], [len(answer) for answer in answers]
+        ids = [token for answer in answers for token in answer]
         read: dict[int, Tensor] = {}
         hidden: Any = None
         with self._running(), frozen(self._hf_model), torch.enable_grad():
@@ -238,17 +237,12 @@ class NnsightEngine:
             if hidden is None or not hidden.requires_grad:
                 raise UnsupportedError(_NO_GRADIENT.format(self._name))
             states = answer_states(hidden, answers)
+            each = torch.cat([torch.as_tensor(row, dtype=torch.float32) for row in weights]).to(states.device)
             if head is None:
-                log_probs = chosen_log_probs(states, ids)
-                wanted = [
-                    log_probs,
-                    torch.autograd.grad(total_over_rows(log_probs, lengths, of), log_probs, retain_graph=True)[0],
-                ]
+                wanted = [chosen_log_probs(states, ids), each]
             else:
-                values, slopes = log_prob_gradients(head, states, ids, self._vocab_size)
-                values = values.requires_grad_()
-                (weights,) = torch.autograd.grad(total_over_rows(values, lengths, of), values)
-                wanted = [states, slopes * weights.to(slopes).unsqueeze(1)]
+                slopes = log_prob_gradients(head, states, ids, self._vocab_size)
+                wanted = [states, slopes * each.to(slopes).unsqueeze(1)]
             kept = [read[layer] for layer in layers]
             gradients = torch.autograd.grad(wanted[0], kept, grad_outputs=wanted[1], allow_unused=True)
         if any(gradient is None for gradient in gradients):

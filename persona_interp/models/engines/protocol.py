@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -71,9 +71,9 @@ class Engine(Protocol):
         ...
 
     def gradient(
-        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], of: Callable[[Tensor], Tensor]
+        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], weights: Sequence[Tensor]
     ) -> Float[Tensor, "batch layer d_model"]:
-        """How `of` the log probabilities of each row's answer changes with what is added at each layer.
+        """How the log probabilities of each row's answer, times `weights` and added up, change with what is added at each layer.
 
         Added to every token of the row, at 0; one forward and one backward pass. Float32 on the CPU.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -124,7 +124,7 @@ class LlamaEngine:
         return [answer_log_probs(logits[row], answer) for row, answer in enumerate(answers)]
 
     def gradient(
-        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], of: Callable[[Tensor], Tensor]
+        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], weights: Sequence[Tensor]
     ) -> Float[Tensor, "batch layer d_model"]:
         """Not to be had from llama.cpp.
 
