@@ -28,7 +28,7 @@ from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
-N_READ = 32
+N_READ = 24
 """Tokens of an answer that are read: what follows is likely once its beginning is there."""
 N_STEERED = 4
 """Layers that are steered."""
