@@ -19,6 +19,9 @@ _PATIENCE = 2.0
 _FIRST_LINE, _LINES_APART = 10.0, 60.0
 """Where stderr is no terminal (a log): seconds before a job's first line, and between two of them at least."""
 
+_SMALL = 0.05
+"""Share of a job that tells nothing of its pace when it is done first."""
+
 _DRAWN: list[Terminal] = []
 """Who draws on the screen, if anybody: a second thread does not draw a second bar."""
 
@@ -111,6 +114,7 @@ class Terminal:
         self._started = time.monotonic()
         self._next_line = _FIRST_LINE
         self._furthest = 0.0
+        self._first: tuple[float, float] | None = None
         self._bar: Progress | None = None
 
     def moved(self, jobs: Sequence[Track]) -> None:
@@ -118,7 +122,7 @@ class Terminal:
         job, spent = jobs[0], time.monotonic() - self._started
         # a second job within the same part begins anew
         self._furthest = share = max(self._furthest, share_done(jobs))
-        left = spent * (1 - share) / share if share else None
+        left = self._seconds_left(spent, share)
         if self._console.is_terminal:
             if self._bar is None and not _DRAWN and spent > _PATIENCE:
                 self._draw(job)
@@ -128,6 +132,15 @@ class Terminal:
         elif left is not None and share < 1 and spent > self._next_line:
             self._next_line = spent + max(_LINES_APART, left / 10)
             self.said(f"{job.description}: {100 * share:.0f} % done, {minutes_left(left)}")
+
+    def _seconds_left(self, spent: float, share: float) -> float | None:
+        """At the pace so far; what came before the first small step, as reading prompts comes before the first token, is no pace."""
+        if not share:
+            return None
+        if self._first is None:
+            self._first = (spent, share) if share < _SMALL else (0.0, 0.0)
+        began, done = self._first
+        return (spent - began) * (1 - share) / (share - done) if share > done else None
 
     def said(self, message: str) -> None:
         """See `Watcher`."""

@@ -155,6 +155,16 @@ def test_a_log_gets_a_line_now_and_then_and_not_one_a_step(clock: list[float], c
     assert lines[-1].endswith(("less than a minute left", "about 1 minute left"))
 
 
+def test_reading_the_prompts_before_the_first_token_is_not_taken_for_the_pace(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress.track(100, "generating tokens") as bar:
+        for token in range(1, 4):
+            clock[0] = 15.0 + token
+            bar.advance()
+    assert "generating tokens: 2 % done, about 2 minutes left" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
