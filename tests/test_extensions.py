@@ -95,7 +95,7 @@ class Twice(Add):
 
 
 register_estimator("toy-median", lambda positive, negative: positive.median(0).values - negative.median(0).values)
-register_family(FamilyLayout("toy_llama"))
+register_family(FamilyLayout("toy_llama", llama_equivalent=True, why_no_twin="it is a toy"))
 '''
 
 ENTRY_POINTS = """
@@ -109,7 +109,7 @@ toy = toy_extension
 toy = toy_extension
 [persona_interp.estimators]
 toy = toy_extension
-[persona_interp.plugins]
+[persona_interp.families]
 toy = toy_extension
 """
 
@@ -129,13 +129,21 @@ from types import SimpleNamespace
 import torch
 import persona_interp as pi
 from persona_interp.alignment.methods import alignment_method, alignment_names
-from persona_interp.errors import InvalidInputError
+from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.operations import OPERATIONS, operation_from_json
 from persona_interp.judges.registry import load_judge
+from persona_interp.models.baked import _needs_conversion
 from persona_interp.models.families import layout_of
+from persona_interp.organisms.twins.stream import stream_of
 from persona_interp.vectors.estimators import estimator
 assert "toy_extension" not in sys.modules
-assert layout_of(SimpleNamespace(model_type="toy_llama")).blocks == "model.layers"
+toy_family = SimpleNamespace(model_type="toy_llama")
+assert layout_of(toy_family).blocks == "model.layers"
+assert _needs_conversion(toy_family, "toy")  # the same entry says that it can be baked, and why it has no twin
+try:
+    stream_of(toy_family, "toy")
+except UnsupportedError as error:
+    assert "it is a toy. Families that have: gpt2, llama" in str(error), error
 rows = torch.randn(8, 4, dtype=torch.float64)
 fitted = alignment_method("toy-halves").fit(rows, rows)
 moved = fitted.transform_directions(rows[:1])
