@@ -1,4 +1,4 @@
-"""One file adds an alignment, a judge, a file format, an operation, a way to make a direction, or a family of models.
+"""One file adds an alignment, a judge, a file format, an operation, a way to make a direction, a family of models, or an engine.
 
 The file lies outside the package and is known to it by nothing but its entry points, as a package on an index would be.
 """
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fake_engine
 import pytest
 
 TOY = '''
@@ -111,6 +112,8 @@ toy = toy_extension
 toy = toy_extension
 [persona_interp.families]
 toy = toy_extension
+[persona_interp.engines]
+toy = toy_engine
 """
 
 HELPS = """
@@ -166,6 +169,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder on the path that holds one module, installed as a distribution with entry points."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "toy_extension.py").write_text(TOY)
+    (folder / "fake_engine.py").write_text(Path(fake_engine.__file__).read_text())
+    (folder / "toy_engine.py").write_text("import fake_engine\n\nfake_engine.register()\n")
     about = folder / "toy_extension-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-extension\nVersion: 1.0\n")
@@ -193,6 +198,7 @@ def test_help_names_what_a_file_outside_the_package_adds_and_the_parser_loads_no
     assert ".toy" in found["info"]
     assert "toy-median" in found["extract-vectors"]
     assert "toy_twice" in found["apply-steering"]
+    assert "what runs it: torch, llama.cpp, transformer_lens, endpoint, memory (" in found["apply-steering"]
 
 
 def test_each_is_used_by_its_name_in_python(site: Path, tmp_path: Path) -> None:
@@ -215,6 +221,9 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.operations import Add, register_operation
 from persona_interp.judges.kinds import register_judge
 from persona_interp.vectors.estimators import register_estimator
+from persona_interp.models.engines.capabilities import Capabilities
+from persona_interp.models.engines.registry import register_engine
+from persona_interp.models.families import FamilyLayout, register_family
 from persona_interp.vectors.formats import register_format
 def map_of(name): return register_alignment(name)(type("R", (LinearAlignment,), {}))
 refused = []
@@ -222,6 +231,8 @@ for again in (
     lambda: map_of("ridge"), lambda: map_of("effects"), lambda: register_judge("grammar", lambda model, argument: None),
     lambda: register_format(type("F", (), {"suffix": ".json"})()), lambda: register_operation(type("A", (Add,), {"kind": "add"})),
     lambda: register_estimator("pca", lambda positive, negative: positive),
+    lambda: register_family(FamilyLayout("llama", blocks="elsewhere")),
+    lambda: register_engine("torch", opens=print, load=lambda *_: None, capabilities=Capabilities("t"), runs="all"),
 ):
     try:
         again()
@@ -229,6 +240,35 @@ for again in (
         refused.append(str(error))
 print(json.dumps(refused))
 """
+
+
+ENGINE = """
+import json, sys
+from persona_interp import Capture, Conversation, InterventionGraph, Sampling, load_model
+from persona_interp.models.registry import find_model
+assert "fake_engine" not in sys.modules
+model = load_model(sys.argv[1])
+(answer,) = model.generate([Conversation.ask("Hi?")], graph=InterventionGraph((Capture("answer"),)), sampling=Sampling(4, 0))
+refused = ""
+try:
+    load_model(sys.argv[1], engine="torch")
+except Exception as error:
+    refused = str(error)
+print(json.dumps({
+    "engine": model.capabilities.engine, "found": find_model(sys.argv[1]).engine, "ids": len(answer.answer_ids),
+    "read": list(answer.captured[Capture("answer")].shape), "refused": refused,
+}))
+"""
+
+
+def test_an_engine_is_found_by_what_it_opens(site: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "small.fake"
+    weights.write_text("3")
+    found = ran(site, ENGINE, weights)
+    assert (found["engine"], found["found"]) == ("memory", "memory")
+    assert found["ids"] == 4
+    assert found["read"] == [3, 16]
+    assert "engine 'torch' runs Hugging Face models, GGUF files, which" in found["refused"]
 
 
 def test_a_name_that_is_built_in_is_refused_before_anything_was_asked_for(site: Path) -> None:
@@ -240,4 +280,6 @@ def test_a_name_that_is_built_in_is_refused_before_anything_was_asked_for(site: 
         "vector format '.json' is",
         "operation kind 'add' is",
         "estimator 'pca' is already",
+        "model family 'llama' is",
+        "engine 'torch' is already",
     ]

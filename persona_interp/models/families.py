@@ -98,14 +98,16 @@ _GPT2_STREAM = StreamUse(
     epsilon="layer_norm_epsilon",
     keeps_mean=True,
 )
-_POST_NORM = {
-    "why_not_baked": "it normalises the output of its MLP before adding it to the residual stream, which rescales a constant",
-    "why_no_twin": "its blocks norm what they write, with a gain that does not commute with a rotation of the residual stream",
-}
-_EXPERTS = {
-    "why_not_baked": "its MLP is a mixture of experts, without one output that could have a bias",
-    "why_no_twin": "its MLP is a mixture of experts, whose routers and stacked matrices would have to follow",
-}
+_POST_NORM = FamilyLayout(
+    "",
+    why_not_baked="it normalises the output of its MLP before adding it to the residual stream, which rescales a constant",
+    why_no_twin="its blocks norm what they write, with a gain that does not commute with a rotation of the residual stream",
+)
+_EXPERTS = FamilyLayout(
+    "",
+    why_not_baked="its MLP is a mixture of experts, without one output that could have a bias",
+    why_no_twin="its MLP is a mixture of experts, whose routers and stacked matrices would have to follow",
+)
 for _layout in (
     FamilyLayout("llama", mlp_out="mlp.down_proj", llama_equivalent=True, stream_use=_LLAMA_STREAM),
     FamilyLayout("mistral", llama_equivalent=True, stream_use=_LLAMA_STREAM),
@@ -123,15 +125,15 @@ for _layout in (
         why_not_baked="its MLP has no bias, and it normalises queries and keys, which LlamaForCausalLM does not",
         stream_use=replace(_LLAMA_STREAM, head_normed=("self_attn.q_proj", "self_attn.k_proj")),
     ),
-    FamilyLayout("gemma2", **_POST_NORM),
-    FamilyLayout("gemma3_text", **_POST_NORM),
+    replace(_POST_NORM, model_type="gemma2"),
+    replace(_POST_NORM, model_type="gemma3_text"),
     # the checkpoints that also see images; only their text part is run, read and written
-    FamilyLayout(
-        "gemma3",
+    replace(
+        _POST_NORM,
+        model_type="gemma3",
         blocks="model.language_model.layers",
         embedding="model.language_model.embed_tokens",
         final_norm="model.language_model.norm",
-        **_POST_NORM,
     ),
     # beyond the second number all rows of a batch change their rotary frequencies as soon as one of them is that long, and the KV
     # cache is thrown away in mid-answer: a row would depend on its neighbours, and on whether it was generated or read
@@ -140,7 +142,7 @@ for _layout in (
         context=("max_position_embeddings", "original_max_position_embeddings"),
         why_not_baked="its MLP has no bias, and its rotary embedding for long texts is not that of LlamaForCausalLM",
     ),
-    FamilyLayout("olmo2", **_POST_NORM),
+    replace(_POST_NORM, model_type="olmo2"),
     FamilyLayout(
         "gpt_neox",
         blocks="gpt_neox.layers",
@@ -148,9 +150,9 @@ for _layout in (
         final_norm="gpt_neox.final_layer_norm",
         mlp_out="mlp.dense_4h_to_h",
     ),
-    FamilyLayout("gpt_oss", **_EXPERTS),
-    FamilyLayout("mixtral", **_EXPERTS),
-    FamilyLayout("qwen3_moe", **_EXPERTS),
+    replace(_EXPERTS, model_type="gpt_oss"),
+    replace(_EXPERTS, model_type="mixtral"),
+    replace(_EXPERTS, model_type="qwen3_moe"),
 ):
     FAMILIES.register(_layout.model_type, _layout)
 
