@@ -15,8 +15,8 @@ from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Ablate, Add
 from persona_interp.models.batching import pad
 from persona_interp.models.chat import TokenisedAnswer
+from persona_interp.models.engines.nnsight.shared_prompts import SharedPrompts, shared_prompts
 from persona_interp.models.sampling import Sampling
-from persona_interp.models.shared_prompts import SharedPrompts, shared_prompts
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
 

@@ -16,8 +16,8 @@ from transformers import LlamaForCausalLM
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.interventions.compile.model_call import CACHE_NAMES, cache_of
-from persona_interp.models.cache_walk import walks_exactly
 from persona_interp.models.continuations import shared_start, walk_anew
+from persona_interp.models.engines.nnsight.cache_walk import walks_exactly
 from persona_interp.models.steerable import SteerableModel
 
 TinyModel = Callable[[str], SteerableModel]

@@ -83,7 +83,8 @@ class Capabilities:
             kind = type(write.operation).__name__
             return f"cannot steer ({place})" if not self.steers else f"only does {self.kinds}, and {place} is {kind}"
         if write.layer < self.first_layer:
-            return f"steers from layer {self.first_layer} on, and a Write is at layer {write.layer} (vector.graph(layers=[...]) chooses)"
+            chosen = "vector.graph(layers=[...]) chooses"
+            return f"steers from layer {self.first_layer} on, and a Write is at layer {write.layer} ({chosen})"
         if write.positions not in self.positions:
             return f"steers the positions {', '.join(self.positions)}, and {place} is at {write.positions!r}"
         if write.condition is not None and not self.conditions:

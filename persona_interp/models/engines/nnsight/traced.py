@@ -26,15 +26,15 @@ from persona_interp.interventions.compile.stacked import stack_writes
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.interventions.positions import decode_masks
 from persona_interp.models.batching import PaddedBatch
-from persona_interp.models.cache_walk import CacheWalk, walks_exactly, within_window
 from persona_interp.models.continuations import Walker
+from persona_interp.models.engines.nnsight.cache_walk import CacheWalk, walks_exactly, within_window
+from persona_interp.models.engines.nnsight.shared_prompts import last_column, shared_prompts
 from persona_interp.models.families import FamilyLayout, text_config
 from persona_interp.models.generation_settings import plain_settings
 from persona_interp.models.inference import frozen, inference_only
 from persona_interp.models.placement import left_in_place, token_device
 from persona_interp.models.remote import remote_errors
 from persona_interp.models.row_sampler import RowSampler
-from persona_interp.models.shared_prompts import last_column, shared_prompts
 from persona_interp.models.turns import Turns
 from persona_interp.models.unembedding import (
     Head,
