@@ -86,9 +86,8 @@ def check(graph: InterventionGraph, capabilities: Capabilities, model_name: str,
     if lack is None:
         return
     able = [kind.name for kind in ENGINES.values() if kind.capabilities.lacks(graph, needs) is None]
-    others = (
-        f"; on this machine engine {' or '.join(map(repr, able))} can (engine={able[0]!r}, --engine {able[0]})" if able else ""
-    )
+    names = " or ".join(map(repr, able))
+    others = f"; on this machine engine {names} can (engine={able[0]!r}, --engine {able[0]})" if able else ""
     remedy = next((f". {_REMEDIES[need]}" for need in needs if not getattr(capabilities, need) and need in _REMEDIES), "")
     raise UnsupportedError(f"{model_name} runs in {capabilities.engine}, which {lack}{others}{remedy}")
 
