@@ -34,7 +34,7 @@ CAPABILITIES = Capabilities(
     positions=("all", "response"),
     conditions=False,
     unembedding=False,
-    bridge=False,
+    module=False,
     restarts=False,
 )
 

@@ -14,6 +14,7 @@ from persona_interp.errors import PersonaInterpError, UnsupportedError
 from persona_interp.interventions.compile.weights import constant_offsets
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.adapters import adapter_settings
+from persona_interp.models.engines.registry import check
 from persona_interp.models.families import layout_of
 from persona_interp.models.inference import inference_only
 from persona_interp.models.second_tree import second_tree
@@ -57,6 +58,7 @@ def bake(model: SteerableModel, graph: InterventionGraph, folder: str | Path, *,
         InvalidInputError: the graph writes nothing, or `folder` holds something; also as `InterventionGraph.check`.
         PersonaInterpError: `folder` cannot be written.
     """
+    check(graph, model.capabilities, model.name, ("module",))
     hf_model = model.hf_model
     graph.check(n_layers=model.n_layers, d_model=model.d_model, model_name=model.name)
     offsets = constant_offsets(graph)

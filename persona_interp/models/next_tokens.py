@@ -36,7 +36,10 @@ class NextTokens:
     name: str
     tokenizer: Any
     engine: Engine
+    config: Any
+    n_layers: int
     d_model: int
+    n_ctx: int
 
     @property
     def capabilities(self) -> Capabilities:
@@ -47,21 +50,6 @@ class NextTokens:
     def first_steerable_layer(self) -> int:
         """The first block whose output can be written to."""
         return self.capabilities.first_layer
-
-    @property
-    def config(self) -> Any:
-        """Of Hugging Face, or what its engine has in place of one."""
-        return self.engine.config
-
-    @property
-    def n_layers(self) -> int:
-        """Blocks."""
-        return self.engine.n_layers
-
-    @property
-    def n_ctx(self) -> int:
-        """Tokens a text may have, prompt and answer together."""
-        return self.engine.n_ctx
 
     @property
     def device(self) -> torch.device:

@@ -49,6 +49,7 @@ class SteerableModel(NextTokens):
 
     Raises:
         UnsupportedError: the architecture is not known or does not fit its layout.
+        InvalidInputError: `remote` for another engine.
     """
 
     def __init__(
@@ -62,12 +63,18 @@ class SteerableModel(NextTokens):
         chat: ChatFormat | None = None,
     ) -> None:
         if isinstance(engine, nn.Module):
+            chat = chat or ChatFormat(tokenizer, getattr(engine, "generation_config", None))  # before nnsight wraps the model
             engine = NnsightEngine(engine, tokenizer, remote=remote, name=name, revision=revision)
+        elif remote:
+            raise InvalidInputError(
+                f"remote={remote!r} is of Hugging Face models, which nnsight runs; {name} brings its own engine"
+            )
         self.engine, self.tokenizer, self.name, self.revision = engine, tokenizer, name, revision
         self.hf_model: Any = getattr(engine, "hf_model", None)
         self.layout: Any = getattr(engine, "layout", None)
+        self.config, self.n_layers, self.n_ctx = engine.config, engine.n_layers, engine.n_ctx
         self.d_model = int(text_config(self.config).hidden_size)
-        self.chat = chat or ChatFormat(tokenizer, getattr(self.hf_model, "generation_config", None))
+        self.chat = chat or ChatFormat(tokenizer)
 
     @cached_property
     def identity(self) -> ModelIdentity:
@@ -91,7 +98,7 @@ class SteerableModel(NextTokens):
         Raises:
             UnsupportedError: TransformerLens has no adapter for the architecture, or the weights are not on this machine.
         """
-        self._check(NOTHING, 0, "bridge")
+        self._check(NOTHING, 0, "module")
         return transformer_lens_bridge(self.hf_model, self.tokenizer, name=self.name)
 
     def generate(

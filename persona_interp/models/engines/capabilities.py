@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 from persona_interp.interventions.graph import InterventionGraph, Write, WritePositions
 from persona_interp.interventions.operations import Add, Operation
 
-Need: TypeAlias = Literal["captures", "likelihoods", "gradients", "unembedding", "streams", "bridge"]
+Need: TypeAlias = Literal["captures", "likelihoods", "gradients", "unembedding", "streams", "module"]
 """What a verb needs beside what its graph holds; each is a field of `Capabilities`."""
 
 WORDS: dict[Need, str] = {
@@ -18,7 +18,7 @@ WORDS: dict[Need, str] = {
     "gradients": "take gradients",
     "unembedding": "unembed residuals given from outside",
     "streams": "tell answers while they are written",
-    "bridge": "hand its weights to TransformerLens",
+    "module": "hand out a PyTorch module (TransformerLens, attribution, baking)",
 }
 
 
@@ -39,7 +39,7 @@ class Capabilities:
         gradients: whether it takes gradients of likelihoods.
         unembedding: whether it makes logits of residuals given from outside.
         streams: whether it tells each token as it is drawn.
-        bridge: whether its weights can be seen through TransformerLens.
+        module: whether the model is at hand as a PyTorch module.
         restarts: whether a forward can begin in the middle, so that many graphs over the same texts cost less.
     """
 
@@ -55,7 +55,7 @@ class Capabilities:
     gradients: bool = True
     unembedding: bool = True
     streams: bool = True
-    bridge: bool = True
+    module: bool = True
     restarts: bool = True
 
     @property
@@ -106,7 +106,7 @@ LLAMA_CPP = Capabilities(
     schedules=False,
     gradients=False,
     unembedding=False,
-    bridge=False,
+    module=False,
     restarts=False,
 )
 TRANSFORMER_LENS = Capabilities(
@@ -118,4 +118,4 @@ TRANSFORMER_LENS = Capabilities(
     unembedding=False,
     restarts=False,
 )
-ENDPOINT = replace(TRANSFORMER_LENS, engine="a server", streams=False, bridge=False)
+ENDPOINT = replace(TRANSFORMER_LENS, engine="a server", streams=False, module=False)

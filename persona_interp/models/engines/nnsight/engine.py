@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -72,9 +71,9 @@ class NnsightEngine(Engine):
         """Not so on NDIF."""
         return runs_here(self.hf_model)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Of the weights; taken once."""
+        """Of the weights as they are now."""
         return fingerprint(self.hf_model)
 
     def generate(
