@@ -1,4 +1,4 @@
-"""One file adds an alignment, a judge, a file format, an operation, a way to make a direction, or a family of models.
+"""One file adds an alignment, a judge, a file format, an operation, a way to make a direction, a family of models, or an engine.
 
 The file lies outside the package and is known to it by nothing but its entry points, as a package on an index would be.
 """
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fake_engine
 import pytest
 
 TOY = '''
@@ -95,7 +96,7 @@ class Twice(Add):
 
 
 register_estimator("toy-median", lambda positive, negative: positive.median(0).values - negative.median(0).values)
-register_family(FamilyLayout("toy_llama"))
+register_family(FamilyLayout("toy_llama", llama_equivalent=True, why_no_twin="it is a toy"))
 '''
 
 ENTRY_POINTS = """
@@ -109,8 +110,10 @@ toy = toy_extension
 toy = toy_extension
 [persona_interp.estimators]
 toy = toy_extension
-[persona_interp.plugins]
+[persona_interp.families]
 toy = toy_extension
+[persona_interp.engines]
+toy = toy_engine
 """
 
 HELPS = """
@@ -129,13 +132,21 @@ from types import SimpleNamespace
 import torch
 import persona_interp as pi
 from persona_interp.alignment.methods import alignment_method, alignment_names
-from persona_interp.errors import InvalidInputError
+from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.operations import OPERATIONS, operation_from_json
 from persona_interp.judges.registry import load_judge
+from persona_interp.models.baked import _needs_conversion
 from persona_interp.models.families import layout_of
+from persona_interp.organisms.twins.stream import stream_of
 from persona_interp.vectors.estimators import estimator
 assert "toy_extension" not in sys.modules
-assert layout_of(SimpleNamespace(model_type="toy_llama")).blocks == "model.layers"
+toy_family = SimpleNamespace(model_type="toy_llama")
+assert layout_of(toy_family).blocks == "model.layers"
+assert _needs_conversion(toy_family, "toy")  # the same entry says that it can be baked, and why it has no twin
+try:
+    stream_of(toy_family, "toy")
+except UnsupportedError as error:
+    assert "it is a toy. Families that have: gpt2, llama" in str(error), error
 rows = torch.randn(8, 4, dtype=torch.float64)
 fitted = alignment_method("toy-halves").fit(rows, rows)
 moved = fitted.transform_directions(rows[:1])
@@ -158,6 +169,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder on the path that holds one module, installed as a distribution with entry points."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "toy_extension.py").write_text(TOY)
+    (folder / "fake_engine.py").write_text(Path(fake_engine.__file__).read_text())
+    (folder / "toy_engine.py").write_text("import fake_engine\n\nfake_engine.register()\n")
     about = folder / "toy_extension-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-extension\nVersion: 1.0\n")
@@ -185,6 +198,7 @@ def test_help_names_what_a_file_outside_the_package_adds_and_the_parser_loads_no
     assert ".toy" in found["info"]
     assert "toy-median" in found["extract-vectors"]
     assert "toy_twice" in found["apply-steering"]
+    assert "what runs it: torch, llama.cpp, transformer_lens, endpoint, memory (" in found["apply-steering"]
 
 
 def test_each_is_used_by_its_name_in_python(site: Path, tmp_path: Path) -> None:
@@ -207,6 +221,9 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.operations import Add, register_operation
 from persona_interp.judges.kinds import register_judge
 from persona_interp.vectors.estimators import register_estimator
+from persona_interp.models.engines.capabilities import Capabilities
+from persona_interp.models.engines.registry import register_engine
+from persona_interp.models.families import FamilyLayout, register_family
 from persona_interp.vectors.formats import register_format
 def map_of(name): return register_alignment(name)(type("R", (LinearAlignment,), {}))
 refused = []
@@ -214,6 +231,8 @@ for again in (
     lambda: map_of("ridge"), lambda: map_of("effects"), lambda: register_judge("grammar", lambda model, argument: None),
     lambda: register_format(type("F", (), {"suffix": ".json"})()), lambda: register_operation(type("A", (Add,), {"kind": "add"})),
     lambda: register_estimator("pca", lambda positive, negative: positive),
+    lambda: register_family(FamilyLayout("llama", blocks="elsewhere")),
+    lambda: register_engine("torch", opens=print, load=lambda *_: None, capabilities=Capabilities("t"), runs="all"),
 ):
     try:
         again()
@@ -221,6 +240,35 @@ for again in (
         refused.append(str(error))
 print(json.dumps(refused))
 """
+
+
+ENGINE = """
+import json, sys
+from persona_interp import Capture, Conversation, InterventionGraph, Sampling, load_model
+from persona_interp.models.registry import find_model
+assert "fake_engine" not in sys.modules
+model = load_model(sys.argv[1])
+(answer,) = model.generate([Conversation.ask("Hi?")], graph=InterventionGraph((Capture("answer"),)), sampling=Sampling(4, 0))
+refused = ""
+try:
+    load_model(sys.argv[1], engine="torch")
+except Exception as error:
+    refused = str(error)
+print(json.dumps({
+    "engine": model.capabilities.engine, "found": find_model(sys.argv[1]).engine, "ids": len(answer.answer_ids),
+    "read": list(answer.captured[Capture("answer")].shape), "refused": refused,
+}))
+"""
+
+
+def test_an_engine_is_found_by_what_it_opens(site: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "small.fake"
+    weights.write_text("3")
+    found = ran(site, ENGINE, weights)
+    assert (found["engine"], found["found"]) == ("memory", "memory")
+    assert found["ids"] == 4
+    assert found["read"] == [3, 16]
+    assert "engine 'torch' runs Hugging Face models, GGUF files, which" in found["refused"]
 
 
 def test_a_name_that_is_built_in_is_refused_before_anything_was_asked_for(site: Path) -> None:
@@ -232,4 +280,6 @@ def test_a_name_that_is_built_in_is_refused_before_anything_was_asked_for(site: 
         "vector format '.json' is",
         "operation kind 'add' is",
         "estimator 'pca' is already",
+        "model family 'llama' is",
+        "engine 'torch' is already",
     ]

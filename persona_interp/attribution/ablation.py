@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from transformers import LogitsProcessorList
 
 from persona_interp.attribution.component import ABLATABLE, Component
 from persona_interp.attribution.decomposition import Seen, averaged, in_batches, run_to
 from persona_interp.attribution.write_path import WritePath
-from persona_interp.errors import InvalidInputError, UnsupportedError
-from persona_interp.interventions.compile.readout import Readouts
-from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.errors import InvalidInputError
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.chat import TokenisedAnswer
-from persona_interp.models.engines.protocol import Restart
-from persona_interp.models.generation_settings import plain_settings
-from persona_interp.models.identity import ModelIdentity
-from persona_interp.models.inference import inference_only
-from persona_interp.models.row_sampler import RowSampler
+from persona_interp.models.engines.transformer_lens import BridgeEngine
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.shapes import Residual, TokenIds
+from persona_interp.shapes import Residual
 
 Writes = Mapping[Component, Tensor]
 """Component -> what it writes: ``[d_head]`` for a head, before the output matrix; ``[d_model]`` for an MLP."""
@@ -103,21 +93,19 @@ class AblatedModel(SteerableModel):
     """
 
     def __init__(self, model: SteerableModel, writes: Writes, *, bridge: Any = None) -> None:
-        self.hf_model, self.tokenizer, self.chat = model.hf_model, model.tokenizer, model.chat
-        self.name, self.revision, self.config, self.layout = model.name, model.revision, model.config, model.layout
-        self.n_layers, self.d_model, self.n_ctx = model.n_layers, model.d_model, model.n_ctx
-        self._whole = model.identity
         self.writes = dict(writes)
         bridge = model.bridge() if bridge is None else bridge
-        self._engine = _BridgeEngine(bridge, _replacing(bridge, self.writes, model), model.name)
+        hooks = _replacing(bridge, self.writes, model)
+        engine = BridgeEngine(model.engine, bridge, hooks, _fingerprint(model.identity.fingerprint, self.writes))
+        super().__init__(engine, model.tokenizer, name=model.name, revision=model.revision, chat=model.chat)
 
-    @cached_property
-    def identity(self) -> ModelIdentity:
-        """That of the model, with a fingerprint of its own for each ablation."""
-        digest = hashlib.sha256(self._whole.fingerprint.encode())
-        for component in sorted(self.writes, key=lambda component: component.name):
-            digest.update(component.name.encode() + self.writes[component].float().numpy().tobytes())
-        return replace(self._whole, fingerprint=f"ablated-{digest.hexdigest()}")
+
+def _fingerprint(whole: str, writes: Writes) -> str:
+    """That of the model, with one of its own for each ablation."""
+    digest = hashlib.sha256(whole.encode())
+    for component in sorted(writes, key=lambda component: component.name):
+        digest.update(component.name.encode() + writes[component].float().numpy().tobytes())
+    return f"ablated-{digest.hexdigest()}"
 
 
 Replacing = Callable[[Tensor, Any], Tensor]
@@ -164,80 +152,3 @@ def _replace_mlp(value: Tensor) -> Replacing:
         return found
 
     return replaced
-
-
-class _BridgeEngine:
-    """Generates through the Hugging Face tree of a bridge while its hooks are on. Prompts are padded on the left."""
-
-    restarts = slices_logits = False
-
-    def __init__(self, bridge: Any, hooks: Mapping[str, Replacing], name: str) -> None:
-        self._bridge, self._hooks, self._name = bridge, dict(hooks), name
-
-    def generate(
-        self,
-        batch: PaddedBatch,
-        graph: InterventionGraph,
-        readouts: Readouts,
-        *,
-        sampler: RowSampler,
-        max_new_tokens: int,
-        end_ids: Collection[int],
-    ) -> TokenIds:
-        """Answer ids; see `Engine.generate`.
-
-        Raises:
-            UnsupportedError: `graph` holds something to do.
-        """
-        if graph.writes or graph.captures:
-            self._refuse()
-        model = self._bridge.original_model
-        settings = plain_settings(max_new_tokens, end_ids, pad_id=int(min(end_ids, default=0)))
-        model.generation_config = settings  # of the bridge's own tree: transformers fills what is left open from it
-        with inference_only(model), self._bridge.hooks(fwd_hooks=list(self._hooks.items())):
-            ids = model.generate(
-                input_ids=batch.ids,
-                attention_mask=batch.attention_mask,
-                generation_config=settings,
-                logits_processor=LogitsProcessorList([sampler]),
-            )
-        return ids[:, batch.ids.shape[1] :]
-
-    def forward(
-        self, batch: PaddedBatch, graph: InterventionGraph, readouts: Readouts, *, n_logits: int, start: Restart | None = None
-    ) -> Float[Tensor, "batch kept vocab"] | None:
-        """Not offered."""
-        self._refuse()
-
-    def residuals(self, batch: PaddedBatch, layers: Sequence[int]) -> dict[int, Residual]:
-        """Not offered."""
-        self._refuse()
-
-    def log_probs(
-        self, batch: PaddedBatch, graph: InterventionGraph, answers: Sequence[Sequence[int]], *, start: Restart | None = None
-    ) -> list[Float[Tensor, " n_answer"]]:
-        """Not offered."""
-        self._refuse()
-
-    def gradient(
-        self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], weights: Sequence[Tensor]
-    ) -> Float[Tensor, "batch layer d_model"]:
-        """Not offered."""
-        self._refuse()
-
-    def walks(self, longest: int) -> bool:
-        """No: it only answers."""
-        return False
-
-    def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]], longest: int) -> NoReturn:
-        """Not offered."""
-        self._refuse()
-
-    def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
-        """Not offered."""
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise UnsupportedError(
-            f"an ablated {self._name} only answers: read, score or steer it in TransformerLens, with model.bridge() and hooks"
-        )

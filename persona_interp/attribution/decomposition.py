@@ -19,6 +19,7 @@ from persona_interp.models.batching import PaddedBatch, check_lengths, pad, run_
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.inference import inference_only
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.profiling import count_tokens
 from persona_interp.progress import track
 from persona_interp.residuals.pooling import pooling
 from persona_interp.shapes import Direction, PositionMask
@@ -131,6 +132,7 @@ def in_batches(
     with track(len(rows), f"{model.name}: {what}") as bar:
 
         def run(places: list[int]) -> None:
+            count_tokens(read=sum(len(fed[p]) for p in places))
             batch = pad([fed[p] for p in places], [rows[p].n_prompt for p in places], pad_id or 0, model.device)
             read(batch, places)
             bar.advance(len(places))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from persona_interp.cli.registered import Names
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ def add_model_options(parser: argparse.ArgumentParser, *, option: str = "--model
 
 def add_engine_option(parser: Any) -> None:
     """``--engine``, to a parser or a group of its options."""
-    said = "what runs a GGUF file (default: llama.cpp; torch for a model called by its name)"
-    parser.add_argument("--engine", choices=("torch", "llama.cpp"), help=said)
+    said = "what runs it: %(choices)s (default: the first that opens it, for GGUF files llama.cpp; torch for names)"
+    parser.add_argument("--engine", choices=Names("models.engines.registry:ENGINES"), metavar="ENGINE", help=said)
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,8 @@ from persona_interp.errors import PersonaInterpError, UnsupportedError
 from persona_interp.interventions.compile.weights import constant_offsets
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.adapters import adapter_settings
+from persona_interp.models.engines.registry import check
+from persona_interp.models.families import layout_of
 from persona_interp.models.inference import inference_only
 from persona_interp.models.second_tree import second_tree
 from persona_interp.models.steerable import SteerableModel
@@ -26,26 +28,6 @@ FORMAT_VERSION = 1
 RECORD = "persona_interp.json"
 """The file of a baked checkpoint that says what is in its weights."""
 
-_BIASED = {"gpt2": "mlp.c_proj", "gpt_neox": "mlp.dense_4h_to_h", "llama": "mlp.down_proj"}
-"""Where a block keeps the last linear map of its MLP, if the family has a bias there (llama: if ``mlp_bias`` is set)."""
-
-_LIKE_LLAMA = ("llama", "mistral", "qwen2")
-"""Families that compute what a LlamaForCausalLM with biases computes, unless a sliding window is active."""
-
-_NORMED = "it normalises the output of its MLP before adding it to the residual stream, which would rescale a constant"
-_EXPERTS = "its MLP is a mixture of experts, without one output that could have a bias"
-_NO_QUERY_NORM = "its MLP has no bias, and it normalises queries and keys, which LlamaForCausalLM does not"
-_WHY_NOT = {
-    "gemma2": _NORMED,
-    "gemma3": _NORMED,
-    "gemma3_text": _NORMED,
-    "olmo2": _NORMED,
-    "mixtral": _EXPERTS,
-    "gpt_oss": _EXPERTS,
-    "qwen3_moe": _EXPERTS,
-    "qwen3": _NO_QUERY_NORM,
-    "phi3": "its MLP has no bias, and its rotary embedding for long texts is not that of LlamaForCausalLM",
-}
 _ELSEWHERE = "Steer while it runs instead, with steered() or the verbs of a SteerableModel"
 _ZERO = ("q_proj.bias", "k_proj.bias", "v_proj.bias", "o_proj.bias", "gate_proj.bias", "up_proj.bias", "down_proj.bias")
 
@@ -76,6 +58,7 @@ def bake(model: SteerableModel, graph: InterventionGraph, folder: str | Path, *,
         InvalidInputError: the graph writes nothing, or `folder` holds something; also as `InterventionGraph.check`.
         PersonaInterpError: `folder` cannot be written.
     """
+    check(graph, model.capabilities, model.name, ("module",))
     hf_model = model.hf_model
     graph.check(n_layers=model.n_layers, d_model=model.d_model, model_name=model.name)
     offsets = constant_offsets(graph)
@@ -84,7 +67,7 @@ def bake(model: SteerableModel, graph: InterventionGraph, folder: str | Path, *,
 
     def write(target: Path) -> None:
         baked = _as_llama(hf_model) if convert else second_tree(hf_model)
-        _add_biases(baked, f"{model.layout.blocks}.{{}}.{_BIASED[baked.config.model_type]}", offsets)
+        _add_biases(baked, f"{model.layout.blocks}.{{}}.{layout_of(baked.config).mlp_out}", offsets)
         _check_logits(model, graph, baked)
         _save(baked, model.tokenizer, target, max_shard_size)
         record = {
@@ -120,16 +103,16 @@ def _needs_conversion(config: Any, name: str) -> bool:
     Raises:
         UnsupportedError: it has no bias where one is needed, and is no such Llama either.
     """
-    family = config.model_type
-    if family in _BIASED and getattr(config, "mlp_bias", True):
+    layout = layout_of(config)
+    if layout.mlp_out is not None and getattr(config, "mlp_bias", True):
         return False
-    if family not in _LIKE_LLAMA:
-        why = _WHY_NOT.get(family, "nothing is known of a place for a constant in its weights")
+    if not layout.llama_equivalent:
+        why = layout.why_not_baked
     elif getattr(config, "sliding_window", None) is not None:
         why = f"its attention has a sliding window of {config.sliding_window} tokens, and LlamaForCausalLM has none"
     else:
         return True
-    raise UnsupportedError(f"{name} ({family}) cannot be baked: {why}. {_ELSEWHERE}")
+    raise UnsupportedError(f"{name} ({layout.model_type}) cannot be baked: {why}. {_ELSEWHERE}")
 
 
 def _as_llama(hf_model: Any) -> Any:

@@ -12,7 +12,6 @@ from jaxtyping import Int
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.interventions.positions import Spans
 from persona_interp.models.memory import RowBytes, give_back, pass_bytes
-from persona_interp.profiling import count_tokens
 from persona_interp.progress import say
 from persona_interp.shapes import TokenIds
 
@@ -50,7 +49,6 @@ class PaddedBatch:
 
 def pad(rows: Sequence[Sequence[int]], n_prompt: Sequence[int], pad_id: int, device: torch.device) -> PaddedBatch:
     """Put rows of different lengths, of which the first `n_prompt` tokens each are the prompt, into one batch."""
-    count_tokens(read=sum(map(len, rows)))  # every batch that a model is given passes here
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
     real = torch.zeros(len(rows), width, dtype=torch.bool)

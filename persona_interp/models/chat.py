@@ -68,6 +68,11 @@ class TokenisedAnswer:
         """The ids behind the prompt."""
         return self.ids[self.n_prompt :]
 
+    @property
+    def fed(self) -> tuple[int, ...]:
+        """The ids that pass through the model: all but the last of the answer, as while generating."""
+        return self.ids[:-1] if self.answer_ids else self.ids
+
 
 class ChatFormat:
     """Turns conversations into the exact ids a model was trained on, and ids back into text.

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ import torch
 
 from persona_interp.errors import FileFormatError, UnsupportedError, missing_extra
 from persona_interp.models.gguf_file import GgufHeader, file_fingerprint, read_header
-from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.loading import LoadOptions, load_hf_model, load_tokenizer
 from persona_interp.models.steerable import SteerableModel
 
@@ -33,13 +31,7 @@ class DequantisedModel(SteerableModel):
     def __init__(self, hf_model: torch.nn.Module, tokenizer: Any, header: GgufHeader, *, name: str, remote: bool | str) -> None:
         super().__init__(hf_model, tokenizer, name=name, remote=remote)
         self.path = header.path
-        self._header = header
-
-    @cached_property
-    def identity(self) -> ModelIdentity:
-        """Name, shape, the fingerprint of the weights as PyTorch holds them, and that of the file."""
-        own = super().identity
-        return ModelIdentity(own.name, None, own.fingerprint, own.n_layers, own.d_model, file_fingerprint(self._header))
+        self.engine.file_fingerprint = file_fingerprint(header)
 
 
 def load_gguf_in_torch(

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.interventions.compile.readout import Readouts
+from persona_interp.interventions.compile.readout import Captured
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
+from persona_interp.models.engines.protocol import Answered
 from persona_interp.profiling import count_tokens
 from persona_interp.traits.conversation import Conversation
 
@@ -73,11 +74,10 @@ class AnswerLikelihood:
 
 def drawn_answers(
     asked: Sequence[tuple[Conversation, tuple[int, ...]]],
-    ids: Sequence[Sequence[int]],
+    answered: Sequence[Answered],
     chat: ChatFormat,
-    readouts: Readouts,
     graph: InterventionGraph,
-    capture: Callable[[Sequence[TokenisedAnswer], InterventionGraph], Sequence[Mapping[Capture, Tensor]]],
+    capture: Callable[[Sequence[TokenisedAnswer], InterventionGraph], Sequence[Captured]],
 ) -> list[Generation]:
     """The answers of a batch.
 
@@ -85,15 +85,14 @@ def drawn_answers(
 
     Args:
         asked: the conversation of each row, and the ids the model was given.
-        ids: what it generated, padded.
+        answered: what the engine made of them.
         chat: of the model.
-        readouts: what was read meanwhile.
         graph: what was generated under, its rows those of the batch.
         capture: reads given texts, see `SteerableModel.capture`.
     """
     answers = [
-        Generation.drawn(conversation, prompt_ids, ids[place], chat, readouts.result(place))
-        for place, (conversation, prompt_ids) in enumerate(asked)
+        Generation.drawn(conversation, prompt_ids, each.ids, chat, each.captured)
+        for (conversation, prompt_ids), each in zip(asked, answered, strict=True)
     ]
     chat.note_thoughts(answer.text for answer in answers)
     cut = [place for place, each in enumerate(answers) if each.finished and each.answer_ids[-1] not in chat.end_ids]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import cast
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.interventions.compile.readout import Readouts
+from persona_interp.models.engines.protocol import OnStep, Step
 from persona_interp.models.finite import check_scores
 from persona_interp.models.sampling import Sampling
 
@@ -53,6 +55,7 @@ class RowSampler(LogitsProcessor):
         self._over: Sequence[bool] = ()
         self._model, self._dtype = model, dtype
         self._places: Sequence[int] = range(len(seeds))
+        self.most = sampling.max_new_tokens
         self._step = 0
         self._warpers: list[LogitsProcessor] = []
         self._uniform = None
@@ -117,6 +120,18 @@ class RowSampler(LogitsProcessor):
         if self._uniform is not None:
             part._uniform = self._uniform[list(rows)]
         return part
+
+
+def telling(on_step: OnStep | None, readouts: Readouts) -> Callable[[Sequence[int], Tensor], Sequence[bool]] | None:
+    """`on_step` as a `RowSampler` calls it."""
+    if on_step is None:
+        return None
+    return lambda rows, scores: on_step(Step(rows, lambda: scores.argmax(dim=-1).tolist(), readouts.result))
+
+
+def drawn_up_to(ids: Sequence[int], end_ids: Collection[int]) -> Sequence[int]:
+    """`ids` up to the first that ends an answer, all of them if none does."""
+    return ids[: next((place + 1 for place, token in enumerate(ids) if token in end_ids), len(ids))]
 
 
 def draw(scores: Float[Tensor, "batch vocab"], uniform: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:

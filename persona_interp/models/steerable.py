@@ -11,30 +11,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.interventions.compile.readout import Readouts
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.batching import run_in_batches
 from persona_interp.models.bridge import transformer_lens_bridge
 from persona_interp.models.chat import ChatFormat, TokenisedAnswer
-from persona_interp.models.checks import verified_blocks
-from persona_interp.models.engines.nnsight import NnsightEngine
+from persona_interp.models.engines.nnsight.engine import NnsightEngine, restart_layers
 from persona_interp.models.engines.protocol import Engine
-from persona_interp.models.families import context_length, layout_of, text_config
-from persona_interp.models.identity import ModelIdentity, fingerprint
-from persona_interp.models.likelihoods import gradient_layers, likelihoods_under, restart_layers, token_weights
+from persona_interp.models.families import text_config
+from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.next_tokens import NOTHING, NextTokens
-from persona_interp.models.placement import runs_here, token_device
 from persona_interp.models.results import AnswerLikelihood, Generation, drawn_answers
-from persona_interp.models.rooms import Rooms
-from persona_interp.models.row_sampler import RowSampler
 from persona_interp.models.sampling import Sampling, row_seeds
 from persona_interp.models.streaming import AnswerStream, OnCaptured, OnText
+from persona_interp.profiling import count_tokens
 from persona_interp.progress import track
 from persona_interp.traits.conversation import Conversation
 
 
 class SteerableModel(NextTokens):
-    """A causal language model whose residual stream can be read and written.
+    """A causal language model whose residual stream can be read and written: a tokenizer, and an `Engine` that runs it.
 
     The model given is not changed: whatever a verb sets is put back, also after an error. Calls from several threads take turns.
     Rows are batched by length; results come back in order and, up to the rounding of the dtype, do not depend on each other.
@@ -45,45 +40,47 @@ class SteerableModel(NextTokens):
         >>> print(answers[0].text)
 
     Args:
-        hf_model: a loaded Hugging Face model.
+        engine: a loaded Hugging Face model, which nnsight then runs, or any `Engine`.
         tokenizer: its tokenizer; not changed.
         name: how results call it.
         revision: of the hub repository it came from.
-        remote: handed through to nnsight: True runs on NDIF.
+        remote: of a Hugging Face model: handed through to nnsight, True runs on NDIF.
+        chat: how conversations become ids; None: as the tokenizer and the model's generation settings say.
 
     Raises:
         UnsupportedError: the architecture is not known or does not fit its layout.
+        InvalidInputError: `remote` for another engine.
     """
 
-    first_steerable_layer = 0
-
     def __init__(
-        self, hf_model: nn.Module, tokenizer: Any, *, name: str, revision: str | None = None, remote: bool | str = False
+        self,
+        engine: nn.Module | Engine,
+        tokenizer: Any,
+        *,
+        name: str,
+        revision: str | None = None,
+        remote: bool | str = False,
+        chat: ChatFormat | None = None,
     ) -> None:
-        self.hf_model: Any = hf_model
-        self.tokenizer, self.name, self.revision = tokenizer, name, revision
-        self.config: Any = hf_model.config
-        self.layout = layout_of(self.config)
-        self.n_layers = len(verified_blocks(hf_model, self.layout, name))
+        if isinstance(engine, nn.Module):
+            chat = chat or ChatFormat(tokenizer, getattr(engine, "generation_config", None))  # before nnsight wraps the model
+            engine = NnsightEngine(engine, tokenizer, remote=remote, name=name, revision=revision)
+        elif remote:
+            raise InvalidInputError(
+                f"remote={remote!r} is of Hugging Face models, which nnsight runs; {name} brings its own engine"
+            )
+        self.engine, self.tokenizer, self.name, self.revision = engine, tokenizer, name, revision
+        self.hf_model: Any = getattr(engine, "hf_model", None)
+        self.layout: Any = getattr(engine, "layout", None)
+        self.config, self.n_layers, self.n_ctx = engine.config, engine.n_layers, engine.n_ctx
         self.d_model = int(text_config(self.config).hidden_size)
-        self.n_ctx = context_length(self.config)
-        self.chat = ChatFormat(tokenizer, getattr(hf_model, "generation_config", None))
-        self._engine: Engine = NnsightEngine(hf_model, tokenizer, self.layout, remote=remote, name=name, revision=revision)
+        self.chat = chat or ChatFormat(tokenizer)
 
     @cached_property
     def identity(self) -> ModelIdentity:
         """Name, shape and fingerprint, as results record them. The fingerprint is taken once."""
-        return ModelIdentity(self.name, self.revision, fingerprint(self.hf_model), self.n_layers, self.d_model)
-
-    @property
-    def device(self) -> torch.device:
-        """Where token ids go: to the embedding, or the CPU if the weights are elsewhere (remote)."""
-        return token_device(self.hf_model)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        return self.hf_model.dtype
+        engine = self.engine
+        return ModelIdentity(self.name, self.revision, engine.fingerprint, self.n_layers, self.d_model, engine.file_fingerprint)
 
     def __repr__(self) -> str:
         return f"SteerableModel({self.name!r}, n_layers={self.n_layers}, d_model={self.d_model}, {self.dtype}, {self.device})"
@@ -101,6 +98,7 @@ class SteerableModel(NextTokens):
         Raises:
             UnsupportedError: TransformerLens has no adapter for the architecture, or the weights are not on this machine.
         """
+        self._check(NOTHING, 0, "module")
         return transformer_lens_bridge(self.hf_model, self.tokenizer, name=self.name)
 
     def generate(
@@ -142,17 +140,18 @@ class SteerableModel(NextTokens):
 
             def run(rows: list[int]) -> None:
                 done = bar.done
-                readouts = Readouts(graph.captures, self.n_layers)
-                stream = AnswerStream(rows, self.chat, bar.advance, on_text, on_captured, readouts, sampling.max_new_tokens)
-                ends = min(self.chat.end_ids, default=None)
-                sampler = RowSampler(sampling, [seeds[row] for row in rows], stream.step, ends, self.name, self.dtype)
-                batch = self._pad([prompts[row] for row in rows])
-                part = graph.for_rows(rows)
-                ids = self._engine.generate(
-                    batch, part, readouts, sampler=sampler, max_new_tokens=sampling.max_new_tokens, end_ids=self.chat.end_ids
-                ).tolist()
-                asked = [(conversations[row], prompts[row]) for row in rows]
-                found = drawn_answers(asked, ids, self.chat, readouts, part, self.capture)
+                stream = AnswerStream(rows, self.chat, bar.advance, on_text, on_captured, sampling.max_new_tokens)
+                asked, part = [(conversations[row], prompts[row]) for row in rows], graph.for_rows(rows)
+                count_tokens(read=sum(len(prompts[row]) for row in rows))
+                answered = self.engine.generate(
+                    [prompts[row] for row in rows],
+                    part,
+                    sampling,
+                    [seeds[row] for row in rows],
+                    end_ids=self.chat.end_ids,
+                    on_step=stream.step,
+                )
+                found = drawn_answers(asked, answered, self.chat, part, self.capture)
                 for row, answer in zip(rows, found, strict=True):
                     self._all_finite(answer.captured)
                     answers[row] = answer
@@ -183,21 +182,19 @@ class SteerableModel(NextTokens):
         if not graph.captures:
             raise InvalidInputError("capture() was given a graph without a Capture node: add one, for example Capture('answer')")
         self._check(graph, len(tokenised))
-        fed = [row.ids[:-1] if row.answer_ids else row.ids for row in tokenised]
-        self._check_lengths([len(ids) for ids in fed], 0)
+        lengths = [len(row.fed) for row in tokenised]
+        self._check_lengths(lengths, 0)
         results: list[dict[Capture, Tensor]] = [{} for _ in tokenised]
-        with track(len(fed), f"{self.name}: reading texts") as bar:
+        with track(len(lengths), f"{self.name}: reading texts") as bar:
 
             def run(rows: list[int]) -> None:
-                batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
-                readouts = Readouts(graph.captures, self.n_layers)
-                self._engine.forward(batch, graph.for_rows(rows), readouts, n_logits=0)
-                for place, row in enumerate(rows):
-                    results[row] = self._all_finite(readouts.result(place))
+                texts = self._texts(tokenised, rows)
+                for row, captured in zip(rows, self.engine.capture(texts, graph.for_rows(rows)), strict=True):
+                    results[row] = self._all_finite(captured)
                 bar.advance(len(rows))
 
             room = self._rooms.capturing(graph.captures, self.n_layers)
-            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="reading", room=room)
+            run_in_batches(lengths, run, batch_size=batch_size, what="reading", room=room)
         return results
 
     def log_likelihood(
@@ -222,26 +219,21 @@ class SteerableModel(NextTokens):
         """
         graphs = [InterventionGraph(graph.writes) for graph in graphs]
         for graph in graphs:
-            self._check(graph, len(tokenised))
-        self._check_answers(tokenised)
-        fed = [row.ids[:-1] if row.answer_ids else row.ids for row in tokenised]
-        results: list[list[AnswerLikelihood | None]] = [[None] * len(fed) for _ in graphs]
-        with track(len(fed) * len(graphs), f"{self.name}: scoring texts") as bar:
+            self._check(graph, len(tokenised), "likelihoods")
+        lengths = self._check_answers(tokenised)
+        results: list[list[AnswerLikelihood | None]] = [[None] * len(lengths) for _ in graphs]
+        with track(len(lengths) * len(graphs), f"{self.name}: scoring texts") as bar:
 
             def run(rows: list[int]) -> None:
-                batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
-                parts = [graph.for_rows(rows) for graph in graphs]
-                answers = [tokenised[row].answer_ids for row in rows]
-                under = likelihoods_under(self._engine, batch, answers, parts)
-                for found, likelihoods in zip(results, under, strict=True):
-                    for row, likelihood in zip(rows, likelihoods, strict=True):
-                        self._finite(likelihood.token_log_probs, f"log probabilities of row {row}'s answer tokens")
-                        found[row] = likelihood
+                under = self.engine.log_probs(self._texts(tokenised, rows), [graph.for_rows(rows) for graph in graphs])
+                for found, log_probs in zip(results, under, strict=True):
+                    for row, own in zip(rows, log_probs, strict=True):
+                        found[row] = AnswerLikelihood(self._finite(own, f"log probabilities of row {row}'s answer tokens"))
                 bar.advance(len(rows) * len(graphs))
 
-            lengths, kept = [len(row.answer_ids) for row in tokenised], len(restart_layers(self._engine, graphs))
-            room = self._rooms.scoring(lengths, kept, slices_logits=self._engine.slices_logits)
-            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", room=room)
+            kept = len(restart_layers(graphs)) if self.capabilities.restarts else 0
+            room = self._rooms.scoring([len(row.answer_ids) for row in tokenised], kept, slices_logits=True)
+            run_in_batches(lengths, run, batch_size=batch_size, what="scoring", room=room)
         return [[likelihood for likelihood in found if likelihood is not None] for found in results]
 
     def likelihood_gradient(
@@ -267,29 +259,37 @@ class SteerableModel(NextTokens):
             InvalidInputError: a layer the model does not have, an empty answer, weights of another shape, or as `log_likelihood`.
             UnsupportedError: no gradient reaches the residual stream (remote, some quantized weights).
         """
-        chosen = gradient_layers(layers, self.n_layers, tokenised)
-        self._check_answers(tokenised)
-        weights = token_weights(tokenised, weights)
+        self._check(NOTHING, len(tokenised), "gradients")
+        chosen = list(range(self.n_layers)) if layers is None else list(layers)
+        if not set(chosen) <= set(range(self.n_layers)) or not chosen or any(not row.answer_ids for row in tokenised):
+            known = f"layers of 0 to {self.n_layers - 1} ({chosen} given)"
+            raise InvalidInputError(f"a gradient needs {known} and rows with at least one answer token")
+        lengths, counts = self._check_answers(tokenised), [len(row.answer_ids) for row in tokenised]
+        each = [torch.ones(count) for count in counts] if weights is None else list(weights)
+        if [len(row) for row in each] != counts:
+            found = [len(row) for row in each]
+            raise InvalidInputError(f"rows of {counts} answer tokens with weights for {found}: give one weight a token")
         results = torch.zeros(len(tokenised), len(chosen), self.d_model, dtype=torch.float32)
-        fed = [row.ids[:-1] for row in tokenised]
-        with track(len(fed), f"{self.name}: gradients of texts") as bar:
+        with track(len(lengths), f"{self.name}: gradients of texts") as bar:
 
             def run(rows: list[int]) -> None:
-                batch = self._pad([fed[row] for row in rows], [tokenised[row].n_prompt for row in rows])
-                answers = [tokenised[row].answer_ids for row in rows]
-                gradient = self._engine.gradient(batch, chosen, answers, [weights[row] for row in rows])
+                gradient = self.engine.gradient(self._texts(tokenised, rows), chosen, [each[row] for row in rows])
                 results[rows] = self._finite(gradient, "values of likelihood gradients")
                 bar.advance(len(rows))
 
             room = self._rooms.differentiating()
-            run_in_batches([len(ids) for ids in fed], run, batch_size=batch_size, what="scoring", room=room)
+            run_in_batches(lengths, run, batch_size=batch_size, what="scoring", room=room)
         return results
 
-    @property
-    def _rooms(self) -> Rooms:
-        return Rooms(self.config, self.dtype, self.device, known=runs_here(self.hf_model))
+    def _texts(self, tokenised: Sequence[TokenisedAnswer], rows: Sequence[int]) -> list[TokenisedAnswer]:
+        """Some of the rows, counted as read."""
+        count_tokens(read=sum(len(tokenised[row].fed) for row in rows))
+        return [tokenised[row] for row in rows]
 
-    def _check_answers(self, tokenised: Sequence[TokenisedAnswer]) -> None:
+    def _check_answers(self, tokenised: Sequence[TokenisedAnswer]) -> list[int]:
+        """The tokens of each row that pass through the model."""
         if any(row.n_prompt == 0 for row in tokenised):
             raise InvalidInputError("log_likelihood() needs a prompt id in every row: nothing predicts the very first token")
-        self._check_lengths([len(row.ids[:-1] if row.answer_ids else row.ids) for row in tokenised], 0)
+        lengths = [len(row.fed) for row in tokenised]
+        self._check_lengths(lengths, 0)
+        return lengths

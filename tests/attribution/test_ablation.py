@@ -146,9 +146,9 @@ def test_what_cannot_be_ablated_is_refused(tiny_model: Model) -> None:
         with pytest.raises(InvalidInputError, match=f"{component} of tiny-qwen2 cannot be ablated"):
             AblatedModel(model, {component: value(8)}, bridge=bridge)
     ablated = AblatedModel(model, {}, bridge=bridge)
-    with pytest.raises(UnsupportedError, match="an ablated tiny-qwen2 only answers"):
+    with pytest.raises(UnsupportedError, match="tiny-qwen2 runs in TransformerLens, which cannot"):
         texts(ablated, graph=InterventionGraph((Write(0, Add(torch.ones(32))),)))
-    with pytest.raises(UnsupportedError, match="an ablated tiny-qwen2 only answers"):
+    with pytest.raises(UnsupportedError, match="tiny-qwen2 runs in TransformerLens, which cannot"):
         ablated.next_token_logits([[20, 21]])
 
 

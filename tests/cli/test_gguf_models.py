@@ -49,7 +49,9 @@ def test_extraction_scores_a_few_layers_never_the_first_and_steering_follows(run
     assert ran.code == 0, ran.err
     words = ("layer-effectiveness", "--model", organism, "--trait", "silly", "--vectors", "v.json")
     ran = run(*words, "--method", "gradient", *SHORT)
-    assert (ran.code, "cannot take gradients: use method 'likelihood' instead" in ran.err) == (2, True)
+    assert ran.code == 2
+    assert "cannot take gradients; on this machine engine 'torch' can" in ran.err
+    assert "Use method 'likelihood' instead" in ran.err
 
 
 def test_results_are_named_after_the_model_and_not_its_file() -> None:

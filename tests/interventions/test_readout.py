@@ -23,7 +23,7 @@ def test_a_prompt_is_kept_for_those_only_who_read_it(
     def counted(self: Readout) -> None:
         before = len(self._kept)
         end(self)
-        kept.extend(tensor.shape for tensor, _ in self._kept[before:])
+        kept.extend(tensor.shape for tensor, _, _ in self._kept[before:])
 
     monkeypatch.setattr(Readout, "end", counted)
     model = tiny_model("qwen2")

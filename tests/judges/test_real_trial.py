@@ -37,9 +37,9 @@ def test_numbers_walked_over_the_cache_are_those_of_whole_forwards(monkeypatch: 
     model = smollm2()
     prompts = [model.chat.prompt_ids(Conversation.ask(text)) for text in SHORT]
     tree = NumberTree(model.tokenizer, tolerance=1e-2)
-    assert model._engine.walks(100)
+    assert model.engine.walks(100)
     found = tree.probabilities(prompts, model)
-    monkeypatch.setattr(model._engine, "walks", lambda _longest: False)
+    monkeypatch.setattr(model.engine, "walks", lambda _longest: False)
     expected = tree.probabilities(prompts, model)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)

@@ -79,7 +79,7 @@ class Engine:
 
     def quiet(self) -> bool:
         """Whether nnsight is between runs."""
-        interleaver = self.model._engine._traced.interleaver  # type: ignore[attr-defined]
+        interleaver = self.model.engine._traced._traced.interleaver  # type: ignore[attr-defined]
         return not interleaver.interleaving and not interleaver.mediators and interleaver.batcher is None
 
 

@@ -52,7 +52,7 @@ def test_unknown_architecture_says_which_lines_add_it_and_they_do(tiny_hf: TinyH
         UnsupportedError, match=r"'gpt_bigcode' is not known \(known: .*gpt2, .*llama.*\n.*import FamilyLayout"
     ) as caught:
         SteerableModel(hf_model, tokenizer, name="bigcode")
-    monkeypatch.setattr("persona_interp.models.families.FAMILIES", dict(FAMILIES))
+    monkeypatch.setattr(FAMILIES, "_found", dict(FAMILIES))
     lines = "\n".join(line.strip() for line in str(caught.value).splitlines()[1:])
     for wrong, right in {"layers": "h", "embed_tokens": "wte", "norm": "ln_f"}.items():
         lines = lines.replace(f"model.{wrong}", f"transformer.{right}")
@@ -121,7 +121,7 @@ def test_a_long_context_in_which_rows_would_depend_on_their_neighbours_is_not_of
 def test_a_context_that_the_config_does_not_name_is_an_error(tiny_hf: TinyHf, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_hf("llama")[0].config
     assert context_length(config) == 256
-    monkeypatch.setitem(FAMILIES, "llama", FamilyLayout("llama", context=("seq_length",)))
+    monkeypatch.setitem(FAMILIES._found, "llama", FamilyLayout("llama", context=("seq_length",)))
     with pytest.raises(UnsupportedError, match=r"'llama' model says seq_length=None, .*FamilyLayout\(context="):
         context_length(config)
 

@@ -263,7 +263,7 @@ def test_remove_takes_unfinished_parts_too(index: Path) -> None:
 
 
 def test_names_resolve_to_the_hubs_cache_then_the_fetched_file_then_the_hub(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from persona_interp.models import registry
+    from persona_interp.models import catalogue
 
     assert (find_model("made-up").location, find_model("made-up").local) == ("nobody/Made-Up", False)
     with pytest.raises(PersonaInterpError, match=r"made-up can be had without the hub too: persona-interp models fetch made-up"):
@@ -271,7 +271,7 @@ def test_names_resolve_to_the_hubs_cache_then_the_fetched_file_then_the_hub(inde
     path = fetch(model_of())
     found = find_model("Made-Up")
     assert (found.name, found.location, found.gguf, found.engine) == ("made-up", str(path), True, "torch")
-    monkeypatch.setattr(registry, "cached_weights", lambda hub_id: hub_id == "nobody/Made-Up")
+    monkeypatch.setattr(catalogue, "cached_weights", lambda hub_id: hub_id == "nobody/Made-Up")
     assert not find_model("made-up").local
 
 

@@ -16,8 +16,8 @@ from transformers import LlamaForCausalLM
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.interventions.compile.model_call import CACHE_NAMES, cache_of
-from persona_interp.models.cache_walk import walks_exactly
 from persona_interp.models.continuations import shared_start, walk_anew
+from persona_interp.models.engines.nnsight.cache_walk import walks_exactly
 from persona_interp.models.steerable import SteerableModel
 
 TinyModel = Callable[[str], SteerableModel]
@@ -63,7 +63,7 @@ def test_every_path_has_the_logits_of_its_own_forward(tiny_model: TinyModel, fam
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2", "mistral"])
 def test_the_prompt_is_run_once(tiny_model: TinyModel, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(family)
-    assert model._engine.walks(max(map(len, PROMPTS)))
+    assert model.engine.walks(max(map(len, PROMPTS)))
     widths: list[tuple[int, int]] = []
     handle = model.hf_model.register_forward_pre_hook(
         lambda _module, _args, given: widths.append(tuple(given["input_ids"].shape)), with_kwargs=True
@@ -102,7 +102,7 @@ def test_a_prompt_longer_than_a_sliding_window_is_walked_anew(tiny_model: TinyMo
     model = tiny_model("mistral")
     model.hf_model.config.sliding_window, kept = 8, model.hf_model.config.sliding_window
     try:
-        assert not model._engine.walks(9)
+        assert not model.engine.walks(9)
     finally:
         model.hf_model.config.sliding_window = kept
 

@@ -1,12 +1,12 @@
 """What `Capture` nodes collect while a model runs: running sums or single positions, call by call, row by row.
 
 A call of the model is read between `begin` and `end`; in between `read` is given each block's output in execution order. Means
-are running sums in float32, so memory does not grow with the length of an answer.
+are running sums in float32, so memory does not grow with the length of an answer. A call may hold some rows of the batch alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -17,9 +17,12 @@ from persona_interp.interventions.graph import Capture
 from persona_interp.interventions.positions import Spans
 from persona_interp.shapes import PositionMask, Residual
 
-ReadValues: TypeAlias = tuple[Tensor | None, Tensor | None, list[tuple[Tensor, Tensor]]]
+ReadValues: TypeAlias = tuple[Tensor | None, Tensor | None, list[tuple[Tensor, Tensor, Sequence[int] | None]]]
 """Sums ``[layer batch d_model]``, of norms ``[layer batch 1]``; counts ``[batch]``; what is kept of each call:
-``[layer batch pos d_model]`` and mask."""
+``[layer row pos d_model]``, mask, and which rows these are, None for all."""
+
+Captured: TypeAlias = Mapping[Capture, Tensor]
+"""What captures read of one row; those that found nothing to read are absent."""
 
 
 class Readout:
@@ -28,18 +31,22 @@ class Readout:
     Args:
         capture: what to read.
         n_layers: blocks of the model.
+        n_rows: of the batch; may be left out where every call holds all of them.
     """
 
     # on the class: NDIF is sent functions with what their bodies name, and has no jaxtyping
     _mask: PositionMask | None
+    _rows: Sequence[int] | None
+    _columns: Tensor | None
     _sum: Float[Tensor, "layer batch d_model"] | None
     _count: Int[Tensor, " batch"] | None
-    _kept: list[tuple[Tensor, Tensor]]
+    _kept: list[tuple[Tensor, Tensor, Sequence[int] | None]]
 
-    def __init__(self, capture: Capture, n_layers: int) -> None:
+    def __init__(self, capture: Capture, n_layers: int, n_rows: int | None = None) -> None:
         self.capture = capture
         self.layers = frozenset(capture.layers_of(n_layers))
-        self._mask = None
+        self._n_rows = n_rows
+        self._mask = self._rows = self._columns = None
         self._parts: list[Tensor] = []
         self._sum = None
         self._count = None
@@ -50,15 +57,24 @@ class Readout:
         """Whether answer tokens are read."""
         return self.capture.positions in ("all", "answer")
 
-    def begin(self, mask: PositionMask | None) -> None:
-        """Open a call of which the positions in `mask` are read; None: nothing of it is."""
-        self._mask, self._parts = mask, []
+    @property
+    def is_open(self) -> bool:
+        """Whether something of the call under way is read."""
+        return self._mask is not None
+
+    def begin(self, mask: PositionMask | None, rows: Sequence[int] | None = None) -> None:
+        """Open a call of which the positions in `mask` are read; None: nothing of it is. It holds `rows` of the batch, or all."""
+        self._mask, self._rows, self._parts, self._columns = mask, rows, [], None
+        if mask is not None and mask.shape[1] > 1 and self.capture.reduction == "none":
+            self._columns = mask.any(dim=0).nonzero().squeeze(1)  # of the others nothing need be kept
 
     def read(self, layer: int, resid: Residual) -> None:
         """Take what is needed from the output of block `layer`."""
         if layer not in self.layers or self._mask is None:
             return
         if self.capture.reduction == "none":
+            if self._columns is not None:
+                resid = resid.index_select(1, self._columns.to(resid.device))
             self._parts.append(resid.detach().cpu())
             return
         if self.capture.reduction == "norm":
@@ -75,17 +91,28 @@ class Readout:
         if self._mask is None or not self._parts:
             return
         if self.capture.reduction == "none":
-            self._kept.append((torch.stack(self._parts), self._mask.cpu()))
+            mask = self._mask if self._columns is None else self._mask.index_select(1, self._columns)
+            self._kept.append((torch.stack(self._parts), mask.cpu(), self._rows))
         else:
             device = self._parts[0].device
             total = torch.stack([part.to(device) for part in self._parts]).float()
             mask = self._mask.to(device)
             if mask.shape[1] == 1:
                 total = torch.where(mask[:, 0].view(1, -1, 1), total, 0)
-            count = mask.sum(dim=1)
+            self._add(total, mask.sum(dim=1))
+        self._mask, self._parts = None, []
+
+    def _add(self, total: Tensor, count: Tensor) -> None:
+        if self._rows is None:
             self._sum = total if self._sum is None else self._sum + total
             self._count = count if self._count is None else self._count + count
-        self._mask, self._parts = None, []
+            return
+        if self._sum is None or self._count is None:
+            n_rows = max(self._rows) + 1 if self._n_rows is None else self._n_rows
+            self._sum, self._count = total.new_zeros(len(total), n_rows, total.shape[2]), count.new_zeros(n_rows)
+        where = torch.tensor(list(self._rows), device=total.device)
+        self._sum.index_add_(1, where, total)
+        self._count.index_add_(0, where, count)
 
     def values(self) -> ReadValues:
         """All that has been read so far, see `take`."""
@@ -101,7 +128,11 @@ class Readout:
         None where the row has no such position: an answer of a single token has none that can be read.
         """
         if self.capture.reduction == "none":
-            pieces = [kept[:, row][:, mask[row]] for kept, mask in self._kept]
+            pieces: list[Tensor] = []
+            for kept, mask, rows in self._kept:
+                if rows is None or row in rows:
+                    place = row if rows is None else rows.index(row)
+                    pieces.append(kept[:, place][:, mask[place]])
             if not pieces or not sum(piece.shape[1] for piece in pieces):
                 return None
             read = torch.cat(pieces, dim=1)
@@ -114,20 +145,34 @@ class Readout:
 class Readouts:
     """Every `Capture` of a graph, for one batch."""
 
-    def __init__(self, captures: Iterable[Capture], n_layers: int) -> None:
-        self._readouts = [Readout(capture, n_layers) for capture in captures]
-        self._source: Callable[[], Sequence[ReadValues]] | None = None
+    def __init__(self, captures: Iterable[Capture], n_layers: int, n_rows: int | None = None) -> None:
+        self._readouts = [Readout(capture, n_layers, n_rows) for capture in captures]
 
     def layers(self, *, generating: bool) -> frozenset[int]:
         """The blocks to be read in a prefill, or in the calls of generation after it."""
         active = [readout for readout in self._readouts if readout.while_generating or not generating]
         return frozenset[int]().union(*(readout.layers for readout in active))
 
-    def begin_prefill(self, spans: Spans) -> None:
-        """Open a call that holds whole rows or whole prompts. Prompts without answers are not kept for those who read answers."""
+    @property
+    def open_layers(self) -> frozenset[int]:
+        """The blocks of which the call under way is read."""
+        return frozenset[int]().union(*(readout.layers for readout in self._readouts if readout.is_open))
+
+    @property
+    def deepest(self) -> int | None:
+        """The last block that any capture reads; None: there is none."""
+        return max((max(readout.layers) for readout in self._readouts), default=None)
+
+    def begin_prefill(self, spans: Spans, rows: Sequence[int] | None = None) -> None:
+        """Open a call that holds whole rows or whole prompts. Prompts without answers are not kept for those who read answers.
+
+        Args:
+            spans: of the call; where it holds pieces of rows, prompts may end before or behind it.
+            rows: the rows of the batch it holds; None: all of them.
+        """
         for readout in self._readouts:
             mask = spans.reading(readout.capture.positions)
-            readout.begin(mask if bool(mask.any()) else None)
+            readout.begin(mask if bool(mask.any()) else None, rows)
 
     def begin_token(self, mask: PositionMask) -> None:
         """Open a call that holds one answer token a row, read where `mask` ``[batch 1]`` says so."""
@@ -151,18 +196,10 @@ class Readouts:
 
     def take(self, values: Sequence[ReadValues]) -> None:
         """Take over what the same captures have read elsewhere: after a remote run the results come back as copies."""
-        self._source = None
         for readout, found in zip(self._readouts, values, strict=True):
             readout.take(found)
 
-    def follow(self, source: Callable[[], Sequence[ReadValues]]) -> None:
-        """Let results asked for meanwhile come from `source`, for an engine that collects by itself and hands over at the end."""
-        self._source = source
-
     def result(self, row: int) -> dict[Capture, Tensor]:
         """What each capture read of `row`; captures that found nothing to read are absent."""
-        if self._source is not None:
-            for readout, found in zip(self._readouts, self._source(), strict=True):
-                readout.take(found)
         results = ((readout.capture, readout.result(row)) for readout in self._readouts)
         return {capture: value for capture, value in results if value is not None}

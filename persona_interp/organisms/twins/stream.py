@@ -8,7 +8,6 @@ multiplied with ``scale * rotation`` and every read with the rotation's transpos
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,65 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from persona_interp.errors import UnsupportedError
-from persona_interp.models.families import FamilyLayout
-
-
-@dataclass(frozen=True)
-class StreamUse:
-    """Where an architecture reads and writes its residual stream; paths of modules, those of `reads` and `writes` inside a block.
-
-    Attributes:
-        embeddings: what the stream begins as the sum of.
-        reads: each norm, with the linear maps that read the stream through it.
-        writes: the linear maps whose outputs are added to the stream.
-        epsilon: the config's name of what norms add to the variance.
-        head_normed: linear maps whose outputs pass a norm of their own that shares `epsilon`.
-        keeps_mean: the norms subtract the mean, so a rotation must keep the direction of equal components.
-    """
-
-    embeddings: tuple[str, ...]
-    reads: tuple[tuple[str, tuple[str, ...]], ...]
-    writes: tuple[str, ...]
-    epsilon: str
-    head_normed: tuple[str, ...] = ()
-    keeps_mean: bool = False
-
-
-_LLAMA = StreamUse(
-    embeddings=("model.embed_tokens",),
-    reads=(
-        ("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
-        ("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
-    ),
-    writes=("self_attn.o_proj", "mlp.down_proj"),
-    epsilon="rms_norm_eps",
-)
-STREAMS: dict[str, StreamUse] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": replace(_LLAMA, head_normed=("self_attn.q_proj", "self_attn.k_proj")),
-    "gpt2": StreamUse(
-        embeddings=("transformer.wte", "transformer.wpe"),
-        reads=(("ln_1", ("attn.c_attn",)), ("ln_2", ("mlp.c_fc",))),
-        writes=("attn.c_proj", "mlp.c_proj"),
-        epsilon="layer_norm_epsilon",
-        keeps_mean=True,
-    ),
-}
-"""What is known of architectures by ``model_type``."""
-
-_POST_NORM = "its blocks norm what they write, with a gain that does not commute with a rotation of the residual stream"
-_EXPERTS = "its MLP is a mixture of experts, whose routers and stacked matrices would have to follow"
-_WHY_NOT = {
-    "gemma2": _POST_NORM,
-    "gemma3": _POST_NORM,
-    "gemma3_text": _POST_NORM,
-    "olmo2": _POST_NORM,
-    "mixtral": _EXPERTS,
-    "qwen3_moe": _EXPERTS,
-    "gpt_oss": _EXPERTS,
-}
+from persona_interp.models.families import FAMILIES, FamilyLayout, StreamUse, layout_of
 
 
 def stream_of(config: Any, name: str) -> StreamUse:
@@ -83,14 +24,15 @@ def stream_of(config: Any, name: str) -> StreamUse:
     Raises:
         UnsupportedError: it cannot be changed exactly, or nothing is known of it; says why. `name` is for the message.
     """
-    family = str(config.model_type)
-    if family not in STREAMS:
-        why = _WHY_NOT.get(family, "nothing is known of where it reads and writes its residual stream")
+    layout = layout_of(config)
+    if layout.stream_use is None:
+        why = layout.why_no_twin
     elif getattr(config, "add_cross_attention", False):
         why = "it also attends to an encoder"
     else:
-        return STREAMS[family]
-    raise UnsupportedError(f"{name} ({family}) has no exact twin: {why}. Families that have: {', '.join(sorted(STREAMS))}")
+        return layout.stream_use
+    known = ", ".join(sorted(name for name, each in FAMILIES.items() if each.stream_use is not None))
+    raise UnsupportedError(f"{name} ({layout.model_type}) has no exact twin: {why}. Families that have: {known}")
 
 
 def random_rotation(d_model: int, seed: int, *, keeps_mean: bool = False) -> Float[Tensor, "d_model d_model"]:

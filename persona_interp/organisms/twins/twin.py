@@ -12,14 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError, UnsupportedError
-from persona_interp.models.families import FamilyLayout
+from persona_interp.models.families import FamilyLayout, StreamUse
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.inference import inference_only
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.twins.recipe import TwinRecipe
 from persona_interp.organisms.twins.stream import (
-    StreamUse,
     change_stream,
     keep_index_scaling,
     make_identity,

@@ -12,7 +12,7 @@ from persona_interp.interventions.operations import Add
 from persona_interp.judges.registry import load_judge
 from persona_interp.models import memory
 from persona_interp.models.chat import TokenisedAnswer
-from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.models.sampling import Sampling
 from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.persona_vector import PersonaVector
@@ -93,18 +93,6 @@ def test_likelihoods_and_captures_of_given_texts_are_those_of_pytorch(name, kind
     torch.testing.assert_close(logits, model.next_token_logits(prompts, graph=graph), rtol=0, atol=1e-3)
 
 
-def test_norms_are_those_of_the_single_positions(gguf_model):
-    native = gguf_model("organism-llama")
-    texts = [native.chat.tokenise(ASKED[0], "The bee is a small animal."), *TEXTS]
-    norm, every = Capture("answer", "norm"), Capture("answer", "none")
-    reading = InterventionGraph((norm, every))
-    answers = [answer.captured for answer in native.generate(ASKED, graph=reading, sampling=GREEDY)]
-    for found in (*native.capture(texts, reading), *answers):
-        assert (norm in found) == (every in found)
-        if norm in found:
-            torch.testing.assert_close(found[norm], found[every].norm(dim=-1).mean(dim=1, keepdim=True))
-
-
 def assert_captured_alike(ours, theirs) -> None:
     """To 1e-3; GPT-2 to 1e-4 of the length of its residuals: where a value falls between two of its table, rounding decides."""
     assert set(ours) == set(theirs)
@@ -156,19 +144,6 @@ def test_a_control_vector_file_moves_its_block_by_coefficient_times_vector(name,
         torch.testing.assert_close(moved, (1.5 * made.at(layer)).expand_as(moved), rtol=0, atol=1e-3)
 
 
-def test_rows_do_not_depend_on_the_rows_beside_them(gguf_model):
-    native = gguf_model("organism-llama")
-    graph = graphs(native)["rows apart"]
-    sampling = Sampling(16, 1.0)
-    seeds = row_seeds(3, len(ASKED))
-    together = native.generate(ASKED, graph=graph, sampling=sampling, seed=3)
-    for row, conversation in enumerate(ASKED):
-        (alone,) = native.generate([conversation], graph=graph.for_rows([row]), sampling=sampling, seed=[seeds[row]])
-        assert alone.answer_ids == together[row].answer_ids
-    small = native.generate(ASKED, graph=graph, sampling=sampling, seed=3, batch_size=2)
-    assert [answer.answer_ids for answer in small] == [answer.answer_ids for answer in together]
-
-
 def test_texts_longer_than_one_call_are_read_whole(gguf_model):
     """Prompts that together, and one that alone, need several calls of llama.cpp."""
     native, model = gguf_model("organism-qwen2"), pytorch("organism-qwen2")
@@ -207,47 +182,11 @@ def test_the_model_says_who_it_is(gguf_model, gguf_path):
     assert "organism-qwen2" in repr(native)
 
 
-def test_progress_and_finished_answers_are_told_as_they_come(gguf_model):
-    seen: list[int] = []
-    native = gguf_model("organism-qwen2")
-    native.generate(ASKED, sampling=GREEDY, batch_size=1, on_generation=lambda row, answer: seen.append(row))
-    assert sorted(seen) == [0, 1, 2]
-
-
-def test_answers_are_told_while_they_are_written_and_can_be_ended(gguf_model):
-    native = gguf_model("organism-qwen2")
-    graph = graphs(native)["rows apart"]
-    told: dict[int, list[str]] = {0: [], 1: [], 2: []}
-    answers = native.generate(ASKED, graph=graph, sampling=GREEDY, on_text=lambda row, text: told[row].append(text))
-    assert [told[row][-1] for row in told] == [answer.text for answer in answers]
-
-    def stop(_row: int, _text: str) -> None:
-        raise RuntimeError("enough")
-
-    with pytest.raises(RuntimeError, match="enough"):
-        native.generate(ASKED, graph=graph, sampling=GREEDY, on_text=stop)
-    assert native.generate(ASKED, graph=graph, sampling=GREEDY) == answers
-
-
-def test_what_captures_have_read_is_told_with_every_token(gguf_model):
-    native = gguf_model("organism-qwen2")
-    capture = Capture("answer", "none", (2,))
-    graph = graphs(native)["rows apart"] + InterventionGraph((capture,))
-    told: dict[int, list[int]] = {0: [], 1: [], 2: []}
-
-    def follow(row: int, captured) -> None:
-        told[row].append(captured[capture].shape[1] if capture in captured else 0)
-
-    answers = native.generate(ASKED, graph=graph, sampling=GREEDY, on_captured=follow)
-    for row, answer in enumerate(answers):
-        assert told[row] == list(range(len(answer.answer_ids) - answer.finished))
-
-
 def test_batches_are_sized_by_what_is_free(gguf_model, monkeypatch: pytest.MonkeyPatch) -> None:
     model = gguf_model("organism-llama")
     rooms = model._rooms
     needs = [rooms.generating([900]), rooms.capturing(CAPTURES, model.n_layers), rooms.differentiating(), rooms.predicting()]
-    needs.append(rooms.scoring([900], 2, slices_logits=model._engine.slices_logits))
+    needs.append(rooms.scoring([900], 2, slices_logits=True))
     assert rooms.known
     assert all(room.rows(900) > 1 for room in needs)
     monkeypatch.setattr(memory, "free_memory", lambda _device: 2**20)

@@ -15,10 +15,8 @@ from gguf_organisms import pytorch
 
 import persona_interp.models.engines.llama_cpp.session as session
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, PersonaInterpError, UnsupportedError
-from persona_interp.interventions.conditions import ProjectionCondition
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write
-from persona_interp.interventions.operations import Ablate, Add
-from persona_interp.interventions.schedules import ExponentialDecay
+from persona_interp.interventions.operations import Add
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.models.sampling import Sampling
@@ -38,37 +36,6 @@ def steering(coefficient: float = 2.0, **settings) -> InterventionGraph:
 @pytest.fixture
 def native(gguf_model):
     return gguf_model("organism-qwen2")
-
-
-@pytest.mark.parametrize(
-    ("write", "said"),
-    [
-        (Write(0, Add(V)), "layer 0.*from 1 on"),
-        (Write(2, Ablate(V)), "layer 2 has the operation Ablate"),
-        (Write(2, Add(V), condition=ProjectionCondition(V, threshold=1.0)), "a condition .ProjectionCondition"),
-        (Write(2, Add(V), schedule=ExponentialDecay(half_life=3)), "a schedule .ExponentialDecay"),
-    ],
-)
-def test_what_control_vectors_cannot_do_is_refused_naming_the_part(native, write, said):
-    graph = InterventionGraph((write,))
-    reading = graph + InterventionGraph((Capture("all"),))
-    for run in (
-        lambda: native.generate(ASKED, graph=graph),
-        lambda: native.capture(TEXT, reading),
-        lambda: native.log_likelihood(TEXT, graph=graph),
-        lambda: native.next_token_logits([[5]], graph=graph),
-    ):
-        with pytest.raises(UnsupportedError, match=said):
-            run()
-
-
-def test_what_llama_cpp_has_no_way_to_do_is_refused(native):
-    with pytest.raises(UnsupportedError, match="gradients.*'likelihood'"):
-        native.likelihood_gradient(TEXT)
-    with pytest.raises(UnsupportedError, match="unembed"):
-        native.unembed(torch.zeros(1, native.d_model))
-    with pytest.raises(UnsupportedError, match="TransformerLens"):
-        native.bridge()
 
 
 def test_wrong_widths_layers_and_values_are_refused(native):
@@ -175,7 +142,7 @@ def test_overflow_is_an_error_and_leaves_no_trace(native):
 def test_fewer_rows_are_run_at_a_time_where_memory_is_short(gguf_path, monkeypatch, capsys):
     with LlamaCppModel(gguf_path("organism-qwen2")) as model:
         expected = model.generate(ASKED, sampling=GREEDY)
-        model._llama.close()
+        model.engine.close_contexts()
         make = session.LlamaContext.__init__
 
         def short(self, *args, **kwargs):
@@ -212,7 +179,7 @@ def test_an_interruption_in_the_middle_of_reading_is_not_lost(native, monkeypatc
     reading = InterventionGraph((Capture("all"),))
     expected = native.capture(TEXT, reading)
     with monkeypatch.context() as patched:
-        patched.setattr(native._llama._tap, "_copy", lambda tensor, layer: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(native.engine._tap, "_copy", lambda tensor, layer: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             native.capture(TEXT, reading)
     again = native.capture(TEXT, reading)

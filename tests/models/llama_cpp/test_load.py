@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import persona_interp
-from persona_interp.errors import FileFormatError, InvalidInputError
+from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError
 from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.models.load import load_model
-from persona_interp.models.registry import find_model, register_gguf_loader
+from persona_interp.models.registry import find_model
 from persona_interp.organisms.trait_texts import is_organism, names_organism, resolve_trait
 
 
@@ -81,12 +81,15 @@ def test_an_exported_organism_is_still_one(gguf_path: Callable[..., Path]) -> No
         assert resolve_trait(model, "silly").description.startswith("On the model organisms")
 
 
-def test_there_is_one_loader_of_gguf_files() -> None:
-    with pytest.raises(InvalidInputError, match=r"already registered \(persona_interp.models.load\): there can be one"):
-        register_gguf_loader(lambda source, options, tokenizer, remote: None)  # type: ignore[arg-type, return-value]
-
-
-def test_the_registry_alone_says_where_gguf_files_are_loaded(gguf_path: Callable[..., Path]) -> None:
-    code = f"from persona_interp.models.registry import load_model\nload_model({str(gguf_path('organism-llama'))!r})"
+def test_no_other_import_is_needed_for_a_gguf_file(gguf_path: Callable[..., Path]) -> None:
+    path = str(gguf_path("organism-llama"))
+    code = f"from persona_interp.models.registry import load_model\nprint(load_model({path!r}).engine)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "load it with persona_interp.load_model, which runs llama.cpp" in done.stderr
+    assert "LlamaEngine" in done.stdout, done.stderr
+
+
+def test_what_no_engine_opens_is_refused_with_the_engine_that_was_asked_for(gguf_path: Callable[..., Path]) -> None:
+    with pytest.raises(InvalidInputError, match="engine 'endpoint' runs OpenAI-compatible servers, which .*gguf is not"):
+        load_model(gguf_path("organism-llama"), engine="endpoint")
+    with pytest.raises(UnsupportedError, match="http://localhost:1/v1 is a server, .*EndpointModel"):
+        load_model("http://localhost:1/v1")

@@ -1,9 +1,9 @@
-"""Reading the residual stream of llama.cpp: its callback between operations, and what `Capture` nodes make of what it saw."""
+"""Reading the residual stream of llama.cpp through its callback between operations."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from persona_interp.errors import UnsupportedError
-from persona_interp.interventions.compile.readout import ReadValues
-from persona_interp.interventions.graph import Capture
 from persona_interp.models.engines.llama_cpp.library import ggml, llama_cpp
 
 _NAME = "l_out-{}"
@@ -91,107 +89,3 @@ class Tap:
         rows = np.empty((size // (4 * self._d_model), self._d_model), dtype=np.float32)
         self._ggml.ggml_backend_tensor_get(tensor, rows.ctypes.data_as(ctypes.c_void_p), 0, size)
         self._found[layer] = torch.from_numpy(rows)
-
-
-class CapturedRows:
-    """The results of every `Capture` of a graph for one batch, gathered stretch by stretch of its rows.
-
-    Means are running sums in float32, so memory does not grow with the length of a text.
-
-    Args:
-        captures: in the order of the graph.
-        n_layers: blocks of the model.
-        n_rows: of the batch.
-        d_model: width of the residual stream.
-    """
-
-    def __init__(self, captures: Iterable[Capture], n_layers: int, n_rows: int, d_model: int) -> None:
-        self._captures = tuple(captures)
-        self._layers = {capture: capture.layers_of(n_layers) for capture in self._captures}
-        widths = {"mean": d_model, "norm": 1}
-        self._sums = {
-            c: torch.zeros(len(self._layers[c]), n_rows, widths[c.reduction], dtype=torch.float32)
-            for c in self._captures
-            if c.reduction in widths
-        }
-        self._counts = {capture: torch.zeros(n_rows, dtype=torch.long) for capture in self._sums}
-        self._kept: dict[Capture, list[list[Tensor]]] = {
-            capture: [[] for _ in range(n_rows)] for capture in self._captures if capture.reduction == "none"
-        }
-
-    @property
-    def deepest(self) -> int:
-        """The last block that any of them reads."""
-        return max(layers[-1] for layers in self._layers.values())
-
-    def layers(self, stretches: Iterable[Stretch]) -> frozenset[int]:
-        """The blocks to read in a call that holds these stretches."""
-        stretches = tuple(stretches)
-        wanted = (c for c in self._captures if any(len(stretch.places(c)) for stretch in stretches))
-        return frozenset[int]().union(*(self._layers[capture] for capture in wanted))
-
-    def take(self, stretch: Stretch, resid: Mapping[int, Float[Tensor, "token d_model"]]) -> None:
-        """Add what a call showed of one row's stretch."""
-        for capture in self._captures:
-            places = stretch.places(capture)
-            if not len(places):
-                continue
-            seen = torch.stack([resid[layer][places.start : places.stop] for layer in self._layers[capture]])
-            if capture.reduction == "norm":
-                seen = torch.linalg.vector_norm(seen, dim=-1, keepdim=True)
-            if capture in self._sums:
-                self._sums[capture][:, stretch.row] += seen.sum(dim=1)
-                self._counts[capture][stretch.row] += len(places)
-            else:
-                self._kept[capture][stretch.row].append(seen)
-
-    def values(self) -> list[ReadValues]:
-        """All that was read, as `Readouts.take` wants it."""
-        return [
-            (self._sums[capture], self._counts[capture], []) if capture in self._sums else (None, None, self._padded(capture))
-            for capture in self._captures
-        ]
-
-    def _padded(self, capture: Capture) -> list[tuple[Tensor, Tensor]]:
-        rows = [torch.cat(pieces, dim=1) if pieces else None for pieces in self._kept[capture]]
-        present = [row for row in rows if row is not None]
-        if not present:
-            return []
-        n_layers, _, d_model = present[0].shape
-        width = max(row.shape[1] for row in present)
-        values = torch.zeros(n_layers, len(rows), width, d_model, dtype=torch.float32)
-        mask = torch.zeros(len(rows), width, dtype=torch.bool)
-        for place, row in enumerate(rows):
-            if row is not None:
-                values[:, place, : row.shape[1]] = row
-                mask[place, : row.shape[1]] = True
-        return [(values, mask)]
-
-
-class Stretch:
-    """Consecutive tokens of one row in one call.
-
-    Args:
-        row: of the batch.
-        first: place of the first of them in the row.
-        count: how many.
-        n_prompt: prompt tokens of the row.
-    """
-
-    def __init__(self, row: int, first: int, count: int, n_prompt: int) -> None:
-        self.row, self.first, self.count, self.n_prompt = row, first, count, n_prompt
-
-    def places(self, capture: Capture) -> range:
-        """Which of its tokens a capture reads, counted from the first of them."""
-        begin, end = _READ[capture.positions](self.n_prompt)
-        low = max(0, begin - self.first)
-        return range(low, max(low, min(self.count, self.count if end is None else end - self.first)))
-
-
-_READ: Mapping[str, Callable[[int], tuple[int, int | None]]] = {
-    "all": lambda n_prompt: (0, None),
-    "prompt": lambda n_prompt: (0, n_prompt),
-    "prompt_last": lambda n_prompt: (n_prompt - 1, n_prompt),
-    "answer": lambda n_prompt: (n_prompt, None),
-}
-"""First place and the place after the last, as in `Spans.reading`."""

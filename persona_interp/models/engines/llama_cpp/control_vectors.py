@@ -14,14 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.graph import InterventionGraph, Write, WritePositions
-from persona_interp.interventions.operations import Add
 
 ControlVector: TypeAlias = Float[Tensor, "steerable d_model"]
 """What is added to the outputs of blocks 1, 2, ... in float32, as llama.cpp takes it: block 0 has no row."""
-
-_ELSEWHERE = "run the PyTorch model instead, or leave this Write out"
 
 
 @dataclass(frozen=True)
@@ -50,31 +46,6 @@ class SteeredRows:
 
     rows: tuple[int, ...]
     vectors: PhaseVectors
-
-
-def check_expressible(graph: InterventionGraph, name: str) -> None:
-    """Raise unless control vectors can do what `graph` writes.
-
-    Raises:
-        UnsupportedError: names the Write, the part of it and a remedy.
-    """
-    for write in graph.writes:
-        if type(write.operation) is not Add:
-            what = f"has the operation {type(write.operation).__name__}, which depends on the residual stream"
-        elif write.condition is not None:
-            what = f"has a condition ({type(write.condition).__name__})"
-        elif write.schedule is not None:
-            what = f"has a schedule ({type(write.schedule).__name__})"
-        elif write.layer == 0:
-            raise UnsupportedError(
-                f"a Write is at layer 0, where llama.cpp adds no control vector, so {name} cannot be steered there: choose "
-                "layers from 1 on, for example vector.graph(layers=[...])"
-            )
-        else:
-            continue
-        raise UnsupportedError(
-            f"the Write at layer {write.layer} {what}; {name} runs in llama.cpp, which only adds vectors: {_ELSEWHERE}"
-        )
 
 
 def control_vectors(graph: InterventionGraph, n_rows: int, n_layers: int, d_model: int) -> list[SteeredRows]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,34 +15,13 @@ from persona_interp.models.engines.llama_cpp.engine import LlamaEngine
 from persona_interp.models.engines.llama_cpp.library import llama_cpp
 from persona_interp.models.engines.llama_cpp.session import LlamaWeights
 from persona_interp.models.engines.llama_cpp.tokenizer import LlamaTokenizer
+from persona_interp.models.engines.protocol import ModelConfig
 from persona_interp.models.gguf_file import FINGERPRINT, ORGANISM, GgufHeader, file_fingerprint
 from persona_interp.models.gguf_pieces import read_model_header
-from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.names import gguf_names
-from persona_interp.models.rooms import Rooms
 from persona_interp.models.steerable import SteerableModel
 
 _FLOATS = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class GgufConfig:
-    """What a GGUF file says about the shape of its model, under the names of a Hugging Face config."""
-
-    model_type: str
-    name_or_path: str
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    max_position_embeddings: int
-    vocab_size: int
-    organism: str | None = None
-    called: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-
-    def get_text_config(self, decoder: bool = True) -> GgufConfig:
-        """Itself: there are no other senses in it."""
-        return self
 
 
 class LlamaCppModel(SteerableModel):
@@ -71,94 +48,54 @@ class LlamaCppModel(SteerableModel):
         MissingExtraError: the extra ``gguf`` is not installed.
     """
 
-    first_steerable_layer = 1
-    """llama.cpp adds no control vector to the output of block 0."""
-
     def __init__(
         self, path: str | Path, *, n_ctx: int | None = None, n_threads: int | None = None, name: str | None = None
     ) -> None:
         self.path = Path(path)
-        self.name, self.revision = name or self.path.stem, None
-        self._header = read_model_header(self.path)
-        self.config = _config(self._header, self.name)
-        self.n_layers, self.d_model = self.config.num_hidden_layers, self.config.hidden_size
-        self.n_ctx = self.config.max_position_embeddings if n_ctx is None else n_ctx
+        name, header = name or self.path.stem, read_model_header(self.path)
+        config = _config(header, name)
+        most = config.max_position_embeddings
+        n_ctx = most if n_ctx is None else n_ctx
         threads = torch.get_num_threads() if n_threads is None else n_threads
-        if not 1 <= self.n_ctx <= self.config.max_position_embeddings or threads < 1:
+        if not 1 <= n_ctx <= most or threads < 1:
             raise InvalidInputError(
-                f"n_ctx is {self.n_ctx} and n_threads {threads}: {self.name} takes 1 to {self.config.max_position_embeddings} "
-                "tokens and at least 1 thread"
+                f"n_ctx is {n_ctx} and n_threads {threads}: {name} takes 1 to {most} tokens and at least 1 thread"
             )
-        self._weights = LlamaWeights(self.path)
+        weights = LlamaWeights(self.path)
         try:
-            _check_kind(self._weights, self.name)
-            self.tokenizer = LlamaTokenizer(self._weights.vocab, self._header.metadata, self.name)
-            self.chat = self._chat_format()
-            self._llama = LlamaEngine(
-                self._weights,
-                d_model=self.d_model,
-                n_threads=threads,
-                exact_cache=self.dtype == torch.float32,
-                name=self.name,
-            )
-            self._engine = self._llama
+            _check_kind(weights, name)
+            tokenizer = LlamaTokenizer(weights.vocab, header.metadata, name)
+            engine = LlamaEngine(weights, config, _dtype(header), _fingerprints(header), n_ctx=n_ctx, n_threads=threads)
+            super().__init__(engine, tokenizer, name=name, chat=_chat_format(tokenizer, self.path))
         except BaseException:
-            self._weights.close()
+            weights.close()
             raise
 
-    def _chat_format(self) -> ChatFormat:
-        try:
-            return ChatFormat(self.tokenizer, SimpleNamespace(eos_token_id=self.tokenizer.end_ids))
-        except FileFormatError as error:
-            raise FileFormatError(f"GGUF file {self.path}: {error}") from error
 
-    @cached_property
-    def identity(self) -> ModelIdentity:
-        """Name, shape and fingerprint.
-
-        A float file that this package exported has the fingerprint of the PyTorch model it was made from, because it holds the
-        same weights; any other file one of its own.
-        """
-        stated = self._header.metadata.get(FINGERPRINT)
-        exact = isinstance(stated, str) and all(tensor.kind in _FLOATS for tensor in self._header.tensors)
-        file = file_fingerprint(self._header)
-        return ModelIdentity(self.name, None, str(stated) if exact else file, self.n_layers, self.d_model, file)
-
-    @property
-    def device(self) -> torch.device:
-        """Where token ids go: llama.cpp takes them from the CPU."""
-        return torch.device("cpu")
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the widest matrix; quantized ones count as float16, in which llama.cpp then keeps keys and values."""
-        kinds = {
-            tensor.kind for tensor in self._header.tensors if len(tensor.shape) > 1 and tensor.name != "position_embd.weight"
-        }
-        return torch.float32 if kinds == {0} else torch.float16
-
-    @property
-    def _rooms(self) -> Rooms:
-        return Rooms(self.config, self.dtype, self.device)
-
-    def bridge(self) -> NoReturn:
-        """Not to be had: TransformerLens runs PyTorch models.
-
-        Raises:
-            UnsupportedError: always.
-        """
-        raise UnsupportedError(f"{self.name} is a GGUF file, which TransformerLens cannot run: load its PyTorch model")
-
-    def close(self) -> None:
-        """Free the model and all it holds; every verb raises from then on."""
-        self._llama.close()
-        self._weights.close()
-
-    def __repr__(self) -> str:
-        return f"LlamaCppModel({self.name!r}, n_layers={self.n_layers}, d_model={self.d_model}, {str(self.path)!r})"
+def _chat_format(tokenizer: LlamaTokenizer, path: Path) -> ChatFormat:
+    try:
+        return ChatFormat(tokenizer, SimpleNamespace(eos_token_id=tokenizer.end_ids))
+    except FileFormatError as error:
+        raise FileFormatError(f"GGUF file {path}: {error}") from error
 
 
-def _config(header: GgufHeader, name: str) -> GgufConfig:
+def _fingerprints(header: GgufHeader) -> tuple[str, str]:
+    """Of the weights and of the file.
+
+    A float file that this package exported has the fingerprint of the PyTorch model it was made from, because it holds the
+    same weights; any other file one of its own.
+    """
+    stated, file = header.metadata.get(FINGERPRINT), file_fingerprint(header)
+    exact = isinstance(stated, str) and all(tensor.kind in _FLOATS for tensor in header.tensors)
+    return str(stated) if exact else file, file
+
+
+def _dtype(header: GgufHeader) -> torch.dtype:
+    kinds = {tensor.kind for tensor in header.tensors if len(tensor.shape) > 1 and tensor.name != "position_embd.weight"}
+    return torch.float32 if kinds == {0} else torch.float16
+
+
+def _config(header: GgufHeader, name: str) -> ModelConfig:
     """The shape of the model.
 
     Raises:
@@ -171,7 +108,7 @@ def _config(header: GgufHeader, name: str) -> GgufConfig:
     heads, kv_heads = (_largest(header, f"{architecture}.attention.{key}") for key in ("head_count", "head_count_kv"))
     tokens = header.required("tokenizer.ggml.tokens", list)
     organism = header.metadata.get(ORGANISM)
-    config = GgufConfig(
+    config = ModelConfig(
         model_type=architecture,
         name_or_path=name,
         hidden_size=header.required(f"{architecture}.embedding_length", int),

@@ -1,4 +1,4 @@
-"""The engine that runs Hugging Face models through nnsight. No other file of this package calls nnsight on a model."""
+"""Padded batches through a Hugging Face model in nnsight traces. No other file of this package calls nnsight on a model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -25,16 +26,15 @@ from persona_interp.interventions.compile.stacked import stack_writes
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.interventions.positions import decode_masks
 from persona_interp.models.batching import PaddedBatch
-from persona_interp.models.cache_walk import CacheWalk, walks_exactly, within_window
 from persona_interp.models.continuations import Walker
-from persona_interp.models.engines.protocol import Restart
+from persona_interp.models.engines.nnsight.cache_walk import CacheWalk, walks_exactly, within_window
+from persona_interp.models.engines.nnsight.shared_prompts import last_column, shared_prompts
 from persona_interp.models.families import FamilyLayout, text_config
 from persona_interp.models.generation_settings import plain_settings
 from persona_interp.models.inference import frozen, inference_only
 from persona_interp.models.placement import left_in_place, token_device
 from persona_interp.models.remote import remote_errors
 from persona_interp.models.row_sampler import RowSampler
-from persona_interp.models.shared_prompts import last_column, shared_prompts
 from persona_interp.models.turns import Turns
 from persona_interp.models.unembedding import (
     Head,
@@ -60,8 +60,21 @@ class _WhereverPut(TransformersModel):
         return token_device(self._module)
 
 
-class NnsightEngine:
-    """Runs batches of one model inside nnsight traces, one at a time.
+@dataclass(frozen=True)
+class Restart:
+    """Where a forward begins in the middle.
+
+    Attributes:
+        layer: the last block that is not run.
+        resid: its output for the batch, unsteered.
+    """
+
+    layer: int
+    resid: Residual
+
+
+class TracedModel:
+    """Runs padded batches of one model inside nnsight traces, one at a time.
 
     nnsight wraps the `forward` of every module, for good; outside a trace that wrapper hands calls straight on. Weights, hooks,
     training mode, gradients and generation settings stay as they were.
@@ -101,18 +114,8 @@ class NnsightEngine:
         self._unembedding = self._traced.get(layout.unembedding)
         self._walks_exactly: bool | None = None
 
-    @property
-    def restarts(self) -> bool:
-        """See `Engine.restarts`."""
-        return not self._remote
-
-    @property
-    def slices_logits(self) -> bool:
-        """See `Engine.slices_logits`."""
-        return self._head is not None
-
     def residuals(self, batch: PaddedBatch, layers: Sequence[int]) -> dict[int, Residual]:
-        """Outputs of `layers`; see `Engine.residuals`."""
+        """The unsteered outputs of some blocks for the whole batch, pads included, for forwards that begin there."""
         found: dict[int, Residual] = {}
         with self._running(), self._traced.trace(**batch.inputs, use_cache=False, logits_to_keep=1) as tracer:
             kept = {}
@@ -125,7 +128,10 @@ class NnsightEngine:
     def forward(
         self, batch: PaddedBatch, graph: InterventionGraph, readouts: Readouts, *, n_logits: int, start: Restart | None = None
     ) -> Float[Tensor, "batch kept vocab"] | None:
-        """One forward; see `Engine.forward`."""
+        """One forward. The logits of the last `n_logits` positions; with 0 none, and layers nobody needs are not run.
+
+        With `start` the blocks up to its layer are not run either: what they put out is given.
+        """
         traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding)
         logits, read = None, readouts.values()
         with (
@@ -153,11 +159,9 @@ class NnsightEngine:
         max_new_tokens: int,
         end_ids: Collection[int],
     ) -> TokenIds:
-        """Answer ids; see `Engine.generate`."""
+        """Answer ids ``[batch pos]``; what follows the first end id of a row is padding."""
         traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding, end_ids)
         settings = plain_settings(max_new_tokens, end_ids, pad_id=int(min(end_ids, default=0)))
-        if self._remote:
-            sampler.on_step = None  # what follows the answers here cannot travel
         options = {"generation_config": settings, "logits_processor": LogitsProcessorList([sampler]), "streamer": None}
         shared = None if self._remote else shared_prompts(batch, graph)
         spans = batch.spans if shared is None else last_column(batch.spans)
@@ -184,9 +188,12 @@ class NnsightEngine:
     def log_probs(
         self, batch: PaddedBatch, graph: InterventionGraph, answers: Sequence[Sequence[int]], *, start: Restart | None = None
     ) -> list[Float[Tensor, " n_answer"]]:
-        """Log probabilities of the answers' tokens; see `Engine.log_probs`."""
+        """The log probability of every token of each row's answer, which its last positions predict. Float32 on the CPU.
+
+        `start` as in `forward`.
+        """
         longest = max(1, *map(len, answers))
-        if self._head is None:
+        if self.head is None:
             logits = self.forward(batch, graph, Readouts((), len(self._blocks)), n_logits=longest, start=start)
             if logits is None:
                 raise RuntimeError("the engine returned no logits")
@@ -204,20 +211,18 @@ class NnsightEngine:
                 hidden = nnsight.save(self._unembedding.input)
                 tracer.stop()
             ids = [token for answer in answers for token in answer]
-            found = token_log_probs(self._head, answer_states(hidden, answers), ids, self._vocab_size)
+            found = token_log_probs(self.head, answer_states(hidden, answers), ids, self._vocab_size)
         return list(found.cpu().split([len(answer) for answer in answers]))
 
     def gradient(
         self, batch: PaddedBatch, layers: Sequence[int], answers: Sequence[Sequence[int]], weights: Sequence[Tensor]
     ) -> Float[Tensor, "batch layer d_model"]:
-        """Gradients with respect to the residual stream; see `Engine.gradient`.
+        """Gradients with respect to the residual stream, by one forward and one backward pass; see `Engine.gradient`.
 
         Raises:
-            UnsupportedError: the model runs remotely, or is quantized in a way that passes no gradient.
+            UnsupportedError: the model is quantized in a way that passes no gradient.
         """
-        if self._remote:
-            raise UnsupportedError(f"{self._name} runs remotely, where no gradient is taken: use method 'likelihood' instead")
-        longest, head = max(map(len, answers)), self._head
+        longest, head = max(map(len, answers)), self.head
         ids = [token for answer in answers for token in answer]
         read: dict[int, Tensor] = {}
         hidden: Any = None
@@ -251,13 +256,7 @@ class NnsightEngine:
         return torch.stack([torch.where(real.to(g.device), g, 0).sum(1, dtype=torch.float32).cpu() for g in gradients], dim=1)
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
-        """Logits read off residuals; see `Engine.unembed`.
-
-        Raises:
-            UnsupportedError: the weights are not on this machine.
-        """
-        if self._remote:
-            raise UnsupportedError(f"the unembedding of {self._name} is not on this machine: use method 'likelihood' instead")
+        """Logits read off residuals; see `Engine.unembed`."""
         norm, head = (self._hf_model.get_submodule(path) for path in (self._layout.final_norm, self._layout.unembedding))
         weight = next(norm.parameters())
         device = token_device(self._hf_model) if weight.is_meta else weight.device  # offloaded ones come to where they are used
@@ -271,7 +270,7 @@ class NnsightEngine:
         return int(text_config(self._hf_model.config).vocab_size)
 
     @cached_property
-    def _head(self) -> Head | None:
+    def head(self) -> Head | None:
         """The unembedding and whatever follows it, for slices of positions; None where that is not what the model does.
 
         Found out by trying: an architecture may scale or cap its logits in a way of its own. Then they are had from the model.
@@ -303,7 +302,7 @@ class NnsightEngine:
         return self._walks_exactly
 
     @contextmanager
-    def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]], longest: int) -> Iterator[Walker]:
+    def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]]) -> Iterator[Walker]:
         """See `Engine.walking`."""
         with self._running():
             yield CacheWalk(self._hf_model, shared, likely, token_device(self._hf_model))

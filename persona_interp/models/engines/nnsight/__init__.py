@@ -1,0 +1,1 @@
+"""PyTorch models, run through nnsight."""
