@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, generate, score, show, write."""
     from persona_interp.cli.vector_choice import choose, fitted, read
     from persona_interp.measure.evaluate import evaluate
-    from persona_interp.measure.kept_work import ANSWERS
+    from persona_interp.measure.run import ANSWERS
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
     from persona_interp.traits.model_kinds import resolve_trait
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
         raise InvalidInputError("--coefficients are all 0: nothing would be steered; give at least one other, such as 1")
     given = read([args.vectors], args)
     against_it = None if args.other is None else read([args.other])[0]
-    trait_name = args.trait or given[0].vector.trait
+    trait_name = args.trait or given[0][1].trait
     path = ensure_writable(result_file(args.output, args.model, trait_name))
     reports = [ensure_writable(_report_file(report)) for report in args.report]
     folder = path.with_suffix(".run")

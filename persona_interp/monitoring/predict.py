@@ -9,22 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Unpack
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.interventions.graph import Capture, InterventionGraph
-from persona_interp.judges.registry import load_judge
+from persona_interp.interventions.graph import Capture
+from persona_interp.measure.conditions import Condition as MeasuredCondition
+from persona_interp.measure.protocol import Protocol, ProtocolOptions
+from persona_interp.measure.run import Answers, Reading, Work
 from persona_interp.models.results import Generation
-from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.models.sampling import row_seeds
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.conditions import Condition
 from persona_interp.monitoring.prediction import Prediction, PromptOutcome
 from persona_interp.monitoring.projection import Axis
 from persona_interp.provenance import provenance
-from persona_interp.traits.judging import Judge, Judgement
-from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steering import Steering
+
+SAMPLES = 4
 
 
 def predict_expression(
@@ -34,11 +38,7 @@ def predict_expression(
     conditions: Sequence[Condition],
     *,
     layer: int | None = None,
-    samples: int = 4,
-    judge: str | Judge | None = "auto",
-    sampling: Sampling | None = None,
-    seed: int = 0,
-    batch_size: int | None = None,
+    **options: Unpack[ProtocolOptions],
 ) -> Prediction:
     """Project the last token of every prompt, sample answers to it, score them, and compare.
 
@@ -53,51 +53,37 @@ def predict_expression(
         trait: looked for in the answers, or its name (`resolve_trait`).
         conditions: prompts by kind, see `monitoring.conditions`.
         layer: of the vector; `choose_layer`'s if None.
-        samples: answers a prompt; two or more tell how much of the scores is chance.
-        judge: a judge or its name (`load_judge`).
-        sampling: how answers are drawn; `Sampling()` if None.
-        seed: of the answers.
-        batch_size: rows run together; None lets the model choose.
+        options: how it is measured, each by its name in `Protocol`: ``samples`` are the answers a prompt (4 if not given; two or
+            more tell how much of the scores is chance), ``judge``, ``sampling``, ``seed``, ``folder``, ``batch_size``.
 
     Raises:
         InvalidInputError: no prompt, `samples` below 1, two conditions of one name, or a prompt too long for the context.
         IncompatibleError: the vector does not fit the model.
     """
     vector.check_fits(model.identity)
-    _check(conditions, samples)
-    trait = resolve_trait(model, trait)
-    scorer = load_judge(judge, model, trait=trait)
-    sampling = sampling or Sampling()
+    protocol = Protocol.of(options if "protocol" in options else {"samples": SAMPLES, **options})
+    _check(conditions)
     axis = Axis.of(vector, [choose_layer(vector, model.first_steerable_layer).layer if layer is None else layer], "activation")
-    last, mean = Capture("prompt_last", layers=axis.layers), Capture("answer", layers=axis.layers)
-    asked = [(condition.name, conversation) for condition in conditions for conversation in condition.conversations]
-    rows = [conversation for _, conversation in asked for _ in range(samples)]
-    answers = model.generate(
-        rows,
-        graph=InterventionGraph((last, mean)),
-        sampling=sampling,
-        seed=row_seeds(seed, len(rows)),
-        batch_size=batch_size,
-    )
-    judged = scorer.judge(trait, [(row.question, answer.text) for row, answer in zip(rows, answers, strict=True)])
-    prompts = []
-    for place, (name, conversation) in enumerate(asked):
-        part = slice(place * samples, (place + 1) * samples)
-        prompts.append(_outcome(name, conversation.question, axis, (last, mean), answers[part], judged[part]))
+    prompts = [conversation for condition in conditions for conversation in condition.conversations]
+    asked = protocol.asked(model, trait, [conversation.question for conversation in prompts], distinct=False)
+    rows = tuple(conversation for conversation in prompts for _ in range(asked.samples))
+    every = MeasuredCondition("prompts", conversations=rows, seeds=tuple(row_seeds(protocol.seed, len(rows))))
+    with Work(asked) as work:
+        (found,) = work.judged(work.answers(model, [every], _reading(axis, vector)))
+    names = [condition.name for condition in conditions for _ in condition.conversations]
+    parts = [slice(start, start + asked.samples) for start in range(0, len(rows), asked.samples)]
     return Prediction(
-        trait=trait.name,
+        trait=asked.trait.name,
         vector=vector.trait,
         model=model.identity,
-        judge=scorer.name,
+        judge=asked.judge.name,
         layer=axis.layers[0],
-        prompts=tuple(prompts),
-        provenance=provenance(seed=seed, samples=samples, sampling=sampling.to_json(), vector=vector.model.to_json()),
+        prompts=tuple(_outcome(name, found, part) for name, part in zip(names, parts, strict=True)),
+        provenance=provenance(**asked.record, samples=asked.samples, vector=vector.model.to_json()),
     )
 
 
-def _check(conditions: Sequence[Condition], samples: int) -> None:
-    if samples < 1:
-        raise InvalidInputError(f"samples is {samples}: give at least 1 answer a prompt")
+def _check(conditions: Sequence[Condition]) -> None:
     if not any(condition.conversations for condition in conditions):
         raise InvalidInputError("there is no prompt to answer: give at least one condition with conversations")
     names = [condition.name for condition in conditions]
@@ -105,20 +91,25 @@ def _check(conditions: Sequence[Condition], samples: int) -> None:
         raise InvalidInputError(f"two conditions are called {repeated[0]!r}: give each a name of its own")
 
 
-def _outcome(
-    condition: str,
-    question: str,
-    axis: Axis,
-    captures: tuple[Capture, Capture],
-    answers: Sequence[Generation],
-    judged: Sequence[Judgement],
-) -> PromptOutcome:
-    last, mean = captures
-    over_answers = [float(axis.project(answer.captured[mean])) for answer in answers if mean in answer.captured]
+def _reading(axis: Axis, vector: PersonaVector) -> Reading:
+    """Projections of the last prompt token, and of the mean over the answer's tokens; None where it has none."""
+    last, mean = Capture("prompt_last", layers=axis.layers), Capture("answer", layers=axis.layers)
+
+    def values(answer: Generation) -> list[float | None]:
+        captured = answer.captured
+        return [float(axis.project(captured[last])), float(axis.project(captured[mean])) if mean in captured else None]
+
+    return Reading((last, mean), values, Steering(vector, axis.layers).key)
+
+
+def _outcome(condition: str, found: Answers, part: slice) -> PromptOutcome:
+    """One prompt, whose answers are a part of all."""
+    readings, judged = found.readings[part], found.judgements[part]
+    over_answers = [mean for _, mean in readings if mean is not None]
     return PromptOutcome(
         condition=condition,
-        question=question,
-        predicted=float(axis.project(answers[0].captured[last])),
+        question=found.questions[part.start],
+        predicted=readings[0][0] or 0.0,
         scores=tuple(judgement.trait for judgement in judged),
         coherence=tuple(judgement.coherence for judgement in judged),
         answer_projection=fmean(over_answers) if over_answers else None,

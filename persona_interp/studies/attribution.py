@@ -12,8 +12,8 @@ from persona_interp.attribution.ablation_check import ablation_check
 from persona_interp.attribution.attribute import attribute
 from persona_interp.attribution.attribution import Attribution
 from persona_interp.attribution.check import AblationCheck, points
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.markdown_table import markdown_table
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.scored_vector import scored
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel

@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from persona_interp.alignment.methods import EFFECTS, alignment_names
+from persona_interp.measure.coherent_range import COHERENT
 from persona_interp.measure.evaluate_transfer import evaluate_transfer
-from persona_interp.measure.evaluation import COHERENT
 from persona_interp.measure.markdown_table import markdown_table
 from persona_interp.measure.recovery import native_movement
 from persona_interp.measure.scored_vector import scored_vector
