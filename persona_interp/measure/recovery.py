@@ -19,11 +19,10 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.measure.bootstrap import QuestionBootstrap, slope
 from persona_interp.measure.coherent_range import COHERENT
 from persona_interp.measure.point import DosePoint, mean_known
-from persona_interp.measure.statistics import CONFIDENCE, Estimate
+from persona_interp.measure.statistics import UNKNOWN, Estimate, student_reach
 
 ENOUGH = 20.0
 """Points the native vector must move the score by, for a share of that to mean anything."""
-UNDEFINED = Estimate(None, None, None, 0)
 
 
 def at_coefficients_of(native: Sequence[DosePoint], curve: Sequence[DosePoint]) -> list[DosePoint]:
@@ -78,7 +77,7 @@ def recovery(
     """
     curves = [at_coefficients_of(native, curve) for curve in curves]
     if native_movement(native, baseline) < ENOUGH or not curves:
-        return UNDEFINED
+        return UNKNOWN
     own = baseline if unsteered is None else unsteered
     sides = [[*curve, own] for curve in curves] + [[*native, baseline]]
     width = len(sides[-1])
@@ -99,11 +98,9 @@ def recovery(
 
 def _over_curves(found: Estimate, alone: Sequence[float]) -> Estimate:
     """The interval over questions, widened by how much the curves differ."""
-    from scipy.stats import t
-
     if found.value is None or found.low is None or found.high is None or len(alone) < 2:
         return found
-    reach = float(t.ppf((1 + CONFIDENCE) / 2, len(alone) - 1)) * stdev(alone) / math.sqrt(len(alone))
+    reach = student_reach(stdev(alone), len(alone) - 1) / math.sqrt(len(alone))
     low, high = math.hypot(found.value - found.low, reach), math.hypot(found.high - found.value, reach)
     return Estimate(found.value, found.value - low, found.value + high, found.n)
 
@@ -111,7 +108,7 @@ def _over_curves(found: Estimate, alone: Sequence[float]) -> Estimate:
 def recovery_at(point: DosePoint, native: DosePoint, baseline: DosePoint, bootstrap: QuestionBootstrap) -> Estimate:
     """(carried - unsteered) / (native - unsteered) at one coefficient; no value where native moves less than 20 points."""
     if native_movement([native], baseline) < ENOUGH:
-        return UNDEFINED
+        return UNKNOWN
 
     def ratio(_places: Any, means: Any) -> Any:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -126,7 +123,7 @@ def prompted_share(
 ) -> Estimate:
     """What system prompts for and against the trait do without steering, over what the native vector does between its ends."""
     if native_movement(native, baseline) < ENOUGH:
-        return UNDEFINED
+        return UNKNOWN
     known = sorted([*native, baseline], key=lambda point: point.coefficient)
 
     def ratio(_places: Any, means: Any) -> Any:
@@ -181,7 +178,7 @@ def gated_recovery(
         InvalidInputError: the two are not measured at the same coefficients.
     """
     if gated_movement(of, baseline) < least:
-        return UNDEFINED
+        return UNKNOWN
     curve = at_coefficients_of(of, curve)
     signs = np.asarray([math.copysign(1.0, point.coefficient) for point in of])
     n = len(signs)

@@ -61,7 +61,7 @@ def predict_expression(
         IncompatibleError: the vector does not fit the model.
     """
     vector.check_fits(model.identity)
-    protocol = Protocol.of(options if "protocol" in options else {"samples": SAMPLES, **options})
+    protocol = Protocol.of({"protocol": Protocol(samples=SAMPLES), **options})
     _check(conditions)
     axis = Axis.of(vector, [choose_layer(vector, model.first_steerable_layer).layer if layer is None else layer], "activation")
     prompts = [conversation for condition in conditions for conversation in condition.conversations]

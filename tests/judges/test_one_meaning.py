@@ -47,7 +47,7 @@ def protocol_options(function: Any, options: inspect.Parameter | None) -> dict[s
     """The attributes of `Protocol` that a function takes by name."""
     if options is None or not str(options.annotation).startswith("Unpack["):
         return {}
-    kind = function.__globals__[options.annotation.removeprefix("Unpack[").removesuffix("]")]
+    kind = vars(import_module(function.__module__))[options.annotation.removeprefix("Unpack[").removesuffix("]")]
     assert issubclass(kind, dict)
     defaults = {each.name: each.default for each in dataclasses.fields(Protocol)}
     return {

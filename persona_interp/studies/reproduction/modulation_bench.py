@@ -57,7 +57,7 @@ def modulation_case(
         export_gguf(source, path)
     trait = resolve_trait(source, trait_name)
     layer = choose_layer(vector, 1).layer
-    protocol = Protocol.of({"judge": "grammar", "folder": files / "answers", **options})
+    protocol = Protocol.of({"protocol": Protocol(judge="grammar", folder=files / "answers"), **options})
     with LlamaCppModel(path) as target:
         return modulation_modes(target, source, vector, other, trait, layer, protocol=protocol)
 
