@@ -11,8 +11,8 @@ from persona_interp.cli.registered import add_judge_option
 from persona_interp.cli.vector_choice import add_transfer_options
 
 if TYPE_CHECKING:
+    from persona_interp.measure.conditions import Condition
     from persona_interp.models.steerable import SteerableModel
-    from persona_interp.monitoring.conditions import Condition
     from persona_interp.monitoring.prediction import Prediction
     from persona_interp.traits.trait import Trait
     from persona_interp.vectors.persona_vector import PersonaVector
@@ -89,7 +89,8 @@ def run(args: argparse.Namespace) -> None:
 
 def default_conditions(model: SteerableModel, vector: PersonaVector, trait: Trait) -> list[Condition]:
     """System prompts from against to for, in wordings kept for evaluation where there are such, and earlier answers."""
-    from persona_interp.monitoring.conditions import HISTORY, Condition, history_condition, system_prompt_conditions
+    from persona_interp.measure.conditions import Condition
+    from persona_interp.monitoring.conditions import HISTORY, history_condition, system_prompt_conditions
     from persona_interp.traits.model_kinds import model_kind
 
     questions = trait.evaluation_questions or trait.extraction_questions
@@ -97,7 +98,7 @@ def default_conditions(model: SteerableModel, vector: PersonaVector, trait: Trai
     if kind is not None and trait.name in kind.trait_names:
         instructions = tuple(kind.evaluation_instructions(trait.name))
         earlier = tuple(kind.earlier_answers(trait.name, len(questions)))
-    history = Condition(HISTORY, earlier) if earlier else history_condition(questions, vector.responses)
+    history = Condition(HISTORY, conversations=earlier) if earlier else history_condition(questions, vector.responses)
     return [*system_prompt_conditions(questions, instructions), *([] if history is None else [history])]
 
 

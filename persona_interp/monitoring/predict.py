@@ -6,20 +6,20 @@ to for it, and 0.25 to 0.83 within one kind of prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Unpack
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.graph import Capture
-from persona_interp.measure.conditions import Condition as MeasuredCondition
+from persona_interp.measure.conditions import Condition
+from persona_interp.measure.point import mean_known
 from persona_interp.measure.protocol import Protocol, ProtocolOptions
 from persona_interp.measure.run import Answers, Reading, Work
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import row_seeds
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.monitoring.conditions import Condition
 from persona_interp.monitoring.prediction import Prediction, PromptOutcome
 from persona_interp.monitoring.projection import Axis
 from persona_interp.provenance import provenance
@@ -51,7 +51,7 @@ def predict_expression(
         model: which answers; nothing is steered.
         vector: of this model.
         trait: looked for in the answers, or its name (`resolve_trait`).
-        conditions: prompts by kind, see `monitoring.conditions`.
+        conditions: prompts by kind, as their ``conversations``; see `monitoring.conditions`.
         layer: of the vector; `choose_layer`'s if None.
         options: how it is measured, each by its name in `Protocol`: ``samples`` are the answers a prompt (4 if not given; two or
             more tell how much of the scores is chance), ``judge``, ``sampling``, ``seed``, ``folder``, ``batch_size``.
@@ -64,21 +64,19 @@ def predict_expression(
     protocol = Protocol.of({"protocol": Protocol(samples=SAMPLES), **options})
     _check(conditions)
     axis = Axis.of(vector, [choose_layer(vector, model.first_steerable_layer).layer if layer is None else layer], "activation")
-    prompts = [conversation for condition in conditions for conversation in condition.conversations]
-    asked = protocol.asked(model, trait, [conversation.question for conversation in prompts], distinct=False)
-    rows = tuple(conversation for conversation in prompts for _ in range(asked.samples))
-    every = MeasuredCondition("prompts", conversations=rows, seeds=tuple(row_seeds(protocol.seed, len(rows))))
+    questions = [conversation.question for condition in conditions for conversation in condition.conversations or ()]
+    asked = protocol.asked(model, trait, questions, distinct=False)
+    seeds = iter(row_seeds(protocol.seed, len(questions) * asked.samples))
+    repeated = [_repeated(condition, asked.samples, seeds) for condition in conditions]
     with Work(asked) as work:
-        (found,) = work.judged(work.answers(model, [every], _reading(axis, vector)))
-    names = [condition.name for condition in conditions for _ in condition.conversations]
-    parts = [slice(start, start + asked.samples) for start in range(0, len(rows), asked.samples)]
+        found = work.judged(work.answers(model, repeated, _reading(axis, vector)))
     return Prediction(
         trait=asked.trait.name,
         vector=vector.trait,
         model=model.identity,
         judge=asked.judge.name,
         layer=axis.layers[0],
-        prompts=tuple(_outcome(name, found, part) for name, part in zip(names, parts, strict=True)),
+        prompts=tuple(outcome for each in found for outcome in _outcomes(each, asked.samples)),
         provenance=provenance(**asked.record, samples=asked.samples, vector=vector.model.to_json()),
     )
 
@@ -89,6 +87,12 @@ def _check(conditions: Sequence[Condition]) -> None:
     names = [condition.name for condition in conditions]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise InvalidInputError(f"two conditions are called {repeated[0]!r}: give each a name of its own")
+
+
+def _repeated(condition: Condition, samples: int, seeds: Iterator[int]) -> Condition:
+    """Every prompt so many times, each with a random stream of its own."""
+    rows = tuple(conversation for conversation in condition.conversations or () for _ in range(samples))
+    return replace(condition, conversations=rows, seeds=tuple(next(seeds) for _ in rows))
 
 
 def _reading(axis: Axis, vector: PersonaVector) -> Reading:
@@ -102,15 +106,16 @@ def _reading(axis: Axis, vector: PersonaVector) -> Reading:
     return Reading((last, mean), values, Steering(vector, axis.layers).key)
 
 
-def _outcome(condition: str, found: Answers, part: slice) -> PromptOutcome:
-    """One prompt, whose answers are a part of all."""
-    readings, judged = found.readings[part], found.judgements[part]
-    over_answers = [mean for _, mean in readings if mean is not None]
-    return PromptOutcome(
-        condition=condition,
-        question=found.questions[part.start],
-        predicted=readings[0][0] or 0.0,
-        scores=tuple(judgement.trait for judgement in judged),
-        coherence=tuple(judgement.coherence for judgement in judged),
-        answer_projection=fmean(over_answers) if over_answers else None,
-    )
+def _outcomes(found: Answers, samples: int) -> Iterator[PromptOutcome]:
+    """One a prompt of a condition."""
+    for start in range(0, len(found.texts), samples):
+        part = slice(start, start + samples)
+        readings, judged = found.readings[part], found.judgements[part]
+        yield PromptOutcome(
+            condition=found.condition.name,
+            question=found.questions[start],
+            predicted=readings[0][0] or 0.0,
+            scores=tuple(judgement.trait for judgement in judged),
+            coherence=tuple(judgement.coherence for judgement in judged),
+            answer_projection=mean_known([mean for _, mean in readings]),
+        )
