@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona_interp.cli import arguments
+from persona_interp.cli import arguments, measuring
 from persona_interp.cli.registered import add_judge_option
 from persona_interp.cli.vector_choice import add_transfer_options
 
@@ -53,7 +53,6 @@ def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, measure, show, write."""
     from persona_interp.cli.monitor import outputs
     from persona_interp.cli.vector_choice import choose, read_one
-    from persona_interp.judges.registry import load_judge
     from persona_interp.monitoring.chats import read_chats
     from persona_interp.monitoring.conditions import conditions_by_system_prompt
     from persona_interp.monitoring.predict import predict_expression
@@ -65,24 +64,12 @@ def run(args: argparse.Namespace) -> None:
     for path in paths:
         if path is not None:
             ensure_writable(path)
-    item = read_one(args.vectors, args)
-    sampling = arguments.sampling(args)
+    item, protocol = read_one(args.vectors, args), measuring.protocol(args)
     with arguments.load_model(args) as model:
         (chosen,) = choose([item], model, args)
         trait = resolve_trait(model, args.trait or chosen.vector.trait)
-        judge = load_judge(args.judge, model, trait=trait)
-        found = predict_expression(
-            model,
-            chosen.vector,
-            trait,
-            default_conditions(model, chosen.vector, trait) if given is None else conditions_by_system_prompt(given),
-            layer=chosen.layers[0],
-            samples=args.samples,
-            judge=judge,
-            sampling=sampling,
-            seed=args.seed,
-            batch_size=args.batch_size,
-        )
+        conditions = default_conditions(model, chosen.vector, trait) if given is None else conditions_by_system_prompt(given)
+        found = predict_expression(model, chosen.vector, trait, conditions, layer=chosen.layers[0], protocol=protocol)
     write(found, *paths)
     show(found)
 

@@ -15,7 +15,7 @@ from persona_interp.interventions.graph import WritePositions
 from persona_interp.measure.conditions import Condition, baseline, prompted, steered
 from persona_interp.measure.controls import random_like
 from persona_interp.measure.protocol import MeasuringOptions, Protocol, checked_coefficients, split
-from persona_interp.measure.run import run
+from persona_interp.measure.run import points_of
 from persona_interp.measure.transfer_evaluation import CarriedCurve, TransferEvaluation
 from persona_interp.models.sampling import fitting_seed
 from persona_interp.models.steerable import SteerableModel
@@ -150,9 +150,7 @@ def evaluate_transfer(
     own = replace(native.select([at]), statistics={"resid_norm": (carrying.target_rows.resid_norms[at],)})
     carried = {name: transfer(vector, alignment=name, **_setting(carrying)) for name in dict.fromkeys(compared.methods)}
     drawn = _controls(vector, compared.other, carried, own, carrying, protocol.seed) if compared.controls else {}
-    arms = _arms(trait, own, carried, drawn, doses, carrying)
-    answers = iter(run(target, asked, [condition for each in arms.values() for condition in each]))
-    points = {name: tuple(next(answers).point() for _ in each) for name, each in arms.items()}
+    points = points_of(target, asked, _arms(trait, own, carried, drawn, doses, carrying))
     return TransferEvaluation(
         trait=trait.name,
         source=vector.model.name,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,9 +18,9 @@ from persona_interp.blackbox.token_lens import TokenLens
 from persona_interp.blackbox.token_texts import TokenTexts
 from persona_interp.measure.bootstrap import QuestionBootstrap
 from persona_interp.measure.conditions import Condition, baseline, prompted, steered
-from persona_interp.measure.point import DosePoint
+from persona_interp.measure.point import DosePoint, Points
 from persona_interp.measure.protocol import Asked, Protocol, ProtocolOptions
-from persona_interp.measure.run import run
+from persona_interp.measure.run import points_of
 from persona_interp.measure.statistics import Estimate
 from persona_interp.models.sampling import Sampling, fitting_seed
 from persona_interp.models.steerable import SteerableModel
@@ -101,11 +100,9 @@ def modulation_modes(
     }
     for name, placebo, samplings in _samplings(source, target, steering, other, asked):
         ends[name, placebo] = [Condition(name, sampling=each) for each in samplings]
-    plain, *answers = run(target, asked, [baseline(), *(condition for pair in ends.values() for condition in pair)])
-    found = iter(each.point() for each in answers)
-    points = {mode: (next(found), next(found)) for mode in ends}
-    result = partial(_modulated, asked, target.name, plain.point(), points[_INSIDE, False])
-    return tuple(result(name, placebo, pair) for (name, placebo), pair in points.items())
+    points = points_of(target, asked, {None: [baseline()], **ends})
+    ((plain,), inside) = points.pop(None), points[_INSIDE, False]
+    return tuple(_modulated(asked, target.name, plain, inside, mode, found) for mode, found in points.items() if mode)
 
 
 def _samplings(
@@ -155,10 +152,9 @@ def _modulated(
     asked: Asked,
     model: str,
     base: DosePoint,
-    inside: tuple[DosePoint, DosePoint],
-    mode: str,
-    placebo: bool,
-    ends: tuple[DosePoint, DosePoint],
+    inside: Points,
+    mode: tuple[str, bool],
+    ends: Points,
 ) -> Modulated:
     bootstrap = QuestionBootstrap(len(asked.questions), asked.samples)
 
@@ -168,8 +164,8 @@ def _modulated(
 
     low, high = ends
     return Modulated(
-        mode=mode,
-        placebo=placebo,
+        mode=mode[0],
+        placebo=mode[1],
         trait=asked.trait.name,
         model=model,
         low=low.trait,

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.jsonl_store import JsonlStore, content_key
 from persona_interp.judges.cached import CachedJudge
 from persona_interp.locks import folder_lock
 from persona_interp.measure.conditions import Condition
-from persona_interp.measure.point import DosePoint, judged_point
+from persona_interp.measure.point import DosePoint, Points, judged_point
 from persona_interp.measure.protocol import Asked
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling
@@ -27,6 +27,7 @@ from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.steering import Steering
 
+K = TypeVar("K")
 ANSWERS, JUDGEMENTS = "answers.jsonl", "judgements.jsonl"
 FORMAT_VERSION = 1
 
@@ -113,6 +114,12 @@ def run(model: SteerableModel, asked: Asked, conditions: Sequence[Condition]) ->
     """
     with Work(asked) as work:
         return work.scored(model, conditions)
+
+
+def points_of(model: SteerableModel, asked: Asked, arms: Mapping[K, Sequence[Condition]]) -> dict[K, Points]:
+    """The points of conditions that are named by what they are for; see `run`."""
+    answers = iter(run(model, asked, [condition for each in arms.values() for condition in each]))
+    return {name: tuple(next(answers).point() for _ in each) for name, each in arms.items()}
 
 
 class Work:

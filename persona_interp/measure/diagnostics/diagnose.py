@@ -17,7 +17,7 @@ from persona_interp.measure.diagnostics.layer_correspondence import layer_corres
 from persona_interp.measure.diagnostics.magnitude import magnitude_measurements
 from persona_interp.measure.evaluate_transfer import Carrying, CarryingOptions
 from persona_interp.measure.protocol import Protocol, checked_coefficients, split
-from persona_interp.measure.run import run
+from persona_interp.measure.run import points_of
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
 from persona_interp.traits.model_kinds import resolve_trait
@@ -95,8 +95,7 @@ def diagnose(
     steerings = {name: Steering(_vector(push, carrying, trait), positions=carrying.positions) for name, push in pushes.items()}
     arms: dict[Any, list[Condition]] = {"baseline": [baseline(steerings["native"])]}
     arms |= {name: steered(str(name), each, doses) for name, each in steerings.items()}
-    answers = iter(run(target, asked, [condition for each in arms.values() for condition in each]))
-    points = {name: tuple(next(answers).point() for _ in each) for name, each in arms.items()}
+    points = points_of(target, asked, arms)
     return Diagnosis(
         trait=trait.name,
         source=vector.model.name,

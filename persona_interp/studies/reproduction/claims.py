@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from persona_interp.measure.evaluation import COHERENT, Evaluation
 from persona_interp.measure.modulation import Modulated
@@ -20,6 +20,7 @@ CONTROL = 0.25
 """Recovery below which a control on average counts as carrying nothing."""
 
 
+@runtime_checkable
 class Findings(Protocol):
     """What claims rest on: evaluations, transfers and modulations of one reproduction."""
 

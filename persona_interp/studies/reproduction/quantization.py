@@ -18,9 +18,9 @@ from persona_interp.measure.bootstrap import QuestionBootstrap, slope
 from persona_interp.measure.conditions import baseline, prompted, steered
 from persona_interp.measure.controls import random_like
 from persona_interp.measure.point import DosePoint, Points
-from persona_interp.measure.protocol import Asked, Protocol
+from persona_interp.measure.protocol import Protocol
 from persona_interp.measure.recovery import recovery
-from persona_interp.measure.run import run
+from persona_interp.measure.run import points_of
 from persona_interp.measure.scored_vector import scored_vector
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
@@ -158,16 +158,17 @@ class QuantizationBench:
         """Answers are kept by kind: a float32 file has the fingerprint of its PyTorch model, and would pass for it."""
         doses = [ratio / (steering.norm_ratios[0] or 1.0) for ratio in RATIOS]
         own, drawn = Steering(steering), Steering(random_like(steering, 1, self.seed))
-        conditions = [baseline(own), *steered(steering.trait, own, doses), *steered("random", drawn, doses)]
-        folder = self.folder / "answers" / model.name / kind
-        plain, *points = (each.point() for each in run(model, self._asked(model, trait, seed, folder), conditions))
-        return _Curves(plain, tuple(points[: len(doses)]), tuple(points[len(doses) :]))
-
-    def _asked(self, model: SteerableModel, trait: Trait, seed: int, folder: Path | None = None) -> Asked:
+        arms = {
+            "baseline": [baseline(own)],
+            "vector": steered(steering.trait, own, doses),
+            "random": steered("random", drawn, doses),
+        }
         protocol = Protocol(
-            judge=GrammarJudge(), samples=self.samples, sampling=self.sampling, seed=seed, folder=folder, batch_size=BATCH
-        )
-        return protocol.asked(model, trait)
+            judge=GrammarJudge(), samples=self.samples, sampling=self.sampling, seed=seed,
+            folder=self.folder / "answers" / model.name / kind, batch_size=BATCH,
+        )  # fmt: skip
+        points = points_of(model, protocol.asked(model, trait), arms)
+        return _Curves(points["baseline"][0], points["vector"], points["random"])
 
     def _extracted(self, model: SteerableModel, trait: Trait, kind: str, seed: int) -> PersonaVector:
         """A vector of `model` from answers of its own."""
