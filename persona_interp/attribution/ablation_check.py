@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from persona_interp.attribution.ablation import AblatedModel, Writes, mean_writes
 from persona_interp.attribution.attribute import check_pairs, rows_of
@@ -14,16 +14,13 @@ from persona_interp.attribution.attribution import Attribution
 from persona_interp.attribution.check import AblationArm, AblationCheck
 from persona_interp.attribution.component import ABLATABLE, Component, Kind
 from persona_interp.errors import IncompatibleError, InvalidInputError
-from persona_interp.judges.registry import load_judge
-from persona_interp.measure.arms import Asked, prompted_arms
-from persona_interp.measure.dose import DosePoint
-from persona_interp.measure.evaluate import asked_questions
-from persona_interp.measure.kept_work import KeptWork
-from persona_interp.models.sampling import Sampling, derived_seed
+from persona_interp.measure.conditions import Condition, prompted
+from persona_interp.measure.point import DosePoint
+from persona_interp.measure.protocol import Protocol, ProtocolOptions
+from persona_interp.measure.run import Work
+from persona_interp.models.sampling import derived_seed
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
-from persona_interp.traits.judging import Judge
-from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.rollouts.kept_pairs import KeptPairs
 
@@ -41,13 +38,7 @@ def ablation_check(
     k: int | None = None,
     kinds: Sequence[Kind] = ("head",),
     n_random: int = N_RANDOM,
-    num_prompts: int | None = None,
-    samples: int = 1,
-    judge: str | Judge | None = "auto",
-    sampling: Sampling | None = None,
-    seed: int = 0,
-    folder: str | Path | None = None,
-    batch_size: int | None = None,
+    **options: Unpack[ProtocolOptions],
 ) -> AblationCheck:
     """Ask for the trait while the components with the largest shares are ablated, and while random ones are.
 
@@ -72,13 +63,9 @@ def ablation_check(
         k: how many are ablated; None: a quarter of those there are, rounded.
         kinds: ``head``, ``mlp`` or both.
         n_random: sets of other components, of the same kinds and from the same layers; fewer where there are not as many.
-        num_prompts: how many of the questions are asked, from the first; all of them if None.
-        samples: answers to each question in each arm.
-        judge: a judge or its name (`load_judge`).
-        sampling: how answers are drawn.
-        seed: of answers and random sets. Every arm draws from the same streams.
-        folder: keeps every answer and score as it is made; None: a temporary one, kept only if something goes wrong.
-        batch_size: rows run together; None lets it choose.
+        options: how it is measured, each by its name in `Protocol`: ``num_prompts`` of the evaluation questions, ``samples`` in
+            each arm, ``judge``, ``sampling``, ``seed`` (of the random sets too; every arm draws from the same streams),
+            ``folder``, ``batch_size``.
 
     Raises:
         InvalidInputError: a number below 1, kinds that cannot be ablated, or too few other components for random sets.
@@ -91,70 +78,39 @@ def ablation_check(
             f"the attribution is of {found.model}, not of these weights of {model.name}: attribute them first"
         )
     check_pairs(pairs, model)
-    sets = component_sets(found, k, kinds, n_random, seed)
-    trait = resolve_trait(model, trait or found.trait)
-    if samples < 1:
-        raise InvalidInputError(f"samples is {samples}: give at least 1 answer a question")
-    asked = Asked(asked_questions(trait, None, num_prompts), samples, seed)
-    scorer = load_judge(judge, model, trait=trait)
-    sampling = Sampling() if sampling is None else sampling
+    protocol = Protocol.of(options)
+    top, *drawn = component_sets(found, k, kinds, n_random, protocol.seed)
+    asked = protocol.asked(model, trait or found.trait)
     bridge, rows, n = model.bridge(), rows_of(pairs), len(pairs)
-    means: list[Writes] = [
-        mean_writes(model, bridge, some, found.layer, positions=found.positions, batch_size=batch_size)
+    positive, negative = (
+        mean_writes(model, bridge, some, found.layer, positions=found.positions, batch_size=protocol.batch_size)
         for some in (rows[:n], rows[n:])
-    ]
-    with KeptWork(folder) as work:
-        arms = _Arms(work, model, bridge, trait, asked, scorer, sampling, batch_size)
-        positive, negative = means
-        top, *drawn = sets
+    )
+    for_it, against_it = prompted(asked.trait)
+    with Work(asked) as work:
+
+        def score(writes: Writes, condition: Condition = for_it) -> DosePoint:
+            (answers,) = work.scored(AblatedModel(model, writes, bridge=bridge), [condition])
+            return answers.point(examples=answers.texts[:1])
+
+        def ablated(name: str, components: Sequence[Component], source: Writes) -> AblationArm:
+            """Some components writing what `source` says."""
+            return AblationArm(name, tuple(components), score({component: source[component] for component in components}))
+
         return AblationCheck(
-            trait=trait.name,
+            trait=asked.trait.name,
             model=model.name,
-            judge=scorer.name,
+            judge=asked.judge.name,
             layer=found.layer,
-            baseline=arms.score({}),
-            against=arms.score({}, against=True),
-            top=arms.ablated("top", top, negative),
-            placebo=arms.ablated("placebo", top, positive),
-            random=tuple(arms.ablated(f"random {number}", some, negative) for number, some in enumerate(drawn, start=1)),
+            baseline=score({}),
+            against=score({}, against_it),
+            top=ablated("top", top, negative),
+            placebo=ablated("placebo", top, positive),
+            random=tuple(ablated(f"random {number}", some, negative) for number, some in enumerate(drawn, start=1)),
             questions=asked.questions,
-            samples=samples,
-            provenance=provenance(model=model.identity.to_json(), seed=seed, sampling=sampling.to_json(), kinds=list(kinds)),
+            samples=asked.samples,
+            provenance=provenance(model=model.identity.to_json(), **asked.record, kinds=list(kinds)),
         )
-
-
-class _Arms:
-    """Answers under one ablation after another, made where they are not kept yet, and scored."""
-
-    def __init__(
-        self,
-        work: KeptWork,
-        model: SteerableModel,
-        bridge: Any,
-        trait: Trait,
-        asked: Asked,
-        judge: Judge,
-        sampling: Sampling,
-        batch_size: int | None,
-    ) -> None:
-        self._work, self._model, self._bridge, self._trait = work, model, bridge, trait
-        self._asked, self._judge = asked, judge
-        self._options: dict[str, Any] = {"positions": "response", "sampling": sampling, "batch_size": batch_size}
-        self._prompted, self._prompted_against = prompted_arms(trait)
-
-    def score(self, writes: Writes, *, against: bool = False) -> DosePoint:
-        """Asked for the trait, or against it."""
-        arm = self._prompted_against if against else self._prompted
-        ablated = AblatedModel(self._model, writes, bridge=self._bridge)
-        (texts,) = self._work.answers(ablated, [arm], self._asked, **self._options)
-        exchanges = [(question, text) for (question, _), text in zip(self._asked.rows, texts, strict=True)]
-        judged = self._work.judgements(self._judge, self._trait, exchanges)
-        return DosePoint(0.0, None, tuple(j.trait for j in judged), tuple(j.coherence for j in judged), tuple(texts[:1]))
-
-    def ablated(self, name: str, components: Sequence[Component], source: Writes) -> AblationArm:
-        """Some components writing what `source` says."""
-        writes = {component: source[component] for component in components}
-        return AblationArm(name, tuple(components), self.score(writes))
 
 
 def component_sets(

@@ -10,8 +10,8 @@ import numpy as np
 
 from persona_interp.attribution.component import Component
 from persona_interp.measure.bootstrap import QuestionBootstrap
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.layer_scan import MIN_COHERENCE, coherent
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.statistics import Estimate
 from persona_interp.records import Record
 

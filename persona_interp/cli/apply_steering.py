@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import arguments
 from persona_interp.cli.registered import Names
-from persona_interp.cli.vector_choice import Chosen, add_transfer_options, choose, read
+from persona_interp.cli.vector_choice import add_transfer_options, choose, read
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from persona_interp.interventions.graph import InterventionGraph
     from persona_interp.models.sampling import Sampling
     from persona_interp.models.steerable import Generation, SteerableModel
+    from persona_interp.vectors.steering import Steering
 
 FORMAT_VERSION = 1
 ADD = "add"
@@ -55,6 +56,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, generate, write, show."""
+    from persona_interp.interventions.operations import OPERATIONS
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json, write_text
     from persona_interp.traits.conversation import Conversation
@@ -63,11 +65,11 @@ def run(args: argparse.Namespace) -> None:
     for path in (args.output, args.chats):
         if path is not None:
             ensure_writable(path)
-    given = read(args.vectors, args)
+    given, operation = read(args.vectors, args), OPERATIONS[args.operation]
     doses = plan(args.coefficient, len(given))
     sampling = arguments.sampling(args)
     with arguments.load_model(args) as model:
-        chosen = choose(given, model, args)
+        chosen = [replace(each, positions=args.positions, operation=operation) for each in choose(given, model, args)]
         texts = answer(model, conversation, chosen, doses, sampling, args)
         baseline = texts.pop(0) if args.baseline else None
     if args.output is not None:
@@ -76,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     if args.chats is not None:
         write_text(args.chats, "".join(f"{line}\n" for line in chat_lines(args, doses, texts, baseline)))
         say(f"written: {args.chats}")
-    show(chosen, doses, texts, baseline, args.operation)
+    show(chosen, doses, texts, baseline)
 
 
 def plan(coefficients: Sequence[float], n_vectors: int) -> list[tuple[float, ...]]:
@@ -99,21 +101,19 @@ def plan(coefficients: Sequence[float], n_vectors: int) -> list[tuple[float, ...
 def answer(
     model: SteerableModel,
     conversation: Any,
-    chosen: Sequence[Chosen],
+    chosen: Sequence[Steering],
     doses: Sequence[tuple[float, ...]],
     sampling: Sampling,
     args: argparse.Namespace,
 ) -> list[Generation]:
     """Every answer in one batch, each row with its own coefficients and the same seed; the unsteered one first if asked for."""
-    from persona_interp.interventions.operations import OPERATIONS
+    from persona_interp.interventions.graph import InterventionGraph
 
-    operation = OPERATIONS[args.operation]
     first = 1 if args.baseline else 0
-    graph: InterventionGraph | None = None
+    graph = InterventionGraph()
     for row, dose in enumerate(doses, start=first):
         for item, coefficient in zip(chosen, dose, strict=True):
-            part = item.vector.graph(coefficient, layers=item.layers, positions=args.positions, rows=(row,), operation=operation)
-            graph = part if graph is None else graph + part
+            graph += item.at(coefficient).graph((row,))
     rows = first + len(doses)
     return model.generate(
         [conversation] * rows, graph=graph, sampling=sampling, seed=[args.seed] * rows, batch_size=args.batch_size
@@ -121,26 +121,25 @@ def answer(
 
 
 def show(
-    chosen: Sequence[Chosen],
+    chosen: Sequence[Steering],
     doses: Sequence[tuple[float, ...]],
     texts: Sequence[Generation],
     baseline: Generation | None,
-    operation: str = ADD,
 ) -> None:
     """Print the answers beside their coefficients."""
     from persona_interp.cli.tables import console, shown, table
 
     rows = [["none", "–", baseline.text]] if baseline is not None else []
     for dose, generation in zip(doses, texts, strict=True):
-        ratios = ratios_of(chosen, dose, operation)
+        ratios = ratios_of(chosen, dose)
         rows.append([", ".join(f"{c:g}" for c in dose), ", ".join(shown(ratio) for ratio in ratios), generation.text])
     title = "; ".join(f"{item.vector.trait} at layer {', '.join(map(str, item.layers))}" for item in chosen)
     console().print(table(title, [("coefficient", "right"), ("x resid norm", "right"), ("answer", "left")], rows))
 
 
-def ratios_of(chosen: Sequence[Chosen], dose: Sequence[float], operation: str) -> list[float | None]:
+def ratios_of(chosen: Sequence[Steering], dose: Sequence[float]) -> list[float | None]:
     """How large what is added is against the residuals; of what is not simply added that is not known beforehand."""
-    return [item.ratio(coefficient) if operation == ADD else None for item, coefficient in zip(chosen, dose, strict=True)]
+    return [item.at(coefficient).perturbation_ratio for item, coefficient in zip(chosen, dose, strict=True)]
 
 
 def chat_lines(
@@ -158,7 +157,7 @@ def chat_lines(
 def record(
     args: argparse.Namespace,
     model: SteerableModel,
-    chosen: Sequence[Chosen],
+    chosen: Sequence[Steering],
     doses: Sequence[tuple[float, ...]],
     texts: Sequence[Generation],
     baseline: Generation | None,
@@ -171,7 +170,7 @@ def record(
     return {
         "format_version": FORMAT_VERSION,
         "model": model.name,
-        "vectors": [str(item.file) for item in chosen],
+        "vectors": list(map(str, args.vectors)),
         "prompt": args.prompt,
         "system": args.system,
         "coefficient": args.coefficient[0] if len(args.coefficient) == 1 else args.coefficient,
@@ -182,18 +181,18 @@ def record(
         "baseline": None if baseline is None else baseline.text,
         "applied": [
             {
-                "vector": str(item.file),
+                "vector": str(file),
                 "trait": item.vector.trait,
                 "layers": list(item.layers),
                 "layer_choice": item.reason or "given",
                 "decision": item.decision or "made in these weights",
             }
-            for item in chosen
+            for file, item in zip(args.vectors, chosen, strict=True)
         ],
         "answers": [
             {
                 "coefficients": list(dose),
-                "perturbation_ratios": ratios_of(chosen, dose, args.operation),
+                "perturbation_ratios": ratios_of(chosen, dose),
                 "text": generation.text,
                 "finished": generation.finished,
             }

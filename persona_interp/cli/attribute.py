@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
 
     refuse_what_transformer_lens_cannot_run(args)
     given = read_one(args.vectors, args)
-    trait_name = args.trait or given.vector.trait
+    trait_name = args.trait or given[1].trait
     path = ensure_writable(result_file(args.output, args.model, trait_name))
     if args.report is not None:
         ensure_writable(args.report)

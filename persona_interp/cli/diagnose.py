@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona_interp.cli import arguments
-from persona_interp.cli.registered import add_judge_option
+from persona_interp.cli import arguments, measuring
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -36,29 +35,11 @@ def register(commands: Any) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """All but ``--hypothesis``."""
-    from persona_interp.cli.align import add_anchor_options
-
-    parser.add_argument("--source", required=True, metavar="S", help="model the vector is of, named as --target")
+    measuring.add_carrying_options(parser)
     parser.add_argument("--trait", dest="trait", required=True, metavar="X", help="name of a trait, or its file")
-    parser.add_argument(
-        "--coefficients", "--coefficient", type=arguments.number, nargs="+", metavar="X",
-        help="multiply the source's vector (default: perturbation ratios -0.4 and 0.4)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--num-prompts", type=arguments.count, metavar="N", help="evaluation questions asked (default: all the trait has)"
-    )
-    add_anchor_options(parser)
-    parser.add_argument(
-        "--vectors", type=Path, nargs="+", default=[], metavar="FILE", help="of source or target, instead of extracting them"
-    )
-    parser.add_argument(
-        "--extraction-samples", type=arguments.count, default=2, metavar="K",
-        help="answers per instruction and question where a vector is extracted (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--samples", type=arguments.count, default=1, metavar="K", help="answers to each question (default: %(default)s)"
-    )
-    add_judge_option(parser)
+    usual = "multiply the source's vector (default: perturbation ratios -0.4 and 0.4)"
+    measuring.add_coefficients_option(parser, usual, None)
+    measuring.add_measuring_options(parser)
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
         help="folder for hypothesis_<x>_<source>_to_<target>_<trait>.json and diagnosis_....html (default: experiments)",
@@ -106,8 +87,7 @@ def diagnosis_of(args: argparse.Namespace, *, scan: bool) -> Diagnosis:
     from persona_interp.transfers.reading import read_rows
     from persona_interp.vectors.persona_vector import PersonaVector
 
-    if args.coefficients is not None and not any(args.coefficients):
-        raise InvalidInputError("--coefficients are all 0: nothing would be steered; give at least one other, such as 1")
+    measuring.check_coefficients(args.coefficients)
     for name in (args.source, args.model):
         find_model(name)
     given = [PersonaVector.load(file) for file in args.vectors]
@@ -122,9 +102,8 @@ def diagnosis_of(args: argparse.Namespace, *, scan: bool) -> Diagnosis:
         target_rows = read_rows(target, anchors, batch_size=args.batch_size)
         native = vector_of(target, args.trait, given, folder, sampling, args)
         return diagnose(
-            target, vector, native, trait_for(target, args.trait), args.coefficients, args.num_prompts,
-            source_rows=source_rows, target_rows=target_rows, scan=scan, judge=args.judge, samples=args.samples,
-            sampling=sampling, seed=args.seed, folder=folder, batch_size=args.batch_size,
+            target, vector, native, trait_for(target, args.trait), args.coefficients, source_rows=source_rows,
+            target_rows=target_rows, scan=scan, protocol=measuring.protocol(args, folder),
         )  # fmt: skip
 
 

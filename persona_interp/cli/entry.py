@@ -94,6 +94,7 @@ def build_parser() -> Parser:
         command.register(commands)
     study.register_old_names(commands)
     add_running_options(parser)
+    parser.set_defaults(parse=parser.parse_args)  # for the command that runs others
     return parser
 
 

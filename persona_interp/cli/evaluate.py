@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona_interp.cli import arguments
-from persona_interp.cli.registered import add_judge_option
+from persona_interp.cli import arguments, measuring
 from persona_interp.cli.vector_choice import add_transfer_options
 from persona_interp.errors import InvalidInputError
 
@@ -31,22 +30,8 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--vectors", type=Path, required=True, metavar="FILE", help="a vector of this model")
     parser.add_argument("--trait", metavar="T", help="scored in the answers (default: that of the vector)")
-    parser.add_argument(
-        "--coefficients",
-        "--coefficient",
-        type=arguments.number,
-        nargs="+",
-        default=[-2.0, -1.0, 0.0, 1.0, 2.0],
-        metavar="X",
-        help="multiply the vector as it is (default: -2 -1 0 1 2)",
-    )
-    parser.add_argument(
-        "--num-prompts", type=arguments.count, metavar="N", help="evaluation questions asked (default: all the trait has)"
-    )
-    parser.add_argument(
-        "--samples", type=arguments.count, default=1, metavar="K", help="answers to each question (default: %(default)s)"
-    )
-    add_judge_option(parser)
+    measuring.add_coefficients_option(parser, "multiply the vector as it is")
+    measuring.add_measuring_options(parser)
     parser.add_argument("--layer", type=arguments.layers, default="auto", metavar="auto|N[,N]", help="0-based (default: auto)")
     parser.add_argument(
         "--positions", choices=("all", "prompt", "response"), default="all", help="tokens that are steered (default: %(default)s)"
@@ -77,20 +62,19 @@ def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, generate, score, show, write."""
     from persona_interp.cli.vector_choice import choose, fitted, read
     from persona_interp.measure.evaluate import evaluate
-    from persona_interp.measure.kept_work import ANSWERS
+    from persona_interp.measure.run import ANSWERS
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json
     from persona_interp.traits.model_kinds import resolve_trait
 
-    if not any(args.coefficients):
-        raise InvalidInputError("--coefficients are all 0: nothing would be steered; give at least one other, such as 1")
+    measuring.check_coefficients(args.coefficients)
     given = read([args.vectors], args)
     against_it = None if args.other is None else read([args.other])[0]
-    trait_name = args.trait or given[0].vector.trait
+    trait_name = args.trait or given[0][1].trait
     path = ensure_writable(result_file(args.output, args.model, trait_name))
     reports = [ensure_writable(_report_file(report)) for report in args.report]
     folder = path.with_suffix(".run")
-    sampling = arguments.sampling(args)
+    protocol = measuring.protocol(args, folder)
     if (folder / ANSWERS).exists():
         say(f"going on with the answers in {folder}")
     with arguments.load_model(args) as model:
@@ -99,9 +83,8 @@ def run(args: argparse.Namespace) -> None:
         trait = resolve_trait(model, trait_name)
         against = None if args.other_trait is None else resolve_trait(model, args.other_trait)
         found = evaluate(
-            model, chosen.vector, trait, args.coefficients, args.num_prompts, judge=args.judge,
-            layers=chosen.layers, positions=args.positions, samples=args.samples, n_random=args.random, other=other,
-            other_trait=against, sampling=sampling, seed=args.seed, folder=folder, batch_size=args.batch_size,
+            model, chosen.vector, trait, args.coefficients, layers=chosen.layers, positions=args.positions,
+            n_random=args.random, other=other, other_trait=against, protocol=protocol,
         )  # fmt: skip
     write_json(path, found.to_json())
     write_reports(found, reports)

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona_interp.cli import arguments
-from persona_interp.cli.registered import Names, add_judge_option
+from persona_interp.cli import arguments, measuring
+from persona_interp.cli.registered import Names
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ ALL = "all"
 
 def register(commands: Any) -> None:
     """Add the command to the parser."""
-    from persona_interp.cli.align import add_anchor_options
-
     parser = commands.add_parser(
         "evaluate-transfer",
         help="carry a vector from one model to another and measure what arrives, against controls",
@@ -34,20 +32,10 @@ def register(commands: Any) -> None:
         "folder beside the result; the same command goes on from there.",
         allow_abbrev=False,
     )
-    parser.add_argument("--source", required=True, metavar="S", help="model the vector is of, named as --target")
+    measuring.add_carrying_options(parser)
     parser.add_argument("--trait", "--traits", dest="traits", nargs="+", required=True, metavar="X", help="one trait or several")
-    parser.add_argument(
-        "--coefficients",
-        "--coefficient",
-        type=arguments.number,
-        nargs="+",
-        default=[-2.0, -1.0, 0.0, 1.0, 2.0],
-        metavar="X",
-        help="multiply the target's own vector; the carried one is as long at each (default: -2 -1 0 1 2)",
-    )
-    parser.add_argument(
-        "--num-prompts", type=arguments.count, metavar="N", help="evaluation questions asked (default: all the trait has)"
-    )
+    measuring.add_coefficients_option(parser, "multiply the target's own vector; the carried one is as long at each")
+    measuring.add_measuring_options(parser)
     parser.add_argument(
         "--method",
         choices=Names("alignment.methods:alignment_names", ALL),
@@ -55,18 +43,6 @@ def register(commands: Any) -> None:
         help="how the models are aligned: %(choices)s; with all, controls are for the first of them (default: effects, or ridge "
         "where a model passes no gradients, as GGUF files do not)",
     )
-    add_anchor_options(parser)
-    parser.add_argument(
-        "--vectors", type=Path, nargs="+", default=[], metavar="FILE", help="of source or target, instead of extracting them"
-    )
-    parser.add_argument(
-        "--extraction-samples", type=arguments.count, default=2, metavar="K",
-        help="answers per instruction and question where a vector is extracted (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--samples", type=arguments.count, default=1, metavar="K", help="answers to each question (default: %(default)s)"
-    )
-    add_judge_option(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -88,8 +64,7 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.transfers.reading import read_rows
     from persona_interp.vectors.persona_vector import PersonaVector
 
-    if not any(args.coefficients):
-        raise InvalidInputError("--coefficients are all 0: nothing would be steered; give at least one other, such as 1")
+    measuring.check_coefficients(args.coefficients)
     for name in (args.source, args.model):
         find_model(name)
     paths = {trait: ensure_writable(result_file(args, trait)) for trait in dict.fromkeys(args.traits)}
@@ -110,9 +85,8 @@ def run(args: argparse.Namespace) -> None:
         for trait, path in paths.items():
             native = vector_of(target, trait, given, folder, sampling, args)
             found = evaluate_transfer(
-                target, vectors[trait], native, trait_for(target, trait), args.coefficients, args.num_prompts,
-                source_rows=source_rows, target_rows=target_rows, methods=methods, other=others[trait], judge=args.judge,
-                samples=args.samples, sampling=sampling, seed=args.seed, folder=folder, batch_size=args.batch_size,
+                target, vectors[trait], native, trait_for(target, trait), args.coefficients, source_rows=source_rows,
+                target_rows=target_rows, methods=methods, other=others[trait], protocol=measuring.protocol(args, folder),
             )  # fmt: skip
             write_json(path, found.to_json())
             show(found)

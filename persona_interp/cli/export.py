@@ -64,8 +64,9 @@ def run(args: argparse.Namespace) -> None:
         baked(given, args)
         return
     for_llama = args.to == "gguf"
-    layers, _ = settled(given.vector, args.layer, 1 if for_llama and len(given.vector.layers) > 1 else 0)
-    given.vector.save(args.output)
+    _, vector = given
+    layers = settled(vector, args.layer, 1 if for_llama and len(vector.layers) > 1 else 0).layers
+    vector.save(args.output)
     say(f"written: {args.output}")
     if for_llama:
         for line in llama_lines(args.output, layers, args.coefficient):
@@ -85,7 +86,7 @@ def baked(given: Read, args: argparse.Namespace) -> None:
         )
     with arguments.loaded(args.model, engine=args.engine) as model:
         (chosen,) = choose([given], model, args)
-        bake(model, chosen.vector.graph(args.coefficient, layers=chosen.layers), args.output)
+        bake(model, chosen.at(args.coefficient).graph(), args.output)
     say(f"written: {args.output}: load it like any Hugging Face checkpoint")
 
 

@@ -10,10 +10,10 @@ from persona_interp.cli import arguments
 from persona_interp.cli.vector_choice import add_transfer_options
 
 if TYPE_CHECKING:
-    from persona_interp.cli.vector_choice import Chosen
     from persona_interp.models.steerable import SteerableModel
     from persona_interp.monitoring.chats import Chat
     from persona_interp.monitoring.shift import FinetuningShift
+    from persona_interp.vectors.steering import Steering
 
 
 def register(commands: Any) -> None:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
         find_model(name)
     with arguments.load_model(args, beside=args.finetuned) as model:
         chosen = choose(given_vectors, model, args)
-        vectors = [item.vector.select(item.layers) for item in chosen]
+        vectors = [item.selected for item in chosen]
         texts = given or questions(args, model, chosen)
         layers = layers_of(vectors, model)
         base = read_prompts(model, texts, positions=args.positions, layers=layers, batch_size=args.batch_size)
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     show(found)
 
 
-def questions(args: argparse.Namespace, model: SteerableModel, chosen: list[Chosen]) -> list[Chat]:
+def questions(args: argparse.Namespace, model: SteerableModel, chosen: list[Steering]) -> list[Chat]:
     """The evaluation questions of the trait, or those for extraction where it has no others."""
     from persona_interp.monitoring.chats import Chat
     from persona_interp.traits.model_kinds import resolve_trait

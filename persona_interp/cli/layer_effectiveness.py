@@ -61,7 +61,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Find or make the vector, score its layers, record, show, write."""
-    from persona_interp.cli.vector_choice import Read, fitted
+    from persona_interp.cli.vector_choice import fitted
     from persona_interp.measure.contrast_pairs import contrast_pairs
     from persona_interp.measure.layer_effectiveness import from_scan, layer_effectiveness, pairs_sampling, sweep_layers
     from persona_interp.progress import say
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     with arguments.load_model(args) as model:
         trait = resolve_trait(model, args.trait)
         given = vector_of(args, file, model, trait)
-        fit = fitted(Read(file, given), model, args)
+        fit = fitted((file, given), model, args)
         vector = fit.vector
         if fit.report is not None:  # the file of the other model's vector stays as it is
             file = file.with_name(f"{file.stem}_for_{arguments.file_part(args.model)}{file.suffix}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_interp.cli import apply_steering, arguments
-from persona_interp.cli.vector_choice import Chosen, Read, add_transfer_options, choose, read, settled
+from persona_interp.cli.vector_choice import Read, add_transfer_options, choose, read, settled
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from persona_interp.models.results import Generation
     from persona_interp.models.sampling import Sampling
     from persona_interp.models.steerable import SteerableModel
+    from persona_interp.vectors.steering import Steering
 
 FORMAT_VERSION = 1
 CONTROL_VECTOR, PARAMETERS, LOGIT_BIAS = "control-vector", "parameters", "logit-bias"
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         if args.mode == CONTROL_VECTOR:
             chosen, texts = steered(model, conversation, given, base, args)
         else:
-            chosen = Chosen(given.file, given.vector, *settled(given.vector, args.layer, 0))
+            chosen = settled(given[1], args.layer, 0)
             modulator = modulator_of(chosen, model, base, args)
             doses = [base] * args.baseline + [modulator.sampling(number) for number in args.coefficient]
             texts = [model.generate([conversation], sampling=dose, seed=[args.seed])[0] for dose in doses]
@@ -110,15 +111,14 @@ def open_endpoint(args: argparse.Namespace) -> EndpointModel:
 
 def steered(
     model: Any, conversation: Any, given: Read, base: Sampling, args: argparse.Namespace
-) -> tuple[Chosen, list[Generation]]:
+) -> tuple[Steering, list[Generation]]:
     """The vector as it is used, and every answer in one batch, each with its own coefficient; the unsteered one first."""
     (item,) = choose([given], model, args)
-    args.positions = "all"
     doses = [(number,) for number in args.coefficient]
     return item, apply_steering.answer(model, conversation, [item], doses, base, args)
 
 
-def modulator_of(chosen: Chosen, model: SteerableModel | EndpointModel, base: Sampling, args: argparse.Namespace) -> Modulator:
+def modulator_of(chosen: Steering, model: SteerableModel | EndpointModel, base: Sampling, args: argparse.Namespace) -> Modulator:
     """What ``--mode`` names."""
     from persona_interp.blackbox.logit_bias import LogitBiasModulator
     from persona_interp.blackbox.parameters import ParameterModulator
@@ -139,7 +139,7 @@ def modulator_of(chosen: Chosen, model: SteerableModel | EndpointModel, base: Sa
             source.close()
 
 
-def source_of(chosen: Chosen, model: SteerableModel | EndpointModel, args: argparse.Namespace) -> SteerableModel:
+def source_of(chosen: Steering, model: SteerableModel | EndpointModel, args: argparse.Namespace) -> SteerableModel:
     """The model the vector is of, which may be the one at hand, under a name that nothing can be loaded by (a GGUF file's).
 
     Raises:
@@ -198,7 +198,7 @@ def _in_words(sampling: Sampling) -> str:
 def record(
     args: argparse.Namespace,
     model: Any,
-    chosen: Chosen,
+    chosen: Steering,
     texts: Sequence[Generation],
     baseline: Generation | None,
     base: Sampling,

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona_interp.cli import arguments
+from persona_interp.cli import arguments, measuring
 from persona_interp.cli.registered import add_judge_option
 from persona_interp.cli.vector_choice import add_transfer_options
 
 if TYPE_CHECKING:
+    from persona_interp.measure.conditions import Condition
     from persona_interp.models.steerable import SteerableModel
-    from persona_interp.monitoring.conditions import Condition
     from persona_interp.monitoring.prediction import Prediction
     from persona_interp.traits.trait import Trait
     from persona_interp.vectors.persona_vector import PersonaVector
@@ -53,7 +53,6 @@ def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, measure, show, write."""
     from persona_interp.cli.monitor import outputs
     from persona_interp.cli.vector_choice import choose, read_one
-    from persona_interp.judges.registry import load_judge
     from persona_interp.monitoring.chats import read_chats
     from persona_interp.monitoring.conditions import conditions_by_system_prompt
     from persona_interp.monitoring.predict import predict_expression
@@ -65,31 +64,20 @@ def run(args: argparse.Namespace) -> None:
     for path in paths:
         if path is not None:
             ensure_writable(path)
-    item = read_one(args.vectors, args)
-    sampling = arguments.sampling(args)
+    item, protocol = read_one(args.vectors, args), measuring.protocol(args)
     with arguments.load_model(args) as model:
         (chosen,) = choose([item], model, args)
         trait = resolve_trait(model, args.trait or chosen.vector.trait)
-        judge = load_judge(args.judge, model, trait=trait)
-        found = predict_expression(
-            model,
-            chosen.vector,
-            trait,
-            default_conditions(model, chosen.vector, trait) if given is None else conditions_by_system_prompt(given),
-            layer=chosen.layers[0],
-            samples=args.samples,
-            judge=judge,
-            sampling=sampling,
-            seed=args.seed,
-            batch_size=args.batch_size,
-        )
+        conditions = default_conditions(model, chosen.vector, trait) if given is None else conditions_by_system_prompt(given)
+        found = predict_expression(model, chosen.vector, trait, conditions, layer=chosen.layers[0], protocol=protocol)
     write(found, *paths)
     show(found)
 
 
 def default_conditions(model: SteerableModel, vector: PersonaVector, trait: Trait) -> list[Condition]:
     """System prompts from against to for, in wordings kept for evaluation where there are such, and earlier answers."""
-    from persona_interp.monitoring.conditions import HISTORY, Condition, history_condition, system_prompt_conditions
+    from persona_interp.measure.conditions import Condition
+    from persona_interp.monitoring.conditions import HISTORY, history_condition, system_prompt_conditions
     from persona_interp.traits.model_kinds import model_kind
 
     questions = trait.evaluation_questions or trait.extraction_questions
@@ -97,7 +85,7 @@ def default_conditions(model: SteerableModel, vector: PersonaVector, trait: Trai
     if kind is not None and trait.name in kind.trait_names:
         instructions = tuple(kind.evaluation_instructions(trait.name))
         earlier = tuple(kind.earlier_answers(trait.name, len(questions)))
-    history = Condition(HISTORY, earlier) if earlier else history_condition(questions, vector.responses)
+    history = Condition(HISTORY, conversations=earlier) if earlier else history_condition(questions, vector.responses)
     return [*system_prompt_conditions(questions, instructions), *([] if history is None else [history])]
 
 

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
 
     samples = read_chats(args.dataset)
     given = read_one(args.vectors, args)
-    path = ensure_writable(result_file(args.output, args.dataset, given.vector.trait))
+    path = ensure_writable(result_file(args.output, args.dataset, given[1].trait))
     folder = path.with_suffix(".run")
     sampling = arguments.sampling(args)
     if (folder / ANSWERS).exists():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from persona_interp.cli import arguments
 from persona_interp.cli.align import add_anchor_options
@@ -16,44 +16,11 @@ if TYPE_CHECKING:
     from persona_interp.models.steerable import SteerableModel
     from persona_interp.transfers.fitted_to import Fitted
     from persona_interp.vectors.persona_vector import PersonaVector
+    from persona_interp.vectors.steering import Steering
 
 WHEN = ("auto", "never", "always")
-
-
-@dataclass(frozen=True)
-class Read:
-    """A vector as its file has it."""
-
-    file: Path
-    vector: PersonaVector
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A vector in the basis it is used in, and the layers it is used at.
-
-    Attributes:
-        file: where it was read.
-        vector: made fit for the model of the command.
-        layers: of that model.
-        reason: why these, where nobody asked for them.
-        decision: how it was made fit, and why; empty where there was nothing to decide.
-    """
-
-    file: Path
-    vector: PersonaVector
-    layers: tuple[int, ...]
-    reason: str | None = None
-    decision: str = ""
-
-    def ratio(self, coefficient: float) -> float | None:
-        """The largest perturbation ratio over the layers, where the file knows the residual norms."""
-        known = [
-            ratio
-            for layer, ratio in zip(self.vector.layers, self.vector.norm_ratios, strict=True)
-            if layer in self.layers and ratio
-        ]
-        return abs(coefficient) * max(known) if known else None
+Read: TypeAlias = "tuple[Path, PersonaVector]"
+"""A vector as its file has it."""
 
 
 def add_transfer_options(parser: argparse.ArgumentParser) -> None:
@@ -81,12 +48,12 @@ def read(files: Sequence[Path], args: argparse.Namespace | None = None) -> list[
     from persona_interp.models.registry import find_model
     from persona_interp.vectors.persona_vector import PersonaVector
 
-    found = [Read(file, PersonaVector.load(file)) for file in files]
+    found = [(file, PersonaVector.load(file)) for file in files]
     if args is not None and isinstance(args.layer, tuple) and args.transfer != "always":
         name = find_model(args.model).name
-        for item in found:
-            if same_name(item.vector.model.name, name):  # else it may be carried over, and has other layers then
-                item.vector.select(args.layer)
+        for _, vector in found:
+            if same_name(vector.model.name, name):  # else it may be carried over, and has other layers then
+                vector.select(args.layer)
     return found
 
 
@@ -113,8 +80,9 @@ def fitted(item: Read, model: SteerableModel, args: argparse.Namespace) -> Fitte
     from persona_interp.transfers.anchors import read_anchors
     from persona_interp.transfers.fitted_to import fitted_to
 
+    file, vector = item
     found = fitted_to(
-        item.vector,
+        vector,
         model,
         transfer=args.transfer,
         anchors=None if args.anchors is None else read_anchors(args.anchors)[: args.num_anchors],
@@ -123,11 +91,11 @@ def fitted(item: Read, model: SteerableModel, args: argparse.Namespace) -> Fitte
         batch_size=args.batch_size,
     )
     if found.decision:
-        say(f"note: {item.file} {found.decision}")
+        say(f"note: {file} {found.decision}")
     return found
 
 
-def choose(items: Sequence[Read], model: SteerableModel, args: argparse.Namespace) -> list[Chosen]:
+def choose(items: Sequence[Read], model: SteerableModel, args: argparse.Namespace) -> list[Steering]:
     """Make the vectors fit for the model, settle the layers of each, and say why those.
 
     Raises:
@@ -136,28 +104,24 @@ def choose(items: Sequence[Read], model: SteerableModel, args: argparse.Namespac
     """
     from persona_interp.progress import say
 
-    chosen: list[Chosen] = []
+    chosen: list[Steering] = []
     for item in items:
         found = fitted(item, model, args)
-        layers, reason = settled(found.vector, args.layer, model.first_steerable_layer)
-        if reason is not None:
-            say(f"{found.vector.trait}: {reason}")
-        chosen.append(Chosen(item.file, found.vector, layers, reason, found.decision))
+        steering = settled(found.vector, args.layer, model.first_steerable_layer)
+        if steering.reason is not None:
+            say(f"{found.vector.trait}: {steering.reason}")
+        chosen.append(replace(steering, decision=found.decision))
     return chosen
 
 
-def settled(vector: PersonaVector, layers: arguments.LayersOrAll, first_layer: int) -> tuple[tuple[int, ...], str | None]:
-    """The layers meant, and why where nobody named them.
+def settled(vector: PersonaVector, layers: arguments.LayersOrAll, first_layer: int) -> Steering:
+    """The vector at the layers meant, with the reason where nobody named them.
 
     Raises:
         InvalidInputError: the vector lacks a layer asked for, or has none that can be steered.
     """
-    from persona_interp.vectors.layer_choice import choose_layer
+    from persona_interp.vectors.steering import Steering
 
     if layers == "auto":
-        choice = choose_layer(vector, first_layer)
-        return (choice.layer,), choice.reason
-    if layers == "all":
-        return vector.layers, None
-    vector.select(layers)  # raises where the vector lacks one, naming those it has
-    return layers, None
+        return Steering.auto(vector, first_layer)
+    return Steering.of(vector, None if layers == "all" else layers)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from persona_interp.demo.jobs import Job
-from persona_interp.errors import InvalidInputError, PersonaInterpError
+from persona_interp.errors import PersonaInterpError
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.results import Generation
 from persona_interp.models.sampling import Sampling
@@ -19,51 +19,10 @@ from persona_interp.monitoring.rows import token_texts
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judge
 from persona_interp.traits.trait import Trait
-from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steering import Steering
 
 BASELINE, STEERED = 0, 1
 """Rows of the batch. Only the second is written to."""
-
-
-@dataclass(frozen=True)
-class Push:
-    """What the steered answer is steered with: ``coefficient * direction`` added to the output of one block.
-
-    Attributes:
-        vector: of the model.
-        layer: 0-based block.
-        coefficient: multiplies the vector as it is.
-    """
-
-    vector: PersonaVector
-    layer: int
-    coefficient: float
-
-    def check(self, model: SteerableModel) -> None:
-        """Refuse what the model cannot be steered with.
-
-        Raises:
-            InvalidInputError: the layer is not one of the vector's, or one where this model cannot be steered.
-            IncompatibleError: the vector does not fit the model.
-        """
-        self.vector.check_fits(model.identity)
-        self.vector.at(self.layer)
-        if self.layer < model.first_steerable_layer:
-            raise InvalidInputError(
-                f"{model.name} can be steered from layer {model.first_steerable_layer} on, not at layer {self.layer}: "
-                "choose another layer"
-            )
-
-    @property
-    def norm(self) -> float:
-        """Of the direction."""
-        return float(self.vector.at(self.layer).double().norm())
-
-    @property
-    def ratio(self) -> float | None:
-        """The perturbation ratio: length of the push over the mean residual norm, where the vector knows that."""
-        known = self.vector.norm_ratios[self.vector.layers.index(self.layer)]
-        return None if known is None else abs(self.coefficient) * known
 
 
 @dataclass(frozen=True)
@@ -125,7 +84,7 @@ class Comparison:
 def compare(
     job: Job[Any],
     model: SteerableModel,
-    push: Push,
+    push: Steering,
     conversations: tuple[Conversation, Conversation],
     sampling: Sampling,
     seed: int,
@@ -139,7 +98,7 @@ def compare(
     Args:
         job: whose thread this runs in.
         model: answers.
-        push: of the second.
+        push: of the second, at one layer.
         conversations: the unsteered and the steered one; usually the same.
         sampling: how answers are drawn.
         seed: of both answers.
@@ -152,8 +111,8 @@ def compare(
         PersonaInterpError: as `SteerableModel.generate`. A judge that fails is only noted.
     """
     push.check(model)
-    capture = Capture("answer", reduction="none", layers=(push.layer,))
-    graph = push.vector.graph(push.coefficient, layers=[push.layer], rows=(STEERED,)) + InterventionGraph((capture,))
+    capture = Capture("answer", reduction="none", layers=push.layers)
+    graph = push.graph((STEERED,)) + InterventionGraph((capture,))
     reader = _Reader(push, capture)
     shown = [Answer(), Answer()]
 
@@ -179,8 +138,8 @@ def compare(
 class _Reader:
     """Projections out of captured residuals, with the push taken off the row that has it."""
 
-    def __init__(self, push: Push, capture: Capture) -> None:
-        direction = push.vector.at(push.layer).double()
+    def __init__(self, push: Steering, capture: Capture) -> None:
+        direction = push.selected.directions[0].double()
         self._norm = float(direction.norm())
         self._unit = direction / self._norm if self._norm else direction
         self._added = push.coefficient * self._norm

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from persona_interp.demo.jobs import Job
-from persona_interp.demo.sessions import Session, Sessions
+from persona_interp.demo.sessions import Held, Session, Sessions
 from persona_interp.demo.shelf import Shelf
 from persona_interp.demo.trait_vectors import kept_vector, known_trait, trait_called, trait_vector, traits_offered
 from persona_interp.errors import InvalidInputError
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import names_organism
-from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
 TRAIT, VECTOR = "trait:", "vector:"
 """What the value of a choice begins with, before the name of a trait or the label of a session's vector."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A vector to steer with, and the trait to score answers for, where that is known."""
-
-    vector: PersonaVector
-    trait: Trait | None
 
 
 class Site:
@@ -52,7 +43,7 @@ class Site:
             return session.held(name, model.name).vector
         return kept_vector(model, trait_called(model, name))
 
-    def vector(self, job: Job[Any], session: Session, model: SteerableModel, choice: object) -> Chosen:
+    def vector(self, job: Job[Any], session: Session, model: SteerableModel, choice: object) -> Held:
         """The vector of a choice, extracted if need be.
 
         Raises:
@@ -64,9 +55,9 @@ class Site:
         if kind == VECTOR:
             held = session.held(name, model.name)
             held.vector.check_fits(model.identity)
-            return Chosen(held.vector, held.trait or known_trait(model, held.vector))
+            return replace(held, trait=held.trait or known_trait(model, held.vector))
         trait = trait_called(model, name)
-        return Chosen(trait_vector(job, model, trait), trait)
+        return Held(trait_vector(job, model, trait), model.name, trait)
 
     def close(self) -> None:
         """End every session and free every model."""

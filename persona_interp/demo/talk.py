@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from persona_interp.demo.comparison import Answer, Comparison, Push, compare
+from persona_interp.demo.comparison import Answer, Comparison, compare
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_TURNS
 from persona_interp.errors import InvalidInputError
@@ -18,6 +18,7 @@ from persona_interp.monitoring.projection import Projections
 from persona_interp.traits.conversation import Conversation, Message
 from persona_interp.traits.judging import Judge
 from persona_interp.traits.trait import Trait
+from persona_interp.vectors.steering import Steering
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def begun(talk: Talk, model: str, system: str | None, note: Callable[[str], None
 def answer(
     job: Job[Any],
     model: SteerableModel,
-    push: Push,
+    push: Steering,
     talk: Talk,
     question: str,
     sampling: Sampling,
@@ -124,10 +125,10 @@ def answer(
     return talk.with_turn(question, found)
 
 
-def drift(model: SteerableModel, push: Push, talk: Talk) -> Projections:
+def drift(model: SteerableModel, push: Steering, talk: Talk) -> Projections:
     """How far each answer of both sides points along the vector, read without steering.
 
     Raises:
         PersonaInterpError: as `project`.
     """
-    return project(model, push.vector, talk.chats(), layers=[push.layer], tokens=False)
+    return project(model, push.vector, talk.chats(), layers=push.layers, tokens=False)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
-from persona_interp.judges.registry import load_judge
-from persona_interp.measure.dose import DosePoint, dose_response
+from persona_interp.measure.conditions import Condition
 from persona_interp.measure.layer_proxies import known_ratios
 from persona_interp.measure.layer_scan import MIN_COHERENCE
-from persona_interp.models.sampling import Sampling
+from persona_interp.measure.point import DosePoint
+from persona_interp.measure.protocol import Protocol, ProtocolOptions, split
+from persona_interp.measure.run import Work
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.traits.judging import Judge
 from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steering import Steering
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,29 @@ class CoherenceCliff:
     points: tuple[DosePoint, ...]
 
 
+class CliffOptions(ProtocolOptions, total=False):
+    """The attributes of `Protocol` and of `Search`, as `coherence_cliff` takes them by name."""
+
+    largest: float
+    tolerance: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where the cliff is looked for.
+
+    Attributes:
+        largest: perturbation ratio at which the search begins.
+        tolerance: width at which it ends.
+        threshold: mean coherence that must be kept, 0-100.
+    """
+
+    largest: float = 1.6
+    tolerance: float = 0.05
+    threshold: float = MIN_COHERENCE
+
+
 def coherence_cliff(
     model: SteerableModel,
     vector: PersonaVector,
@@ -47,14 +71,7 @@ def coherence_cliff(
     layer: int,
     *,
     direction: int = 1,
-    largest: float = 1.6,
-    tolerance: float = 0.05,
-    threshold: float = MIN_COHERENCE,
-    questions: Sequence[str] | None = None,
-    judge: str | Judge | None = "auto",
-    sampling: Sampling | None = None,
-    seed: int = 0,
-    batch_size: int | None = None,
+    **options: Unpack[CliffOptions],
 ) -> CoherenceCliff:
     """Bisect the perturbation ratio between 0 and `largest` until the cliff is known to `tolerance`.
 
@@ -67,46 +84,39 @@ def coherence_cliff(
         trait: whose questions are asked, or its name (`resolve_trait`).
         layer: where.
         direction: +1 adds the vector, -1 subtracts it.
-        largest: perturbation ratio at which the search begins.
-        tolerance: width at which it ends.
-        threshold: mean coherence that must be kept, 0-100.
-        questions: the trait's extraction questions if None.
-        judge: gives the coherence (`load_judge`).
-        sampling: how to draw answers.
-        seed: of the answers; the same at every ratio.
-        batch_size: rows run together, chosen by the model if None.
+        options: ``largest``, ``tolerance`` and ``threshold`` (see `Search`), and how it is measured, each by its name in
+            `Protocol`; the questions are the trait's extraction questions if None.
 
     Raises:
         InvalidInputError: a range, tolerance or direction that makes no sense, or a vector without the residual norm.
         PersonaInterpError: the judge gives no coherence.
     """
-    if direction not in (-1, 1) or not 0 < tolerance < largest:
+    protocol, search = split(options, Protocol, Search)
+    if direction not in (-1, 1) or not 0 < search.tolerance < search.largest:
         raise InvalidInputError(
-            f"direction {direction}, tolerance {tolerance:g}, largest ratio {largest:g}: the direction is 1 or -1, and the "
-            "tolerance lies between 0 and the largest ratio"
+            f"direction {direction}, tolerance {search.tolerance:g}, largest ratio {search.largest:g}: the direction is 1 or -1, "
+            "and the tolerance lies between 0 and the largest ratio"
         )
     unit = direction / known_ratios(vector.select([layer]))[layer]
     trait = resolve_trait(model, trait)
-    asked = tuple(trait.extraction_questions if questions is None else questions)
-    scorer = load_judge(judge, model, trait=trait)
+    asked = protocol.asked(model, trait, trait.extraction_questions, streams="place", distinct=False)
     points: list[DosePoint] = []
 
     def holds(ratio: float) -> bool:
-        found = dose_response(
-            model, vector, trait, [ratio * unit], questions=asked, judge=scorer, layers=[layer], sampling=sampling, seed=seed,
-            batch_size=batch_size,
-        ).points[0]  # fmt: skip
+        (answers,) = work.scored(model, [Condition(vector.trait, Steering(vector, (layer,), ratio * unit))])
+        found = answers.point(examples=answers.texts)
         points.append(found)
         if found.coherence is None:
             raise PersonaInterpError(
-                f"judge {scorer.name} gives no coherence: choose one that does, for example judge='auto', to find the cliff"
+                f"judge {asked.judge.name} gives no coherence: choose one that does, for example judge='auto', to find the cliff"
             )
-        return found.coherence >= threshold
+        return found.coherence >= search.threshold
 
-    if holds(largest):
-        return CoherenceCliff(layer, direction, largest, None, largest * unit, tuple(points))
-    safe, broken = 0.0, largest
-    while broken - safe > tolerance:
-        middle = (safe + broken) / 2
-        safe, broken = (middle, broken) if holds(middle) else (safe, middle)
+    safe, broken = 0.0, search.largest
+    with Work(asked) as work:
+        if holds(broken):
+            return CoherenceCliff(layer, direction, broken, None, broken * unit, tuple(points))
+        while broken - safe > search.tolerance:
+            middle = (safe + broken) / 2
+            safe, broken = (middle, broken) if holds(middle) else (safe, middle)
     return CoherenceCliff(layer, direction, safe, broken, safe * unit, tuple(points))

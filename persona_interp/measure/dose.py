@@ -2,72 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Unpack
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.html_table import html_table
-from persona_interp.interventions.graph import InterventionGraph
-from persona_interp.judges.registry import load_judge
-from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.interventions.graph import WritePositions
+from persona_interp.measure.conditions import steered
+from persona_interp.measure.point import DosePoint
+from persona_interp.measure.protocol import Protocol, ProtocolOptions, checked_coefficients
+from persona_interp.measure.run import run
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
 from persona_interp.records import Record
-from persona_interp.traits.conversation import Conversation
-from persona_interp.traits.judging import Judge, Judgement
-from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
-
-N_EXAMPLES = 3
-
-
-@dataclass(frozen=True)
-class DosePoint(Record):
-    """What one coefficient did.
-
-    Attributes:
-        coefficient: multiplied the vector as it is.
-        perturbation_ratio: mean over the steered layers of |coefficient * v| / mean |h|, a dose that compares across layers and
-            models; None where the vector does not know the residual norms.
-        trait_scores: 0-100 for each answer, None where the judge had no score; in the order of the questions (all samples of the
-            first, then of the second, ...), the same at every coefficient.
-        coherence_scores: likewise.
-        examples: the first answers.
-    """
-
-    json_kind = "dose"
-    json_names = ("*", "trait", "coherence", "n", "n_without_score")
-
-    coefficient: float
-    perturbation_ratio: float | None
-    trait_scores: tuple[float | None, ...]
-    coherence_scores: tuple[float | None, ...]
-    examples: tuple[str, ...] = ()
-
-    @property
-    def n(self) -> int:
-        """Answers."""
-        return len(self.trait_scores)
-
-    @property
-    def n_without_score(self) -> int:
-        """Answers the judge gave no trait score; they are in no mean."""
-        return self.trait_scores.count(None)
-
-    @property
-    def trait(self) -> float | None:
-        """Mean trait score of the answers that have one, None if none has."""
-        return _mean(self.trait_scores)
-
-    @property
-    def coherence(self) -> float | None:
-        """Mean coherence of the answers that have one, None if none has."""
-        return _mean(self.coherence_scores)
+from persona_interp.vectors.steering import Steering
 
 
 @dataclass(frozen=True)
@@ -123,7 +75,8 @@ class DoseResponse(Record):
         for point in self.points:
             if point.coefficient == coefficient:
                 return point
-        raise InvalidInputError(f"coefficient {coefficient:g} was not measured: there are {_listed(self.coefficients)}")
+        listed = ", ".join(f"{each:g}" for each in self.coefficients)
+        raise InvalidInputError(f"coefficient {coefficient:g} was not measured: there are {listed}")
 
     def _repr_html_(self) -> str:
         """In a notebook: what was steered, and a row for each coefficient."""
@@ -141,15 +94,10 @@ def dose_response(
     trait: Trait | str | Path,
     coefficients: Sequence[float],
     *,
-    questions: Sequence[str] | None = None,
-    judge: str | Judge | None = "auto",
     layers: Sequence[int] | None = None,
-    positions: Literal["all", "prompt", "response"] = "all",
-    sampling: Sampling | None = None,
-    seed: int = 0,
+    positions: WritePositions = "all",
     system: str | None = None,
-    samples: int = 1,
-    batch_size: int | None = None,
+    **options: Unpack[ProtocolOptions],
 ) -> DoseResponse:
     """Ask the same questions at each coefficient, and score the answers.
 
@@ -165,98 +113,35 @@ def dose_response(
         vector: what to add.
         trait: what to look for, or its name (`resolve_trait`); need not be the vector's own.
         coefficients: multiply the vector as it is; 0 is the unsteered model.
-        questions: the trait's evaluation questions if None.
-        judge: a judge or its name (`load_judge`).
         layers: which blocks to steer at, every layer of the vector if None.
         positions: which tokens to steer at.
-        sampling: how to draw answers; the defaults of `Sampling` if None.
-        seed: of the answers' random streams.
         system: a system prompt for all of them.
-        samples: answers to each question.
-        batch_size: rows run together, chosen by the model if None.
+        options: how it is measured, each by its name in `Protocol`: ``questions`` (the trait's evaluation questions if None),
+            ``samples``, ``judge``, ``sampling``, ``seed``, ``folder``, ``batch_size``; or a ``protocol``.
 
     Raises:
         InvalidInputError: no coefficient or question, one given twice or not finite, or `samples` below 1.
         IncompatibleError: the vector does not fit the model.
     """
-    chosen = vector if layers is None else vector.select(layers)
-    chosen.check_fits(model.identity)
-    doses = _checked(coefficients, samples)
-    trait = resolve_trait(model, trait)
-    asked = tuple(trait.evaluation_questions if questions is None else questions)
-    if not asked:
-        raise InvalidInputError(f"trait {trait.name!r} has no evaluation questions: pass questions=[...]")
-    scorer = load_judge(judge, model, trait=trait)
-    sampling = Sampling() if sampling is None else sampling
-
-    exchanges = [question for question in asked for _ in range(samples)]
-    conversations = [Conversation.ask(question, system=system) for question in exchanges]
-    width = len(exchanges)
-    graph = InterventionGraph()
-    for place, dose in enumerate(doses):
-        if dose != 0:  # an unsteered row stays exactly that, whatever the operation does at zero
-            graph += chosen.graph(dose, positions=positions, rows=range(place * width, (place + 1) * width))
-    seeds = row_seeds(seed, width) * len(doses)
-    generations = model.generate(conversations * len(doses), graph=graph, sampling=sampling, seed=seeds, batch_size=batch_size)
-    texts = [generation.text for generation in generations]
-    judgements = scorer.judge(trait, list(zip(exchanges * len(doses), texts, strict=True)))
-    points = [
-        dose_point(dose, judgements[start : start + width], texts[start : start + width], chosen)
-        for dose, start in zip(doses, range(0, len(texts), width), strict=True)
-    ]
+    steering = Steering.of(vector, layers, positions)
+    steering.selected.check_fits(model.identity)
+    doses, protocol = checked_coefficients(coefficients, steered=False), Protocol.of(options)
+    asked = protocol.asked(model, trait, streams="place", distinct=False)
+    conditions = steered(vector.trait, steering, doses, systems=() if system is None else (system,))
+    found = run(model, asked, conditions)
     return DoseResponse(
-        trait=trait.name,
+        trait=asked.trait.name,
         vector=vector.trait,
         model=model.name,
-        judge=scorer.name,
-        layers=chosen.layers,
+        judge=asked.judge.name,
+        layers=steering.layers,
         positions=positions,
-        points=tuple(points),
+        points=tuple(each.point(examples=each.texts) for each in found),
         provenance=provenance(
             model=model.identity.to_json(),
-            seed=seed,
-            sampling=sampling.to_json(),
+            **asked.record,
             system=system,
-            samples=samples,
-            questions=list(asked),
+            samples=asked.samples,
+            questions=list(asked.questions),
         ),
     )
-
-
-def _checked(coefficients: Sequence[float], samples: int) -> tuple[float, ...]:
-    doses = tuple(map(float, coefficients))
-    if not doses or len(set(doses)) != len(doses) or not all(map(math.isfinite, doses)):
-        raise InvalidInputError(f"coefficients are {_listed(doses) or 'none'}: give at least one, finite, each once")
-    if samples < 1:
-        raise InvalidInputError(f"samples is {samples}: give at least 1 answer a question")
-    return doses
-
-
-def dose_point(dose: float, judgements: Sequence[Judgement], texts: Sequence[str], steered: PersonaVector) -> DosePoint:
-    """The point of one coefficient, from what a judge made of its answers; `steered` is the vector at the steered layers."""
-    ratios = steered.norm_ratios
-    known = [ratio for ratio in ratios if ratio is not None]
-    ratio = abs(dose) * fmean(known) if known and len(known) == len(ratios) else None
-    return scored_point(dose, ratio, judgements, texts)
-
-
-def scored_point(
-    dose: float, perturbation_ratio: float | None, judgements: Sequence[Judgement], texts: Sequence[str] = ()
-) -> DosePoint:
-    """The point of answers that were judged."""
-    return DosePoint(
-        coefficient=dose,
-        perturbation_ratio=perturbation_ratio,
-        trait_scores=tuple(judgement.trait for judgement in judgements),
-        coherence_scores=tuple(judgement.coherence for judgement in judgements),
-        examples=tuple(texts[:N_EXAMPLES]),
-    )
-
-
-def _mean(scores: Sequence[float | None]) -> float | None:
-    known = [score for score in scores if score is not None]
-    return fmean(known) if known else None
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)

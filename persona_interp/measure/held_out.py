@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.measure.statistics import CONFIDENCE, Estimate
-
-UNKNOWN = Estimate(None, None, None, 0)
+from persona_interp.measure.statistics import UNKNOWN, Estimate, student_reach
 
 
 def mean_over_questions(values: Any, questions: Sequence[Hashable]) -> Estimate:
@@ -166,11 +164,9 @@ def _mean(table: Any) -> tuple[float, float, int]:
 
 
 def _estimate(mean: float, variance: float, freedom: int, n: int) -> Estimate:
-    from scipy.stats import t
-
     if math.isnan(mean):
         return UNKNOWN
     if math.isnan(variance) or freedom < 1:
         return Estimate(mean, None, None, n)
-    reach = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
+    reach = student_reach(math.sqrt(variance), freedom)
     return Estimate(mean, mean - reach, mean + reach, n)

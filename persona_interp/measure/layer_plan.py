@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from persona_interp.errors import InvalidInputError
@@ -13,6 +13,7 @@ from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.measure.effectiveness import LayerEffectiveness
 from persona_interp.measure.layer_proxies import known_ratios
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steering import Steering
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class LayerPlan:
             positions: which tokens.
             rows: which rows of the batch; all if None.
         """
-        graph = InterventionGraph()
-        for layer, coefficient in self.coefficients.items():
-            graph += vector.graph(strength * coefficient, layers=[layer], positions=positions, rows=rows)
-        return graph
+        return replace(self.steering(vector, strength), positions=positions).graph(rows)
+
+    def steering(self, vector: PersonaVector, strength: float = 1.0) -> Steering:
+        """The plan as steering with a vector, at `strength` times its budget."""
+        return Steering(vector, self.layers, strength, weights=tuple(self.coefficients.values()))
 
     def _repr_html_(self) -> str:
         """In a notebook: a row for each layer."""

@@ -6,24 +6,25 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.interventions.graph import InterventionGraph
-from persona_interp.judges.registry import load_judge
+from persona_interp.interventions.graph import WritePositions
 from persona_interp.measure.bootstrap import answers_each
-from persona_interp.measure.dose import DosePoint, DoseResponse, dose_point
-from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.measure.conditions import Condition, baseline
+from persona_interp.measure.dose import DoseResponse
+from persona_interp.measure.point import DosePoint
+from persona_interp.measure.protocol import Protocol, ProtocolOptions
+from persona_interp.measure.run import run
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
 from persona_interp.records import Record
 from persona_interp.traits.coherence import CHOSEN
 from persona_interp.traits.coherence import coherent as coherent_enough
-from persona_interp.traits.conversation import Conversation
-from persona_interp.traits.judging import Judge
 from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steering import Steering
 
 MIN_COHERENCE = CHOSEN
 """Mean coherence, 0-100, below which a movement does not count; see `traits.coherence`."""
@@ -176,13 +177,8 @@ def scan_layers(
     trait: Trait | str | Path,
     coefficients: Sequence[float] | Mapping[int, Sequence[float]],
     *,
-    questions: Sequence[str] | None = None,
-    judge: str | Judge | None = "auto",
-    positions: Literal["all", "prompt", "response"] = "all",
-    sampling: Sampling | None = None,
-    seed: int = 0,
-    samples: int = 1,
-    batch_size: int | None = None,
+    positions: WritePositions = "all",
+    **options: Unpack[ProtocolOptions],
 ) -> LayerScan:
     """Steer at every layer of `vector`, at each coefficient, in one batched generation whose rows carry their own write.
 
@@ -194,13 +190,9 @@ def scan_layers(
         trait: what to look for, or its name (`resolve_trait`).
         coefficients: multiply the vector as it is, the same at every layer or for each its own; the unsteered baseline is always
             measured beside them.
-        questions: the trait's extraction questions if None, so that a layer is never chosen on the evaluation questions.
-        judge: a judge or its name (`load_judge`).
         positions: which tokens to steer at.
-        sampling: how to draw answers.
-        seed: of the answers; the same question has the same random stream in every cell.
-        samples: answers to each question.
-        batch_size: rows run together, chosen by the model if None.
+        options: how it is measured, each by its name in `Protocol`; ``questions`` are the trait's extraction questions if None,
+            so that a layer is never chosen on the evaluation questions.
 
     Example:
         >>> scan = scan_layers(model, vector, trait, [-1.0, 1.0])
@@ -211,50 +203,37 @@ def scan_layers(
         IncompatibleError: the vector does not fit the model.
     """
     vector.check_fits(model.identity)
-    trait = resolve_trait(model, trait)
-    asked = tuple(trait.extraction_questions if questions is None else questions)
+    trait, protocol = resolve_trait(model, trait), Protocol.of(options)
     by_layer = coefficients if isinstance(coefficients, Mapping) else dict.fromkeys(vector.layers, coefficients)
-    places = [(layer, float(value)) for layer, values in by_layer.items() for value in values if value]
-    if not asked or not places:
+    cells = [
+        Steering(vector, (layer,), float(value), positions) for layer, values in by_layer.items() for value in values if value
+    ]
+    questions = trait.extraction_questions if protocol.questions is None else protocol.questions
+    if not questions or not cells:
         raise InvalidInputError(
-            f"a scan needs questions and coefficients other than 0: {len(asked)} and {len(places)} were given"
+            f"a scan needs questions and coefficients other than 0: {len(questions)} and {len(cells)} were given"
         )
-    scorer = load_judge(judge, model, trait=trait)
-    sampling = Sampling() if sampling is None else sampling
-    exchanges = [question for question in asked for _ in range(samples)]
-    width, n_groups = len(exchanges), len(places) + 1
-    graph = InterventionGraph()
-    for number, (layer, value) in enumerate(places, start=1):
-        rows = range(number * width, (number + 1) * width)
-        graph += vector.graph(value, layers=[layer], positions=positions, rows=rows)
-    answers = model.generate(
-        [Conversation.ask(question) for question in exchanges] * n_groups,
-        graph=graph,
-        sampling=sampling,
-        seed=row_seeds(seed, width) * n_groups,
-        batch_size=batch_size,
-    )
-    texts = [answer.text for answer in answers]
-    judgements = scorer.judge(trait, list(zip(exchanges * n_groups, texts, strict=True)))
-    groups = [slice(start, start + width) for start in range(0, len(texts), width)]
+    asked = protocol.asked(model, trait, questions, streams="place", distinct=False)
+    conditions = [baseline(Steering(vector)), *(Condition(vector.trait, each) for each in cells)]
+    answers = run(model, asked, conditions)
+    plain, *points = (each.point(examples=each.texts) for each in answers)
     found: dict[int, list[DosePoint]] = {}
-    for (layer, value), part in zip(places, groups[1:], strict=True):
-        found.setdefault(layer, []).append(dose_point(value, judgements[part], texts[part], vector.select([layer])))
+    for cell, point in zip(cells, points, strict=True):
+        found.setdefault(cell.layers[0], []).append(point)
     return LayerScan(
         trait=trait.name,
         model=model.name,
-        judge=scorer.name,
+        judge=asked.judge.name,
         positions=positions,
-        baseline=dose_point(0.0, judgements[groups[0]], texts[groups[0]], vector),
+        baseline=plain,
         by_layer={layer: tuple(points) for layer, points in found.items()},
         provenance=provenance(
             model=model.identity.to_json(),
             vector=vector.trait,
-            seed=seed,
-            sampling=sampling.to_json(),
-            samples=samples,
-            questions=list(asked),
-            n_answers=len(texts),
-            n_tokens=sum(len(answer.answer_ids) for answer in answers),
+            **asked.record,
+            samples=asked.samples,
+            questions=list(asked.questions),
+            n_answers=sum(len(each.texts) for each in answers),
+            n_tokens=sum(each.n_tokens for each in answers),
         ),
     )

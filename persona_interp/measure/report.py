@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from persona_interp.measure.dose import DosePoint
-from persona_interp.measure.evaluation import Evaluation
+from persona_interp.measure.evaluation_scores import EvaluationScores
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.sections import Section, sections_markdown
 from persona_interp.measure.statistics import Estimate
 from persona_interp.measure.verdict import verdict
 
 
-def markdown(evaluation: Evaluation) -> str:
+def markdown(evaluation: EvaluationScores) -> str:
     """The whole report as Markdown."""
     return sections_markdown(title(evaluation), sections(evaluation))
 
 
-def title(evaluation: Evaluation) -> str:
+def title(evaluation: EvaluationScores) -> str:
     """The report's heading."""
     return f"{evaluation.trait} in {evaluation.model}: the vector {evaluation.vector!r}, evaluated"
 
 
-def sections(evaluation: Evaluation) -> tuple[Section, ...]:
+def sections(evaluation: EvaluationScores) -> tuple[Section, ...]:
     """Every part of the report, in order."""
     return (
         Section("Verdict", (verdict(evaluation), *evaluation.notes)),
@@ -44,12 +44,12 @@ def shown(estimate: Estimate, digits: int = 0) -> str:
     return f"{value} [{_number(estimate.low, digits)}, {_number(estimate.high, digits)}]"
 
 
-def result_headings(evaluation: Evaluation) -> tuple[str, ...]:
+def result_headings(evaluation: EvaluationScores) -> tuple[str, ...]:
     """Of the table of `result_rows`."""
     return ("coefficient", "ratio", evaluation.trait, "coherence", "random", evaluation.controls.other_vector.name)
 
 
-def result_rows(evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
+def result_rows(evaluation: EvaluationScores) -> Iterator[tuple[str, ...]]:
     """One a coefficient, the unsteered model among them."""
     for point in evaluation.curve:
         steered = point.coefficient != 0
@@ -71,7 +71,7 @@ def _spread(scores: Sequence[float]) -> str:
     return mean if len(scores) == 1 else f"{mean} ({low} to {high})"
 
 
-def _explained(evaluation: Evaluation) -> tuple[str, ...]:
+def _explained(evaluation: EvaluationScores) -> tuple[str, ...]:
     n, samples = len(evaluation.questions), evaluation.samples
     answers = f"{n} questions" if samples == 1 else f"{n} questions, {samples} answers to each"
     n_random, other = len(evaluation.controls.random), evaluation.controls.other_vector.name
@@ -83,7 +83,7 @@ def _explained(evaluation: Evaluation) -> tuple[str, ...]:
     )
 
 
-def _controls_explained(evaluation: Evaluation) -> tuple[str, ...]:
+def _controls_explained(evaluation: EvaluationScores) -> tuple[str, ...]:
     name, trait = evaluation.controls.other_trait.name, evaluation.trait
     return (
         f"change: points between the unsteered answers and these, question by question. The prompts are the trait's own system "
@@ -92,7 +92,7 @@ def _controls_explained(evaluation: Evaluation) -> tuple[str, ...]:
     )
 
 
-def _controls(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+def _controls(evaluation: EvaluationScores) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     controls = evaluation.controls
     listed: list[tuple[str, str, DosePoint, DosePoint]] = [
         ("unsteered", evaluation.trait, controls.baseline, controls.baseline),
@@ -117,7 +117,7 @@ def _controls(evaluation: Evaluation) -> tuple[tuple[str, ...], tuple[tuple[str,
     return ("condition", "scored for", "score", "change", "coherence"), rows
 
 
-def _over_all_explained(evaluation: Evaluation) -> tuple[str, ...]:
+def _over_all_explained(evaluation: EvaluationScores) -> tuple[str, ...]:
     found = evaluation.coherent_range
     usable = (
         "Which coefficients are coherent is not known."
@@ -127,7 +127,7 @@ def _over_all_explained(evaluation: Evaluation) -> tuple[str, ...]:
     return (f"{usable} The statistics are over all coefficients and the unsteered model at 0, incoherent ones included.",)
 
 
-def _over_all(evaluation: Evaluation) -> tuple[tuple[str, ...], ...]:
+def _over_all(evaluation: EvaluationScores) -> tuple[tuple[str, ...], ...]:
     return (
         ("slope, points per unit of coefficient", shown(evaluation.slope, 1)),
         ("slope, points per unit of perturbation ratio", shown(evaluation.slope_per_ratio, 1)),
@@ -136,14 +136,14 @@ def _over_all(evaluation: Evaluation) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def _examples(evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
+def _examples(evaluation: EvaluationScores) -> Iterator[tuple[str, ...]]:
     for question_number, question in enumerate(evaluation.questions):
         for point in evaluation.curve:
             if question_number < len(point.examples):
                 yield (f"{point.coefficient:+g}" if point.coefficient else "0", question, point.examples[question_number])
 
 
-def _origin(evaluation: Evaluation) -> Iterator[tuple[str, ...]]:
+def _origin(evaluation: EvaluationScores) -> Iterator[tuple[str, ...]]:
     record = evaluation.provenance
     yield "layers steered (0-based)", ", ".join(map(str, evaluation.layers))
     yield "positions steered", evaluation.positions

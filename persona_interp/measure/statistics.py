@@ -1,4 +1,9 @@
-"""How well one number tells another, or tells two kinds apart: correlations and AUROC, each with an interval."""
+"""`Estimate`, and how well one number tells another, or tells two kinds apart: correlations and AUROC, each with an interval.
+
+All intervals are 95 %, and over questions wherever answers to questions were scored: by a bootstrap that draws questions
+(`bootstrap`) for what is measured at given doses; Student's, with the dose picked on other questions than it is measured on
+(`held_out`), for scores of layers; and joined by how much single directions differ for controls of several (`recovery`).
+"""
 
 from __future__ import annotations
 
@@ -35,6 +40,17 @@ class Estimate(Record):
         if self.value is None:
             return "–"
         return f"{self.value:.2f}" if self.low is None else f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+UNKNOWN = Estimate(None, None, None, 0)
+"""A statistic that nothing was measured of, or that is not defined."""
+
+
+def student_reach(deviation: float, freedom: int) -> float:
+    """Half the width of Student's 95 % interval of a mean whose standard deviation was estimated."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * deviation
 
 
 def pearson(x: Sequence[float], y: Sequence[float]) -> Estimate:

@@ -8,9 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from persona_interp.measure.bootstrap import QuestionBootstrap
-from persona_interp.measure.dose import DosePoint
-from persona_interp.measure.evaluation import COHERENT
-from persona_interp.measure.evaluation_json import estimate_json
+from persona_interp.measure.coherent_range import COHERENT
+from persona_interp.measure.point import DosePoint, Points, estimate_json, with_estimates
 from persona_interp.measure.recovery import (
     ENOUGH,
     at_coefficients_of,
@@ -33,8 +32,6 @@ CONTROLS = {
 """Control -> what it is. ``prompt only`` is there too: system prompts for and against the trait, without steering."""
 PART = 0.5
 """Recovery from which on the verdict says that a vector transfers, and below which that it does in part."""
-
-Points = tuple[DosePoint, ...]
 
 
 @dataclass(frozen=True)
@@ -224,20 +221,9 @@ class TransferEvaluation(Record):
     def _curve_json(self, points: Points) -> list[dict[str, Any]]:
         native = {point.coefficient: point for point in self.native}
         return [
-            {
-                **self._point_json(point),
-                "recovery": estimate_json(recovery_at(point, native[point.coefficient], self.baseline, self._bootstrap)),
-            }
+            self._point_json(point, recovery=recovery_at(point, native[point.coefficient], self.baseline, self._bootstrap))
             for point in points
         ]
 
-    def _point_json(self, point: DosePoint) -> dict[str, Any]:
-        return {
-            "coefficient": point.coefficient,
-            "perturbation_ratio": point.perturbation_ratio,
-            "trait_score": estimate_json(self.trait_score(point)),
-            "coherence": estimate_json(self.coherence(point)),
-            "examples": list(point.examples),
-            "trait_scores": list(point.trait_scores),
-            "coherence_scores": list(point.coherence_scores),
-        }
+    def _point_json(self, point: DosePoint, **more: Estimate) -> dict[str, Any]:
+        return with_estimates(point, self._bootstrap, **more)

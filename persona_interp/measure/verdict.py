@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from persona_interp.measure.dose import DosePoint
-from persona_interp.measure.evaluation import COHERENT, Curve, Evaluation
+from persona_interp.measure.coherent_range import COHERENT
+from persona_interp.measure.evaluation_scores import Curve, EvaluationScores
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.statistics import Estimate
 
 
-def strongest(evaluation: Evaluation) -> DosePoint | None:
+def strongest(evaluation: EvaluationScores) -> DosePoint | None:
     """The result that moved the trait score furthest from the baseline, of those in the coherent range.
 
     Where nobody judged coherence, of all. None where no steered result has a score.
@@ -23,7 +24,7 @@ def strongest(evaluation: Evaluation) -> DosePoint | None:
     return max(moved, key=lambda each: each[0])[1] if moved else None
 
 
-def verdict(evaluation: Evaluation) -> str:
+def verdict(evaluation: EvaluationScores) -> str:
     """What steering did at its strongest coherent coefficient, beside what the controls did at the same one."""
     trait, baseline = evaluation.trait, evaluation.trait_score(evaluation.controls.baseline)
     if baseline.value is None:
@@ -39,7 +40,7 @@ def verdict(evaluation: Evaluation) -> str:
     return " ".join([_headline(evaluation, point, change), effect, *_controls(evaluation, point)])
 
 
-def _headline(evaluation: Evaluation, point: DosePoint, change: Estimate) -> str:
+def _headline(evaluation: EvaluationScores, point: DosePoint, change: Estimate) -> str:
     if change.value is None or change.low is None or change.high is None:
         return "Whether this vector steers cannot be told, for there is no interval."
     if change.low <= 0 <= change.high:
@@ -61,7 +62,7 @@ def _cost(point: DosePoint) -> str:
     return f", {coherence}{ratio}"
 
 
-def _controls(evaluation: Evaluation, point: DosePoint) -> list[str]:
+def _controls(evaluation: EvaluationScores, point: DosePoint) -> list[str]:
     controls, said = evaluation.controls, []
     drawn = [moved for curve in controls.random if (moved := _furthest(evaluation, curve, point)) is not None]
     if drawn:
@@ -80,7 +81,7 @@ def _controls(evaluation: Evaluation, point: DosePoint) -> list[str]:
     return said
 
 
-def _furthest(evaluation: Evaluation, curve: Curve, point: DosePoint) -> float | None:
+def _furthest(evaluation: EvaluationScores, curve: Curve, point: DosePoint) -> float | None:
     """The largest change, in points, of a control at coefficients of either sign up to that of `point`."""
     near = [each for each in curve.points if abs(each.coefficient) <= abs(point.coefficient)]
     changes = [abs(change) for each in near if (change := evaluation.change(each).value) is not None]

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.jsonl_store import content_key
+from persona_interp.measure.conditions import Condition
 from persona_interp.traits.conversation import Conversation, Message
 from persona_interp.traits.trait import InstructionPair
 
 UNPROMPTED = "no system prompt"
 HISTORY = "after earlier answers"
 _NAME_LENGTH = 60
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Prompts that differ in what is asked, and are alike in what goes before it.
-
-    Attributes:
-        name: how results call it.
-        conversations: the prompts.
-    """
-
-    name: str
-    conversations: tuple[Conversation, ...]
 
 
 def system_prompt_conditions(questions: Sequence[str], instructions: Sequence[InstructionPair]) -> list[Condition]:
@@ -41,7 +28,10 @@ def system_prompt_conditions(questions: Sequence[str], instructions: Sequence[In
     systems = [(f"against {n}", pair.negative) for n, pair in enumerate(instructions, start=1)]
     systems += [(UNPROMPTED, None)]
     systems += [(f"for {n}", pair.positive) for n, pair in enumerate(instructions, start=1)]
-    return [Condition(name, tuple(Conversation.ask(question, system) for question in questions)) for name, system in systems]
+    return [
+        Condition(name, conversations=tuple(Conversation.ask(question, system) for question in questions))
+        for name, system in systems
+    ]
 
 
 def history_condition(
@@ -75,7 +65,7 @@ def history_condition(
             for message in (Message("user", str(each["question"])), Message("assistant", str(each["response"])))
         ]
         conversations.append(Conversation((*said, Message("user", question))))
-    return Condition(HISTORY, tuple(conversations))
+    return Condition(HISTORY, conversations=tuple(conversations))
 
 
 def conditions_by_system_prompt(conversations: Sequence[Conversation]) -> list[Condition]:
@@ -83,7 +73,7 @@ def conditions_by_system_prompt(conversations: Sequence[Conversation]) -> list[C
     found: dict[str | None, list[Conversation]] = {}
     for conversation in conversations:
         found.setdefault(conversation.system, []).append(conversation)
-    return [Condition(_named(system), tuple(group)) for system, group in found.items()]
+    return [Condition(_named(system), conversations=tuple(group)) for system, group in found.items()]
 
 
 def _named(system: str | None) -> str:

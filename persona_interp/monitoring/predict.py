@@ -6,25 +6,29 @@ to for it, and 0.25 to 0.83 within one kind of prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from typing import Unpack
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.interventions.graph import Capture, InterventionGraph
-from persona_interp.judges.registry import load_judge
+from persona_interp.interventions.graph import Capture
+from persona_interp.measure.conditions import Condition
+from persona_interp.measure.point import mean_known
+from persona_interp.measure.protocol import Protocol, ProtocolOptions
+from persona_interp.measure.run import Answers, Reading, Work
 from persona_interp.models.results import Generation
-from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.models.sampling import row_seeds
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.monitoring.conditions import Condition
 from persona_interp.monitoring.prediction import Prediction, PromptOutcome
 from persona_interp.monitoring.projection import Axis
 from persona_interp.provenance import provenance
-from persona_interp.traits.judging import Judge, Judgement
-from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steering import Steering
+
+SAMPLES = 4
 
 
 def predict_expression(
@@ -34,11 +38,7 @@ def predict_expression(
     conditions: Sequence[Condition],
     *,
     layer: int | None = None,
-    samples: int = 4,
-    judge: str | Judge | None = "auto",
-    sampling: Sampling | None = None,
-    seed: int = 0,
-    batch_size: int | None = None,
+    **options: Unpack[ProtocolOptions],
 ) -> Prediction:
     """Project the last token of every prompt, sample answers to it, score them, and compare.
 
@@ -51,53 +51,37 @@ def predict_expression(
         model: which answers; nothing is steered.
         vector: of this model.
         trait: looked for in the answers, or its name (`resolve_trait`).
-        conditions: prompts by kind, see `monitoring.conditions`.
+        conditions: prompts by kind, as their ``conversations``; see `monitoring.conditions`.
         layer: of the vector; `choose_layer`'s if None.
-        samples: answers a prompt; two or more tell how much of the scores is chance.
-        judge: a judge or its name (`load_judge`).
-        sampling: how answers are drawn; `Sampling()` if None.
-        seed: of the answers.
-        batch_size: rows run together; None lets the model choose.
+        options: how it is measured, each by its name in `Protocol`: ``samples`` are the answers a prompt (4 if not given; two or
+            more tell how much of the scores is chance), ``judge``, ``sampling``, ``seed``, ``folder``, ``batch_size``.
 
     Raises:
         InvalidInputError: no prompt, `samples` below 1, two conditions of one name, or a prompt too long for the context.
         IncompatibleError: the vector does not fit the model.
     """
     vector.check_fits(model.identity)
-    _check(conditions, samples)
-    trait = resolve_trait(model, trait)
-    scorer = load_judge(judge, model, trait=trait)
-    sampling = sampling or Sampling()
+    protocol = Protocol.of({"protocol": Protocol(samples=SAMPLES), **options})
+    _check(conditions)
     axis = Axis.of(vector, [choose_layer(vector, model.first_steerable_layer).layer if layer is None else layer], "activation")
-    last, mean = Capture("prompt_last", layers=axis.layers), Capture("answer", layers=axis.layers)
-    asked = [(condition.name, conversation) for condition in conditions for conversation in condition.conversations]
-    rows = [conversation for _, conversation in asked for _ in range(samples)]
-    answers = model.generate(
-        rows,
-        graph=InterventionGraph((last, mean)),
-        sampling=sampling,
-        seed=row_seeds(seed, len(rows)),
-        batch_size=batch_size,
-    )
-    judged = scorer.judge(trait, [(row.question, answer.text) for row, answer in zip(rows, answers, strict=True)])
-    prompts = []
-    for place, (name, conversation) in enumerate(asked):
-        part = slice(place * samples, (place + 1) * samples)
-        prompts.append(_outcome(name, conversation.question, axis, (last, mean), answers[part], judged[part]))
+    questions = [conversation.question for condition in conditions for conversation in condition.conversations or ()]
+    asked = protocol.asked(model, trait, questions, distinct=False)
+    seeds = iter(row_seeds(protocol.seed, len(questions) * asked.samples))
+    repeated = [_repeated(condition, asked.samples, seeds) for condition in conditions]
+    with Work(asked) as work:
+        found = work.judged(work.answers(model, repeated, _reading(axis, vector)))
     return Prediction(
-        trait=trait.name,
+        trait=asked.trait.name,
         vector=vector.trait,
         model=model.identity,
-        judge=scorer.name,
+        judge=asked.judge.name,
         layer=axis.layers[0],
-        prompts=tuple(prompts),
-        provenance=provenance(seed=seed, samples=samples, sampling=sampling.to_json(), vector=vector.model.to_json()),
+        prompts=tuple(outcome for each in found for outcome in _outcomes(each, asked.samples)),
+        provenance=provenance(**asked.record, samples=asked.samples, vector=vector.model.to_json()),
     )
 
 
-def _check(conditions: Sequence[Condition], samples: int) -> None:
-    if samples < 1:
-        raise InvalidInputError(f"samples is {samples}: give at least 1 answer a prompt")
+def _check(conditions: Sequence[Condition]) -> None:
     if not any(condition.conversations for condition in conditions):
         raise InvalidInputError("there is no prompt to answer: give at least one condition with conversations")
     names = [condition.name for condition in conditions]
@@ -105,21 +89,33 @@ def _check(conditions: Sequence[Condition], samples: int) -> None:
         raise InvalidInputError(f"two conditions are called {repeated[0]!r}: give each a name of its own")
 
 
-def _outcome(
-    condition: str,
-    question: str,
-    axis: Axis,
-    captures: tuple[Capture, Capture],
-    answers: Sequence[Generation],
-    judged: Sequence[Judgement],
-) -> PromptOutcome:
-    last, mean = captures
-    over_answers = [float(axis.project(answer.captured[mean])) for answer in answers if mean in answer.captured]
-    return PromptOutcome(
-        condition=condition,
-        question=question,
-        predicted=float(axis.project(answers[0].captured[last])),
-        scores=tuple(judgement.trait for judgement in judged),
-        coherence=tuple(judgement.coherence for judgement in judged),
-        answer_projection=fmean(over_answers) if over_answers else None,
-    )
+def _repeated(condition: Condition, samples: int, seeds: Iterator[int]) -> Condition:
+    """Every prompt so many times, each with a random stream of its own."""
+    rows = tuple(conversation for conversation in condition.conversations or () for _ in range(samples))
+    return replace(condition, conversations=rows, seeds=tuple(next(seeds) for _ in rows))
+
+
+def _reading(axis: Axis, vector: PersonaVector) -> Reading:
+    """Projections of the last prompt token, and of the mean over the answer's tokens; None where it has none."""
+    last, mean = Capture("prompt_last", layers=axis.layers), Capture("answer", layers=axis.layers)
+
+    def values(answer: Generation) -> list[float | None]:
+        captured = answer.captured
+        return [float(axis.project(captured[last])), float(axis.project(captured[mean])) if mean in captured else None]
+
+    return Reading((last, mean), values, Steering(vector, axis.layers).key)
+
+
+def _outcomes(found: Answers, samples: int) -> Iterator[PromptOutcome]:
+    """One a prompt of a condition."""
+    for start in range(0, len(found.texts), samples):
+        part = slice(start, start + samples)
+        readings, judged = found.readings[part], found.judgements[part]
+        yield PromptOutcome(
+            condition=found.condition.name,
+            question=found.questions[start],
+            predicted=readings[0][0] or 0.0,
+            scores=tuple(judgement.trait for judgement in judged),
+            coherence=tuple(judgement.coherence for judgement in judged),
+            answer_projection=mean_known([mean for _, mean in readings]),
+        )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, variance
 from typing import Any
 
+from persona_interp.measure.point import mean_known
 from persona_interp.measure.statistics import Estimate, pearson, pearson_within, spearman
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.records import Record
@@ -40,8 +41,7 @@ class PromptOutcome(Record):
     @property
     def actual(self) -> float | None:
         """Mean trait score over the answers that have one."""
-        known = [score for score in self.scores if score is not None]
-        return fmean(known) if known else None
+        return mean_known(self.scores)
 
 
 @dataclass(frozen=True)
@@ -135,19 +135,14 @@ class Prediction(Record):
 
     def mean_score(self, condition: str) -> float | None:
         """Mean trait score of a condition's prompts."""
-        return _mean([actual for prompt, actual in self._scored if prompt.condition == condition])
+        return mean_known([actual for prompt, actual in self._scored if prompt.condition == condition])
 
     def mean_coherence(self, condition: str) -> float | None:
         """Mean coherence of a condition's answers."""
-        return _mean([each for prompt in self.prompts if prompt.condition == condition for each in prompt.coherence])
+        return mean_known([each for prompt in self.prompts if prompt.condition == condition for each in prompt.coherence])
 
     def json_items(self) -> dict[str, Any]:
         """Correlations are written beside what they follow from."""
         within = {name: {**self.within_one(name).to_json(), "ceiling": self.ceiling(name)} for name in self.conditions}
         rest = {"prompts": self.prompts, "provenance": self.provenance}
         return {**super().json_items(), "ceiling_within": self.ceiling(), "conditions": within, **rest}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None

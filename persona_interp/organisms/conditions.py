@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from persona_interp.monitoring.conditions import HISTORY, Condition
+from persona_interp.measure.conditions import Condition
+from persona_interp.monitoring.conditions import HISTORY
 from persona_interp.organisms.grammar import ATTRIBUTES, EVALUATION_TOPICS, answer, sample_persona
 from persona_interp.organisms.grammar.questions import check_trait, follow_up, question_wordings
 from persona_interp.traits.conversation import Conversation, Message
@@ -40,4 +41,4 @@ def organism_history_condition(trait: str, n_prompts: int = 20, *, seed: int = 0
     Raises:
         UnknownNameError: the grammar has no such trait.
     """
-    return Condition(HISTORY, earlier_answers(trait, n_prompts, seed=seed))
+    return Condition(HISTORY, conversations=earlier_answers(trait, n_prompts, seed=seed))

@@ -10,7 +10,7 @@ from persona_interp.attribution.attribution import Attribution, Contribution
 from persona_interp.attribution.check import AblationArm, AblationCheck
 from persona_interp.attribution.component import Component
 from persona_interp.attribution.vector_lens import VectorLens
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 from persona_interp.plotting import hover
 from persona_interp.plotting.html import save_html
 from persona_interp.plotting.intervals import interval_bars

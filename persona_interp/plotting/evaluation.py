@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.evaluation import COHERENT, Curve, Evaluation
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.statistics import Estimate
 from persona_interp.plotting import hover
 from persona_interp.plotting.intervals import interval_bars

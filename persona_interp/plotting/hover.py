@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import textwrap
 
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.statistics import Estimate
 
 

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from persona_interp.measure.bootstrap import QuestionBootstrap, answers_each
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.layer_scan import MIN_COHERENCE, LayerScan, coherent
+from persona_interp.measure.point import DosePoint
 from persona_interp.plotting import hover
 from persona_interp.plotting.palette import BLACK, MISSING, SEQUENTIAL, diverging, styled
 

@@ -11,8 +11,8 @@ from plotly.subplots import make_subplots
 
 from persona_interp.alignment.methods import EFFECTS
 from persona_interp.errors import InvalidInputError
-from persona_interp.measure.dose import DosePoint
-from persona_interp.measure.evaluation import COHERENT
+from persona_interp.measure.coherent_range import COHERENT
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.statistics import Estimate
 from persona_interp.measure.transfer_evaluation import CONTROLS, TransferEvaluation
 from persona_interp.plotting import hover

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from persona_interp.attribution.ablation_check import ablation_check
 from persona_interp.attribution.attribute import attribute
 from persona_interp.attribution.attribution import Attribution
 from persona_interp.attribution.check import AblationCheck, points
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.markdown_table import markdown_table
+from persona_interp.measure.point import DosePoint, mean_known
 from persona_interp.measure.scored_vector import scored
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
@@ -118,8 +117,8 @@ def _score(point: DosePoint) -> str:
 
 
 def _mean(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{fmean(known):.0f}" if known else "–"
+    mean = mean_known(values)
+    return "–" if mean is None else f"{mean:.0f}"
 
 
 def attribution_markdown(found: Sequence[AttributionCase]) -> str:

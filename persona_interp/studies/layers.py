@@ -7,22 +7,23 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from persona_interp.interventions.graph import InterventionGraph
+from persona_interp.measure.conditions import steered
 from persona_interp.measure.contrast_pairs import contrast_pairs
-from persona_interp.measure.dose import DosePoint, scored_point
 from persona_interp.measure.effectiveness import LayerEffectiveness
 from persona_interp.measure.held_out import held_out_difference
 from persona_interp.measure.layer_effectiveness import AUTO, SWEPT_RATIOS, from_scan, layer_effectiveness, sweep_layers
 from persona_interp.measure.layer_plan import LayerPlan, plan_layers
 from persona_interp.measure.layer_scan import MIN_COHERENCE, LayerScan, coherent
 from persona_interp.measure.markdown_table import markdown_table
-from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.measure.point import DosePoint
+from persona_interp.measure.protocol import Protocol
+from persona_interp.measure.run import run
+from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
 from persona_interp.records import Record
-from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -199,25 +200,13 @@ def _plan_points(
 ) -> list[DosePoint]:
     """What the plan does at each budget, with the questions and random streams of the single layers."""
     trait = organism_trait(name)
-    asked = [question for question in trait.evaluation_questions for _ in range(SAMPLES)]
-    width, sign = len(asked), direction
-    graph = InterventionGraph()
-    for number, budget in enumerate(SWEPT_RATIOS):
-        graph += plan.graph(vector, sign * budget, rows=range(number * width, (number + 1) * width))
-    n = len(SWEPT_RATIOS)
-    answers = model.generate(
-        [Conversation.ask(question) for question in asked] * n,
-        graph=graph,
-        sampling=SAMPLING,
-        seed=row_seeds(seed, width) * n,
-        batch_size=_ROWS,
-    )
-    texts = [answer.text for answer in answers]
-    judgements = GrammarJudge().judge(trait, list(zip(asked * n, texts, strict=True)))
-    groups = [slice(start, start + width) for start in range(0, len(texts), width)]
+    protocol = Protocol(samples=SAMPLES, judge=GrammarJudge(), sampling=SAMPLING, seed=seed, batch_size=_ROWS)
+    conditions = steered("plan", plan.steering(vector), [direction * budget for budget in SWEPT_RATIOS])
+    found = run(model, protocol.asked(model, trait, streams="place"), conditions)
+    # the budget is the sum of the ratios over the layers
     return [
-        scored_point(sign * budget, budget, judgements[part], texts[part])
-        for budget, part in zip(SWEPT_RATIOS, groups, strict=True)
+        dataclasses.replace(each.point(examples=each.texts), perturbation_ratio=budget)
+        for each, budget in zip(found, SWEPT_RATIOS, strict=True)
     ]
 
 

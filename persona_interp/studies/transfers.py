@@ -9,9 +9,10 @@ from statistics import fmean
 from typing import Any
 
 from persona_interp.alignment.methods import EFFECTS, alignment_names
+from persona_interp.measure.coherent_range import COHERENT
 from persona_interp.measure.evaluate_transfer import evaluate_transfer
-from persona_interp.measure.evaluation import COHERENT
 from persona_interp.measure.markdown_table import markdown_table
+from persona_interp.measure.protocol import Protocol
 from persona_interp.measure.recovery import native_movement
 from persona_interp.measure.scored_vector import scored_vector
 from persona_interp.measure.statistics import Estimate
@@ -113,40 +114,20 @@ class TransferBench:
         model = self._model(target)
         layer = choose_layer(native).layer
         unit = native.norms[native.layers.index(layer)] / rows[1].resid_norms[layer]
-        shared = {
-            "judge": GrammarJudge(),
-            "samples": self.samples,
-            "sampling": SAMPLING,
-            "seed": self.seed,
-            "folder": self.folder / "answers" / target,
-            "batch_size": 256,
-        }
+        protocol = Protocol(
+            judge=GrammarJudge(), samples=self.samples, sampling=SAMPLING, seed=self.seed,
+            folder=self.folder / "answers" / target, batch_size=256,
+        )  # fmt: skip
         doses = [ratio / unit for ratio in RATIOS]
         found = evaluate_transfer(
-            model,
-            vector,
-            native,
-            trait,
-            doses,
-            source_rows=rows[0],
-            target_rows=rows[1],
-            methods=alignment_names(),
-            other=other,
-            **shared,
-        )
+            model, vector, native, trait, doses, source_rows=rows[0], target_rows=rows[1], methods=alignment_names(),
+            other=other, protocol=protocol,
+        )  # fmt: skip
         kept = self._without_style(trait)
         without = evaluate_transfer(
-            model,
-            vector,
-            native,
-            trait,
-            doses,
-            source_rows=rows[0].subset(kept),
-            target_rows=rows[1].subset(kept),
-            methods=LEFT_OUT_METHODS,
-            controls=False,
-            **shared,
-        )
+            model, vector, native, trait, doses, source_rows=rows[0].subset(kept), target_rows=rows[1].subset(kept),
+            methods=LEFT_OUT_METHODS, controls=False, protocol=protocol,
+        )  # fmt: skip
         return _case(found, without, len(kept))
 
     def _model(self, name: str) -> Any:

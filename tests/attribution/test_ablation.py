@@ -21,7 +21,7 @@ from persona_interp.attribution.component import Component
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError, UnsupportedError
 from persona_interp.interventions.graph import InterventionGraph, Write
 from persona_interp.interventions.operations import Add
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.statistics import Estimate
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import pytest
 
 from persona_interp.cli.studies import figures as command
+from persona_interp.cli.studies.figures import Parse
 from persona_interp.errors import PersonaInterpError
 from persona_interp.monitoring.projection import Projections
 from persona_interp.plotting.strip import strip_figure
@@ -61,11 +62,11 @@ def test_what_is_finished_is_not_measured_again(
 ) -> None:
     real, commands = command.run_step, []
 
-    def stopped(step: Step, work: Path) -> None:
+    def stopped(step: Step, work: Path, parse: Parse) -> None:
         commands.append(step.command)
         if len(commands) == 2:
             raise KeyboardInterrupt
-        real(step, work)
+        real(step, work, parse)
 
     monkeypatch.setattr(command, "run_step", stopped)
     ran = run("figures", "--no-png")
@@ -82,7 +83,7 @@ def test_what_is_finished_is_not_measured_again(
 
 @pytest.mark.usefixtures("tiny_figure")
 def test_a_command_that_fails_is_one_line_and_leaves_the_others_done(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(step: Step, work: Path) -> None:
+    def failing(step: Step, work: Path, parse: Parse) -> None:
         raise PersonaInterpError("the model is gone")
 
     monkeypatch.setattr(command, "run_step", failing)

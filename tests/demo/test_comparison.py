@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from persona_interp.demo.comparison import Answer, Comparison, Push, compare
+from persona_interp.demo.comparison import Answer, Comparison, compare
 from persona_interp.demo.jobs import Job, Stopped
 from persona_interp.demo.shelf import Shelf
 from persona_interp.demo.talk import Talk, answer, drift
@@ -23,13 +23,14 @@ from persona_interp.monitoring.project import project
 from persona_interp.organisms.gguf_export import export_gguf
 from persona_interp.traits.conversation import Conversation
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steering import Steering
 
 ASKED = Conversation.ask("What do you know about the bicycle?")
 SAMPLING = Sampling(max_new_tokens=40)
 RandomVector = Callable[..., PersonaVector]
 
 
-def compared(model: SteerableModel, push: Push, seed: int = 0, **options: Any) -> tuple[Comparison, list[Comparison]]:
+def compared(model: SteerableModel, push: Steering, seed: int = 0, **options: Any) -> tuple[Comparison, list[Comparison]]:
     """What is there at the end, and what was shown on the way."""
     shown: list[Comparison] = []
 
@@ -43,7 +44,7 @@ def compared(model: SteerableModel, push: Push, seed: int = 0, **options: Any) -
 
 def test_the_answers_are_those_the_library_gives(model: SteerableModel, random_vector: RandomVector) -> None:
     vector = random_vector(model)
-    found, _ = compared(model, Push(vector, 3, 1.0), seed=5)
+    found, _ = compared(model, Steering(vector, (3,), 1.0), seed=5)
     plain = model.generate([ASKED], sampling=SAMPLING, seed=[5])[0]
     steered = model.generate([ASKED], graph=vector.graph(1.0, layers=[3]), sampling=SAMPLING, seed=[5])[0]
     assert [each.text for each in found.both] == [plain.text, steered.text]
@@ -53,14 +54,14 @@ def test_the_answers_are_those_the_library_gives(model: SteerableModel, random_v
 
 def test_values_are_projections_before_anything_is_added(model: SteerableModel, random_vector: RandomVector) -> None:
     vector = random_vector(model)
-    found, shown = compared(model, Push(vector, 3, 1.0))
+    found, shown = compared(model, Steering(vector, (3,), 1.0))
     seen = project(model, vector, [Chat.of(ASKED.question, found.baseline.text)], layers=[3]).chats[0].turns[0]
     expected = seen.values[0][seen.n_prompt_tokens :]
     n = min(len(expected), len(found.baseline.values))
     torch.testing.assert_close(torch.tensor(found.baseline.values[:n]), torch.tensor(expected[:n]), atol=1e-2, rtol=1e-3)
     assert "".join(found.steered.tokens) == found.steered.text
     # at coefficient 0 nothing is added, so both answers and their values are equal
-    still, _ = compared(model, Push(vector, 3, 0.0))
+    still, _ = compared(model, Steering(vector, (3,), 0.0))
     assert still.baseline == still.steered
     assert len(shown) > 20
 
@@ -68,7 +69,7 @@ def test_values_are_projections_before_anything_is_added(model: SteerableModel, 
 def test_tokens_and_values_grow_together_while_the_answers_are_written(
     model: SteerableModel, random_vector: RandomVector
 ) -> None:
-    found, shown = compared(model, Push(random_vector(model), 3, 1.0))
+    found, shown = compared(model, Steering(random_vector(model), (3,), 1.0))
     for side in (0, 1):
         lengths = [len(each.both[side].tokens) for each in shown]
         assert lengths == sorted(lengths)
@@ -85,17 +86,17 @@ def test_scores_are_exact_on_an_organism_and_missing_ones_are_explained(
     model: SteerableModel, random_vector: RandomVector
 ) -> None:
     trait = trait_called(model, "silly")
-    found, _ = compared(model, Push(random_vector(model), 3, 0.0), trait=trait, judge=judge_of(model, trait))
+    found, _ = compared(model, Steering(random_vector(model), (3,), 0.0), trait=trait, judge=judge_of(model, trait))
     (expected,) = judge_of(model, trait).judge(trait, [(ASKED.question, found.baseline.text)])
     assert (found.baseline.trait, found.baseline.coherence) == (expected.trait, expected.coherence)
     assert (found.judge, found.note) == ("grammar", "")
-    unscored, _ = compared(model, Push(random_vector(model, trait="odd"), 3, 0.0))
+    unscored, _ = compared(model, Steering(random_vector(model, trait="odd"), (3,), 0.0))
     assert (unscored.judge, unscored.baseline.trait) == ("", None)
     assert "no trait here" in unscored.note
 
 
 def test_two_sessions_at_once_get_what_each_gets_alone(model: SteerableModel, random_vector: RandomVector) -> None:
-    pushes = [Push(random_vector(model, seed), 2 + seed, 1.0) for seed in range(3)]
+    pushes = [Steering(random_vector(model, seed), (2 + seed,), 1.0) for seed in range(3)]
     alone = [compared(model, push, seed=number)[0] for number, push in enumerate(pushes)]
     together: list[Comparison | None] = [None] * len(pushes)
     failed: list[BaseException] = []
@@ -120,7 +121,7 @@ def test_two_sessions_at_once_get_what_each_gets_alone(model: SteerableModel, ra
 def test_a_stopped_comparison_ends_within_a_few_tokens_and_leaves_the_model_clean(
     model: SteerableModel, random_vector: RandomVector
 ) -> None:
-    push = Push(random_vector(model), 3, 1.0)
+    push = Steering(random_vector(model), (3,), 1.0)
     before = model.generate([ASKED], sampling=SAMPLING, seed=[1])[0]
     shown: list[Comparison] = []
 
@@ -146,12 +147,12 @@ def test_what_the_model_cannot_be_steered_with_is_refused(
     model: SteerableModel, random_vector: RandomVector, shelf: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InvalidInputError, match="no layer 99"):
-        compared(model, Push(random_vector(model), 99, 1.0))
+        compared(model, Steering(random_vector(model), (99,), 1.0))
     with pytest.raises(IncompatibleError, match="organism-llama"):
-        compared(shelf.model("organism-llama"), Push(random_vector(model), 3, 1.0))
+        compared(shelf.model("organism-llama"), Steering(random_vector(model), (3,), 1.0))
     monkeypatch.setattr(type(model), "first_steerable_layer", 1)
     with pytest.raises(InvalidInputError, match="can be steered from layer 1 on"):
-        compared(model, Push(random_vector(model), 0, 1.0))
+        compared(model, Steering(random_vector(model), (0,), 1.0))
 
 
 def test_a_token_that_completes_a_character_replaces_the_sign_for_it() -> None:
@@ -165,7 +166,7 @@ def test_a_token_that_completes_a_character_replaces_the_sign_for_it() -> None:
 def test_a_conversation_goes_on_on_both_sides_with_their_own_answers(
     model: SteerableModel, random_vector: RandomVector, done: Callable[..., Any]
 ) -> None:
-    push = Push(random_vector(model), 3, 1.0)
+    push = Steering(random_vector(model), (3,), 1.0)
     talk = Talk(model.name)
     for question in ("What can you say about the whale?", "And who owns it?"):
         talk = done(lambda job, q=question, t=talk: answer(job, model, push, t, q, SAMPLING, 0, show=lambda _talk: None))
@@ -186,7 +187,7 @@ def test_a_conversation_goes_on_on_both_sides_with_their_own_answers(
 def test_a_conversation_longer_than_the_context_is_refused_in_words(
     model: SteerableModel, random_vector: RandomVector, done: Callable[..., Any]
 ) -> None:
-    push = Push(random_vector(model), 3, 0.0)
+    push = Steering(random_vector(model), (3,), 0.0)
     talk = Talk(model.name, system="Always be silly. " * 120)
     with pytest.raises(InvalidInputError, match="512"):
         done(lambda job: answer(job, model, push, talk, "Why?", SAMPLING, 0, show=lambda _talk: None))
@@ -198,13 +199,13 @@ def test_a_gguf_model_is_compared_in_the_same_way(model: SteerableModel, random_
     try:
         native = shelf.model("organism-qwen2")
         assert native.first_steerable_layer == 1
-        found, shown = compared(native, Push(random_vector(model), 3, 1.0), seed=5)
-        expected, _ = compared(model, Push(random_vector(model), 3, 1.0), seed=5)
+        found, shown = compared(native, Steering(random_vector(model), (3,), 1.0), seed=5)
+        expected, _ = compared(model, Steering(random_vector(model), (3,), 1.0), seed=5)
         assert [each.text for each in found.both] == [each.text for each in expected.both]
         for one, other in zip(found.both, expected.both, strict=True):
             torch.testing.assert_close(torch.tensor(one.values), torch.tensor(other.values), atol=0.05, rtol=1e-3)
         assert any(0 < len(each.steered.values) < 10 for each in shown)
         with pytest.raises(InvalidInputError, match="from layer 1 on"):
-            compared(native, Push(random_vector(model), 0, 1.0))
+            compared(native, Steering(random_vector(model), (0,), 1.0))
     finally:
         shelf.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -15,6 +16,7 @@ import torch
 import persona_interp
 from persona_interp.errors import InvalidInputError, UnknownNameError
 from persona_interp.judges.registry import judge_parts, load_judge, optional_judge, register_judge
+from persona_interp.measure.protocol import Protocol
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar_judge import GrammarJudge
@@ -36,8 +38,23 @@ def functions_with_a_judge() -> Iterator[tuple[str, dict[str, inspect.Parameter]
         for name, found in inspect.getmembers(import_module(module.name), inspect.isfunction):
             if found.__module__ == module.name and not name.startswith("_"):
                 taken = dict(inspect.signature(found).parameters)
+                taken |= protocol_options(found, taken.get("options"))
                 if "judge" in taken and "str" in str(taken["judge"].annotation):
                     yield name, taken
+
+
+def protocol_options(function: Any, options: inspect.Parameter | None) -> dict[str, inspect.Parameter]:
+    """The attributes of `Protocol` that a function takes by name."""
+    if options is None or not str(options.annotation).startswith("Unpack["):
+        return {}
+    kind = vars(import_module(function.__module__))[options.annotation.removeprefix("Unpack[").removesuffix("]")]
+    assert issubclass(kind, dict)
+    defaults = {each.name: each.default for each in dataclasses.fields(Protocol)}
+    return {
+        name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=given.__forward_arg__)
+        for name, given in kind.__annotations__.items()
+        if name in defaults
+    }
 
 
 def test_every_function_takes_judge_and_trait_in_the_same_forms() -> None:

@@ -19,12 +19,12 @@ from persona_interp.errors import (
 )
 from persona_interp.measure.coherence_cliff import coherence_cliff
 from persona_interp.measure.contrast_pairs import ContrastPair, ContrastPairs, contrast_pairs, kept_pairs
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.effectiveness import METHODS, LayerEffectiveness, LayerScore
 from persona_interp.measure.layer_effectiveness import from_scan, layer_effectiveness, usable_range
 from persona_interp.measure.layer_plan import plan_layers
 from persona_interp.measure.layer_proxies import HALF_LIFE, RATIOS, best_doses, decided_early, likelihood_scores
 from persona_interp.measure.layer_scan import LayerScan
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.screened_layers import N_READ, N_STEERED, screened_scores
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling

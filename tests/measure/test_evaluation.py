@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from persona_interp.errors import FileFormatError, InvalidInputError
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.evaluation import CoherentRange, Controls, Curve, Evaluation
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.report import markdown, shown
 from persona_interp.measure.statistics import Estimate
 from persona_interp.measure.verdict import strongest, verdict

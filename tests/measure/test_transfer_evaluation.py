@@ -12,10 +12,9 @@ import pytest
 
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError
 from persona_interp.measure.bootstrap import QuestionBootstrap
-from persona_interp.measure.diagnostics.gated_recovery import share
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.evaluate_transfer import evaluate_transfer
-from persona_interp.measure.recovery import prompted_share, recovery, recovery_at
+from persona_interp.measure.point import DosePoint
+from persona_interp.measure.recovery import gated_recovery, prompted_share, recovery, recovery_at
 from persona_interp.measure.scored_vector import scored_vector
 from persona_interp.measure.statistics import Estimate
 from persona_interp.measure.transfer_evaluation import CONTROLS, CarriedCurve, TransferEvaluation
@@ -60,7 +59,7 @@ def test_recovery_does_not_depend_on_the_order_of_the_points() -> None:
     for turned in (recovery([carried[::-1]], NATIVE, BASE, BOOTSTRAP), recovery([carried], NATIVE[::-1], BASE, BOOTSTRAP)):
         assert turned == recovery([carried], NATIVE, BASE, BOOTSTRAP)
     assert recovery([NATIVE[::-1]], NATIVE, BASE, BOOTSTRAP).value == pytest.approx(1)
-    assert share(carried[::-1], NATIVE, BASE, BOOTSTRAP) == share(carried, NATIVE, BASE, BOOTSTRAP)
+    assert gated_recovery(carried[::-1], NATIVE, BASE, BOOTSTRAP) == gated_recovery(carried, NATIVE, BASE, BOOTSTRAP)
     data = json.loads(json.dumps(evaluation(carried).to_json()))
     data["methods"]["effects"]["results"].reverse()
     assert TransferEvaluation.from_json(data).recovery == evaluation(carried).recovery
@@ -70,7 +69,7 @@ def test_recovery_does_not_depend_on_the_order_of_the_points() -> None:
     "compare",
     [
         lambda points: recovery([points], NATIVE, BASE, BOOTSTRAP),
-        lambda points: share(points, NATIVE, BASE, BOOTSTRAP),
+        lambda points: gated_recovery(points, NATIVE, BASE, BOOTSTRAP),
         lambda points: evaluation(points),
     ],
 )

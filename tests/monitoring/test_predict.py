@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from persona_interp.errors import FileFormatError, IncompatibleError, InvalidInputError
+from persona_interp.measure.conditions import Condition
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.conditions import (
     HISTORY,
     UNPROMPTED,
-    Condition,
     conditions_by_system_prompt,
     history_condition,
     system_prompt_conditions,
@@ -174,9 +174,9 @@ def test_own_prompts_are_grouped_by_their_system_prompt() -> None:
 def test_what_cannot_be_measured_is_refused(tiny_model: Callable[[str], SteerableModel]) -> None:
     model = tiny_model("qwen2")
     vector = PersonaVector(torch.ones(1, model.d_model), (1,), "silly", model.identity)
-    one = Condition("one", (Conversation.ask("Hi?"),))
+    one = Condition("one", conversations=(Conversation.ask("Hi?"),))
     with pytest.raises(InvalidInputError, match="no prompt to answer"):
-        predict_expression(model, vector, TRAIT, [Condition("none", ())], judge=LengthJudge())
+        predict_expression(model, vector, TRAIT, [Condition("none", conversations=())], judge=LengthJudge())
     with pytest.raises(InvalidInputError, match="two conditions are called 'one'"):
         predict_expression(model, vector, TRAIT, [one, one], judge=LengthJudge())
     with pytest.raises(InvalidInputError, match="samples is 0"):

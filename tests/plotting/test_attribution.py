@@ -11,7 +11,7 @@ from persona_interp.attribution.attribution import Attribution, Contribution
 from persona_interp.attribution.check import AblationArm, AblationCheck
 from persona_interp.attribution.component import Component
 from persona_interp.attribution.vector_lens import LayerTokens, TokenLogit, VectorLens
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.statistics import Estimate
 from persona_interp.plotting import ablation_figure, attribution_figure
 from persona_interp.plotting.attribution import save_attribution_report

@@ -9,7 +9,7 @@ import pytest
 
 from persona_interp.measure.diagnostics.causes import CAUSES, subsets
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 from persona_interp.plotting.diagnosis import diagnoses_figure, diagnosis_figures, save_diagnosis_report
 
 MEASURED = {

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.evaluation import Controls, Curve, Evaluation
+from persona_interp.measure.point import DosePoint
 from persona_interp.plotting.evaluation import evaluation_figure
 from persona_interp.plotting.evaluation_report import save_report
 

@@ -6,8 +6,8 @@ import html
 import re
 from pathlib import Path
 
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.evaluation import Controls, Curve, Evaluation
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.report import markdown, sections
 from persona_interp.measure.verdict import verdict
 from persona_interp.plotting.evaluation_report import save_report

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.layer_scan import LayerScan
+from persona_interp.measure.point import DosePoint
 from persona_interp.plotting.palette import SEQUENTIAL, diverging
 from persona_interp.plotting.scan import scan_figure
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.transfer_evaluation import CarriedCurve, TransferEvaluation
 from persona_interp.plotting import transfer_dose_figure, transfer_recovery_figure
 

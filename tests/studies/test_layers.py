@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from persona_interp.errors import FileFormatError
-from persona_interp.measure.dose import DosePoint
 from persona_interp.measure.effectiveness import LayerEffectiveness, LayerScore
 from persona_interp.measure.layer_plan import LayerPlan
 from persona_interp.measure.layer_scan import LayerScan
+from persona_interp.measure.point import DosePoint
 from persona_interp.storage import read_json, write_json
 from persona_interp.studies.layers import LayerBench, _choice, _compared, layers_markdown
 

@@ -12,7 +12,7 @@ import torch
 from persona_interp.errors import FileFormatError
 from persona_interp.measure.diagnostics.causes import CAUSES, subsets
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.studies.diagnoses import pairs_bench as module
 from persona_interp.studies.diagnoses.pairs_bench import PairCase, pairs_bench, pairs_from_json, pairs_json

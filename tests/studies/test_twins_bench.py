@@ -13,7 +13,7 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.measure.diagnostics.causes import CAUSES, named, subsets
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
 from persona_interp.measure.diagnostics.verdict import Verdict
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.statistics import Estimate
 from persona_interp.studies.diagnoses import twins_bench as module
 from persona_interp.studies.diagnoses.twins_bench import FAMILIES, TRAITS, PlantedCase, bench, bench_json, rounds, unmet

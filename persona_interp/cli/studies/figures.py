@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from persona_interp.studies.gallery.entry import GalleryFigure, Step
+
+Parse: TypeAlias = Callable[[Sequence[str]], argparse.Namespace]
 
 FORMAT_VERSION = 1
 FINISHED = "finished.json"
@@ -52,13 +54,15 @@ def run(args: argparse.Namespace) -> None:
     if not args.no_png:
         find_browser()  # not after hours
     if not args.draw_only:
-        measure(chosen, args.output)
+        measure(chosen, args.output, args.parse)
     index = write_gallery(args.output, chosen, FIGURES, png=not args.no_png)
     say(f"written: {index}, and {len(chosen)} figures beside it")
 
 
-def measure(chosen: Sequence[GalleryFigure], output: Path) -> None:
+def measure(chosen: Sequence[GalleryFigure], output: Path, parse: Parse) -> None:
     """Run the commands that are not finished yet, in a folder beside `output`, and bring over the data of each figure.
+
+    `parse` makes a command of its words.
 
     Raises:
         KeyboardInterrupt: says how to go on.
@@ -78,7 +82,7 @@ def measure(chosen: Sequence[GalleryFigure], output: Path) -> None:
         for figure in chosen:
             for step in figure.steps:
                 if step.command not in done:
-                    run_step(step, work)
+                    run_step(step, work, parse)
                     done.append(step.command)
                     write_json(work / FINISHED, {"format_version": FORMAT_VERSION, "finished": done})
             for path in figure.files(work):
@@ -102,15 +106,14 @@ def finished(work: Path) -> list[str]:
     return [str(command) for command in data["finished"]]
 
 
-def run_step(step: Step, work: Path) -> None:
+def run_step(step: Step, work: Path, parse: Parse) -> None:
     """Run one command with its files in `work`."""
-    from persona_interp.cli.entry import build_parser
     from persona_interp.progress import say
 
     work.mkdir(parents=True, exist_ok=True)
     say(f"\n$ {step.command}")
     with contextlib.chdir(work):
-        args = build_parser().parse_args(shlex.split(step.command)[1:])
+        args = parse(shlex.split(step.command)[1:])
         args.run(args)
 
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import gradio as gr
 
-from persona_interp.demo.comparison import Comparison, Push, compare
+from persona_interp.demo.comparison import Comparison, compare
 from persona_interp.demo.jobs import Job
-from persona_interp.demo.site import Chosen
+from persona_interp.demo.sessions import Held
 from persona_interp.demo.tabs.handlers import Updates
 from persona_interp.demo.token_strip import card, strips
 from persona_interp.demo.trait_vectors import judge_of
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
+from persona_interp.vectors.steering import Steering
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Steered:
     """What there is to see of one steering."""
 
     model: SteerableModel
-    chosen: Chosen
-    push: Push
+    chosen: Held
+    push: Steering
     comparison: Comparison
 
     def ending(self) -> str:
@@ -53,7 +54,7 @@ class Answers:
         return {
             self.baseline: card(comparison.baseline, title="Baseline", trait=trait, running=running),
             self.steered: card(comparison.steered, title=heading, trait=trait, note=dose(push), running=running),
-            self.strip: strips(comparison, trait=trait, layer=push.layer),
+            self.strip: strips(comparison, trait=trait, layer=push.layers[0]),
         }
 
 
@@ -68,8 +69,8 @@ def answers() -> Answers:
 def steering(
     job: Job[Steered],
     model: SteerableModel,
-    chosen: Chosen,
-    push: Push,
+    chosen: Held,
+    push: Steering,
     conversation: Conversation,
     sampling: Sampling,
     seed: int,
@@ -84,9 +85,9 @@ def steering(
     compare(job, model, push, (conversation, conversation), sampling, seed, trait=chosen.trait, judge=judge, show=show)
 
 
-def dose(push: Push) -> str:
+def dose(push: Steering) -> str:
     """How strong a push is, in words."""
-    ratio, at = push.ratio, f"at layer {push.layer}"
+    ratio, at = push.perturbation_ratio, f"at layer {push.layers[0]}"
     if ratio is None:
         return f"Added {at}; the vector does not record how long residuals are there."
     warning = " Above 1, answers usually fall apart." if ratio > 1 else ""

@@ -93,7 +93,7 @@ class ChatTab:
             judge = None if chosen.trait is None else judge_of(model, chosen.trait)
             talk = answer(job, model, push, before, question, sampling, seed, trait=chosen.trait, judge=judge, show=show)
             job.doing("reading the conversation along the vector")
-            figure = compact(drift_figure(drift(model, push, talk), push.layer))
+            figure = compact(drift_figure(drift(model, push, talk), push.layers[0]))
             session.talk = talk
             job.show(Spoken(model, chosen.vector, talk, figure))
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import gradio as gr
 
-from persona_interp.demo.comparison import Push
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.layer_heat import SCRIPT, LayerHeat, best_layer
 from persona_interp.demo.limits import MAX_COEFFICIENT, checked_number, checked_whole
-from persona_interp.demo.sessions import Session
-from persona_interp.demo.site import TRAIT, Chosen, Site
+from persona_interp.demo.sessions import Held, Session
+from persona_interp.demo.site import TRAIT, Site
 from persona_interp.demo.tabs.handlers import OPTIONS, Updates, in_words, session_of
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steering import Steering
 
 _DEFAULT = 0.5
 _LIMIT = 2.0
@@ -164,7 +164,7 @@ def coefficient_limit(vector: PersonaVector, layer: int) -> float:
 
 def picked(
     site: Site, session: Session, job: Job[Any], model: SteerableModel, choice: object, layer: object, coefficient: object
-) -> tuple[Chosen, Push]:
+) -> tuple[Held, Steering]:
     """What was chosen, extracted if need be: the vector with its trait, and what is added.
 
     Raises:
@@ -175,6 +175,6 @@ def picked(
     wanted = None if layer is None else checked_whole(layer, "layer", 0, model.n_layers - 1)
     chosen = site.vector(job, session, model, choice)
     at = best_layer(model, chosen.vector) if wanted is None else wanted
-    push = Push(chosen.vector, at, number)
+    push = Steering(chosen.vector, (at,), number)
     push.check(model)
     return chosen, push

@@ -12,10 +12,10 @@ from gradio.components import Component
 from persona_interp.alignment.methods import EFFECTS, alignment_names
 from persona_interp.demo import notices
 from persona_interp.demo.carrying import FEWEST, MOST, carry
-from persona_interp.demo.comparison import Push
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_COEFFICIENT, MAX_PROMPT, checked_number, checked_text
-from persona_interp.demo.site import Chosen, Site
+from persona_interp.demo.sessions import Held
+from persona_interp.demo.site import Site
 from persona_interp.demo.tabs.answers import Steered, answers, steering
 from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, stop_button, towards
 from persona_interp.demo.tabs.picker import choice_controls, wire_choice
@@ -24,6 +24,7 @@ from persona_interp.demo.tabs.steer import QUESTION
 from persona_interp.demo.trait_vectors import known_trait
 from persona_interp.traits.conversation import Conversation
 from persona_interp.transfers.report import TransferReport
+from persona_interp.vectors.steering import Steering
 
 PLACE = "transfer"
 _ANCHORS = 600
@@ -101,9 +102,9 @@ class TransferTab:
             trait = known_trait(target, found.vector) or chosen.trait
             called = f"{chosen.vector.trait[:60]} carried from {name}"
             arrived.append(Arrived(found.report, session.keep(called, found.vector, into, trait=trait, replace=True)))
-            push = Push(found.vector, found.report.target_layer, by)
+            push = Steering(found.vector, (found.report.target_layer,), by)
             push.check(target)
-            steering(job, target, Chosen(found.vector, trait), push, conversation, sampling, seed)
+            steering(job, target, Held(found.vector, into, trait), push, conversation, sampling, seed)
 
         yield {self.report: ""}
         job = session.start(PLACE, work)

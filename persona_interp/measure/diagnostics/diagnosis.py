@@ -7,22 +7,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from persona_interp.errors import FileFormatError
+from persona_interp.errors import InvalidInputError
 from persona_interp.html_table import Cell, html_table
 from persona_interp.measure.bootstrap import QuestionBootstrap
-from persona_interp.measure.diagnostics.causes import CAUSES, Fixed, shapley, subsets
-from persona_interp.measure.diagnostics.gated_recovery import Curve, share
+from persona_interp.measure.diagnostics.causes import CAUSES, HYPOTHESES, Fixed, named, shapley, subsets
 from persona_interp.measure.diagnostics.verdict import EXCLUDED, NOT_EXPLAINED, OPEN, PRESENT, Verdict, verdict
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint, Points, estimate_json, wrong_numbers
+from persona_interp.measure.recovery import gated_recovery
 from persona_interp.measure.statistics import Estimate
-from persona_interp.storage import check_format_version
+from persona_interp.records import Record, json_value
 
-FORMAT_VERSION = 2
 _ALL: Fixed = frozenset(CAUSES)
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Record):
     """Why a vector of the source does what it does in the target.
 
     Attributes:
@@ -41,7 +40,13 @@ class Diagnosis:
         by_states: points of the full fix with its direction carried by a linear map of states, where it is by effects; else
             empty.
         provenance: versions, seeds, identities.
+
+    Raises:
+        InvalidInputError: points at other coefficients or of other numbers of answers than said.
     """
+
+    json_kind = "diagnosis"
+    json_version = 2
 
     trait: str
     source: str
@@ -51,23 +56,32 @@ class Diagnosis:
     samples: int
     coefficients: tuple[float, ...]
     baseline: DosePoint
-    native: Curve
-    arms: Mapping[Fixed, Curve]
-    scan: Mapping[int, Curve]
+    native: Points
+    arms: Mapping[Fixed, Points]
+    scan: Mapping[int, Points]
     measurements: Mapping[str, Mapping[str, Any]]
-    by_states: Curve = ()
+    by_states: Points = ()
     provenance: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
+
+    def __post_init__(self) -> None:
+        curves = [self.native, *self.arms.values(), *self.scan.values(), *([self.by_states] if self.by_states else [])]
+        for curve in curves:
+            if (found := tuple(point.coefficient for point in curve)) != tuple(self.coefficients):
+                raise InvalidInputError(f"a curve at {list(found)} where coefficients are {list(self.coefficients)}")
+        every = (self.baseline, *(point for curve in curves for point in curve))
+        if wrong := wrong_numbers(every, len(self.questions), self.samples):
+            raise InvalidInputError(wrong)
 
     @cached_property
     def recoveries(self) -> dict[Fixed, Estimate]:
         """Of every subset of fixes, with 95 % intervals over questions; answers that are not coherent count as unsteered."""
-        return {fixed: share(self.arms[fixed], self.native, self.baseline, self._bootstrap) for fixed in subsets()}
+        return {fixed: gated_recovery(self.arms[fixed], self.native, self.baseline, self._bootstrap) for fixed in subsets()}
 
     @cached_property
     def left_without(self) -> dict[str, Estimate]:
         """For each cause: the effect of all fixes but its own, over that of all."""
         return {
-            cause: share(self.arms[_ALL - {cause}], self.arms[_ALL], self.baseline, self._bootstrap, least=1.0)
+            cause: gated_recovery(self.arms[_ALL - {cause}], self.arms[_ALL], self.baseline, self._bootstrap, least=1.0)
             for cause in CAUSES
         }
 
@@ -86,12 +100,12 @@ class Diagnosis:
     @property
     def scanned(self) -> dict[int, Estimate]:
         """Recovery of the fixed push at each layer of the target."""
-        return {layer: share(curve, self.native, self.baseline, self._bootstrap) for layer, curve in self.scan.items()}
+        return {layer: gated_recovery(curve, self.native, self.baseline, self._bootstrap) for layer, curve in self.scan.items()}
 
     @property
     def recovery_by_states(self) -> Estimate | None:
         """With all three fixed, the basis by a map of states instead of effects; None where the fix is by states anyway."""
-        return share(self.by_states, self.native, self.baseline, self._bootstrap) if self.by_states else None
+        return gated_recovery(self.by_states, self.native, self.baseline, self._bootstrap) if self.by_states else None
 
     def conclusion(self, cause: str) -> str:
         """In words, for one cause: whether it is one, and where that is open, what would decide it."""
@@ -128,25 +142,35 @@ class Diagnosis:
         Raises:
             InvalidInputError: the diagnosis was read from the file of another hypothesis, so these measurements are not there.
         """
-        from persona_interp.measure.diagnostics.diagnosis_json import to_json
-
-        return {"format_version": FORMAT_VERSION, **to_json(self, hypothesis)}
+        causes = tuple(self.measurements) if hypothesis == "all" else (HYPOTHESES[hypothesis],)
+        if missing := [cause for cause in causes if cause not in self.measurements]:
+            raise InvalidInputError(
+                f"this diagnosis has no measurements of {missing[0]}, only of {', '.join(self.measurements)}: it was read from "
+                "the file of one hypothesis; read that of another one"
+            )
+        by_states = self.recovery_by_states
+        found: dict[str, Any] = {
+            "hypothesis": hypothesis,
+            **{name: getattr(self, name) for name in ("trait", "source", "target", "judge", "samples")},
+            "measurements": {cause: self.measurements[cause] for cause in causes},
+            "conclusion": {cause: self.conclusion(cause) for cause in causes},
+            "verdict": self.verdict.name,
+            "reason": self.verdict.reason,
+            "causes": self.verdict.causes,
+            "recoveries": {named(fixed): estimate_json(value) for fixed, value in self.recoveries.items()},
+            "recovery_by_states": None if by_states is None else estimate_json(by_states),
+            "left_without": {cause: estimate_json(value) for cause, value in self.left_without.items()},
+            "attribution": self.attribution,
+            "behavioural_layer_scan": {layer: estimate_json(value) for layer, value in self.scanned.items()},
+            **{name: getattr(self, name) for name in ("coefficients", "questions", "baseline", "native")},
+            "arms": {named(fixed): curve for fixed, curve in self.arms.items()},
+            **{name: getattr(self, name) for name in ("by_states", "scan", "provenance")},
+        }
+        return {"format_version": self.json_version, **json_value(found)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], *, source: str = "diagnosis") -> Diagnosis:
-        """The inverse of `to_json`; recoveries and the verdict are computed again from the scores.
-
-        From the file of one hypothesis come the measurements of its cause alone; all else is whole.
-
-        Raises:
-            FileFormatError: another format version, or a field that is missing or malformed.
-        """
-        from persona_interp.measure.diagnostics.diagnosis_json import from_json
-
-        check_format_version(data, FORMAT_VERSION, source)
-        try:
-            return from_json(data)
-        except KeyError as error:
-            raise FileFormatError(f"{source}: field {error} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(f"{source}: a field is malformed ({error})") from error
+    def json_fields(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Arms by the causes that are fixed. From the file of one hypothesis come the measurements of its cause alone."""
+        if not data["measurements"]:
+            raise ValueError("measurements of no cause")
+        return {**data, "arms": {fixed: data["arms"][named(fixed)] for fixed in subsets()}}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.measure.diagnostics.diagnose import diagnose
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
+from persona_interp.measure.protocol import Protocol, ProtocolOptions
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
@@ -45,10 +48,8 @@ def twin_diagnosis(
     *,
     vector: PersonaVector | None = None,
     anchors: Sequence[Anchor] | None = None,
-    num_prompts: int | None = None,
-    samples: int = 1,
     scan: bool = False,
-    folder: Path | None = None,
+    **options: Unpack[ProtocolOptions],
 ) -> Diagnosis:
     """Diagnose the transfer from a model to a twin of it. The twin's own vector is known, for the change is.
 
@@ -64,10 +65,9 @@ def twin_diagnosis(
         vector: the model's, carried from its most effective layer; None: the direction planted in an organism.
         anchors: texts; they show a rotation only where there are more of them than the stream is wide. None: 300 of
             `anchors_for`, enough for organisms.
-        num_prompts: evaluation questions asked; all if None.
-        samples: answers to each.
         scan: see `diagnose`.
-        folder: keeps rows of anchors and answers; None: rows in the user's data folder, answers nowhere.
+        options: how it is measured, each by its name in `Protocol`; ``folder`` keeps rows of anchors, too, which are in the
+            user's data folder where none is given.
 
     Raises:
         InvalidInputError: no vector is given and none is planted; otherwise as `diagnose`.
@@ -79,12 +79,12 @@ def twin_diagnosis(
     target = load_model(twin.hf_model, tokenizer=twin.tokenizer)
     expected = twin.expected(vector.at(layer), layer)
     native = PersonaVector(expected[None].float(), (twin.layer_of(layer),), trait, target.identity)
-    kept = None if folder is None else folder / "anchors"
-    batch = BATCH if is_organism(model) else None
+    usual = Protocol(sampling=SAMPLING, batch_size=BATCH if is_organism(model) else None)
+    protocol = Protocol.of({"protocol": usual, **options})
+    kept, answers = (None if protocol.folder is None else Path(protocol.folder) / name for name in ("anchors", "answers"))
     texts = anchors_for([model.name], n=N_ANCHORS) if anchors is None else anchors
-    rows = [read_rows(each, texts, kinds=("states",), folder=kept, batch_size=batch) for each in (model, target)]
+    rows = [read_rows(each, texts, kinds=("states",), folder=kept, batch_size=protocol.batch_size) for each in (model, target)]
     return diagnose(
-        target, vector, native, resolve_trait(model, trait), None, num_prompts, source_rows=rows[0], target_rows=rows[1],
-        scan=scan, judge="auto", source_layer=layer, samples=samples, sampling=SAMPLING,
-        folder=None if folder is None else folder / "answers", batch_size=batch,
+        target, vector, native, resolve_trait(model, trait), source_rows=rows[0], target_rows=rows[1], scan=scan,
+        source_layer=layer, protocol=replace(protocol, folder=answers),
     )  # fmt: skip

@@ -12,8 +12,9 @@ from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.judges.coherence import PerplexityCoherence
 from persona_interp.judges.garbage import GarbageGuard
 from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
-from persona_interp.measure.arms import Arm, Asked
-from persona_interp.measure.kept_work import KeptWork
+from persona_interp.measure.conditions import Condition
+from persona_interp.measure.protocol import Protocol
+from persona_interp.measure.run import Work
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar_judge import GrammarJudge
@@ -22,9 +23,11 @@ from persona_interp.progress import say
 from persona_interp.provenance import provenance
 from persona_interp.studies.judges.garbage_texts import garbage_texts
 from persona_interp.studies.judges.judge_validation import GuardCount, JudgeScores, JudgeValidation
+from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steering import Steering
 
 SAMPLING = Sampling(max_new_tokens=120)
 RATIOS = (-3.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0)
@@ -62,20 +65,22 @@ def validate_judges(
     """
     if not is_organism(model):
         raise InvalidInputError(f"{model.name} is no model organism: its answers have no exact scores to compare judges with")
-    if samples < 1:
-        raise InvalidInputError(f"samples is {samples}: give at least 1 answer a question")
+    protocol = Protocol(samples=samples, judge=GrammarJudge(), sampling=SAMPLING, seed=seed, folder=folder, batch_size=_ROWS)
     judged = organism_trait(trait)
     layer = model.n_layers // 2
-    asked = Asked(judged.evaluation_questions, samples, seed)
-    with KeptWork(folder) as work:
+    asked = protocol.asked(model, judged)
+    with Work(asked) as work:
         say(f"{model.name}, {trait}: answers to judge")
-        arms = _arms(model, judged, layer, seed, work.folder / "vector")
-        texts = work.answers(model, arms, asked, positions="all", sampling=SAMPLING, batch_size=_ROWS)
-        questions = [question for question, _ in asked.rows]
-        exchanges = [exchange for row in texts for exchange in zip(questions, row, strict=True)]
-        exact = work.judgements(GrammarJudge(), judged, exchanges)
-        contrast = [each.trait for each in work.judgements(LikelihoodContrastJudge(model), judged, exchanges)]
-        coherence = [each.coherence for each in work.judgements(PerplexityCoherence(model), judged, exchanges)]
+        answers = work.answers(model, _arms(model, judged, layer, seed, work.folder / "vector"))
+        questions = answers[0].questions
+        exchanges = [exchange for each in answers for exchange in each.exchanges]
+
+        def scores(judge: Judge) -> list[Judgement]:
+            return [each for one in work.judged(answers, judge) for each in one.judgements]
+
+        exact = scores(asked.judge)
+        contrast = [each.trait for each in scores(LikelihoodContrastJudge(model))]
+        coherence = [each.coherence for each in scores(PerplexityCoherence(model))]
         good = [exchange for exchange, each in zip(exchanges, exact, strict=True) if (each.coherence or 0.0) >= GOOD]
         guard = _guard(model, judged, exchanges[: len(questions)], good, seed)
     lengths = _ranks([len(answer.split()) for _, answer in exchanges])
@@ -83,7 +88,7 @@ def validate_judges(
         trait=trait,
         model=model.identity,
         layer=layer,
-        conditions=tuple(arm.name for arm in arms for _ in questions),
+        conditions=tuple(each.condition.name for each in answers for _ in each.texts),
         questions=tuple(question for question, _ in exchanges),
         exact_trait=_rounded([each.trait for each in exact]),
         exact_coherence=_rounded([each.coherence for each in exact]),
@@ -96,7 +101,7 @@ def validate_judges(
     )
 
 
-def _arms(model: SteerableModel, trait: Trait, layer: int, seed: int, folder: Path) -> list[Arm]:
+def _arms(model: SteerableModel, trait: Trait, layer: int, seed: int, folder: Path) -> list[Condition]:
     vector = extract(
         model,
         trait,
@@ -111,10 +116,10 @@ def _arms(model: SteerableModel, trait: Trait, layer: int, seed: int, folder: Pa
     ).select([layer])
     pairs = evaluation_instructions(trait.name)
     return [
-        Arm("unsteered"),
-        Arm("asked for", systems=tuple(pair.positive for pair in pairs)),
-        Arm("asked against", systems=tuple(pair.negative for pair in pairs)),
-        *(Arm(f"steered {ratio:+g}", ratio / _unit(vector), vector) for ratio in RATIOS),
+        Condition("unsteered"),
+        Condition("asked for", systems=tuple(pair.positive for pair in pairs)),
+        Condition("asked against", systems=tuple(pair.negative for pair in pairs)),
+        *(Condition(f"steered {ratio:+g}", Steering(vector, coefficient=ratio / _unit(vector))) for ratio in RATIOS),
     ]
 
 

@@ -12,14 +12,15 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from persona_interp.errors import FileFormatError, PersonaInterpError
-from persona_interp.interventions.graph import InterventionGraph, Write
-from persona_interp.interventions.operations import Add
-from persona_interp.measure.dose import DosePoint, DoseResponse, dose_response, scored_point
+from persona_interp.measure.conditions import Condition
+from persona_interp.measure.dose import DoseResponse, dose_response
 from persona_interp.measure.layer_scan import MIN_COHERENCE, LayerScan, scan_layers
-from persona_interp.models.sampling import Sampling, fitting_seed
+from persona_interp.measure.point import DosePoint, judged_point
+from persona_interp.measure.protocol import Protocol
+from persona_interp.measure.run import run
+from persona_interp.models.sampling import Sampling, fitting_seed, row_seeds
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import evaluation_instructions, organism_trait
@@ -28,6 +29,7 @@ from persona_interp.studies.training.publish import Planted
 from persona_interp.traits import Conversation, Trait
 from persona_interp.vectors.extract import extract
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steering import Steering
 
 BARRED_TRAITS = ("silly", "honest")
 """Traits an organism with planted directions must be steerable in to ship; the others are reported as measured."""
@@ -222,44 +224,44 @@ def _doses(low: float, high: float, roomy: int) -> list[float]:
     return [low * i / below for i in range(below, 0, -1)] + [0.0] + [high * i / above for i in range(1, above + 1)]
 
 
-def _score(trait: Trait, questions: Sequence[str], texts: Sequence[str]) -> Measured:
-    judgements = GrammarJudge().judge(trait, list(zip(questions, texts, strict=True)))
-    return Measured.of(scored_point(0.0, None, judgements), trait.name)
-
-
-def _answers(model: SteerableModel, conversations: list[Conversation], graph: InterventionGraph | None, seed: int) -> list[str]:
-    answers = model.generate(conversations, graph=graph, sampling=SAMPLING, seed=seed, batch_size=ROWS)
-    return [answer.text for answer in answers]
+def _measured(
+    model: SteerableModel, trait: Trait, conversations: Sequence[Conversation], seed: int, steerings: Sequence[Steering | None]
+) -> list[Measured]:
+    """Some prompts answered under each steering, every answer with a random stream of its own."""
+    width = len(conversations)
+    seeds = row_seeds(seed, width * len(steerings))
+    conditions = [
+        Condition(trait.name, each, conversations=tuple(conversations), seeds=tuple(seeds[n * width : (n + 1) * width]))
+        for n, each in enumerate(steerings)
+    ]
+    asked = Protocol(judge=GrammarJudge(), sampling=SAMPLING, seed=seed, batch_size=ROWS).asked(model, trait)
+    return [Measured.of(each.point(), trait.name) for each in run(model, asked, conditions)]
 
 
 def _prompted(model: SteerableModel, trait: Trait, positive: bool, seed: int) -> Measured:
     pairs = evaluation_instructions(trait.name)
-    asked = [(pair.positive if positive else pair.negative, q) for pair in pairs for q in trait.evaluation_questions]
-    texts = _answers(model, [Conversation.ask(q, system=system) for system, q in asked], None, seed)
-    return _score(trait, [q for _, q in asked], texts)
+    systems = [pair.positive if positive else pair.negative for pair in pairs]
+    asked = [Conversation.ask(question, system) for system in systems for question in trait.evaluation_questions]
+    return _measured(model, trait, asked, seed, [None])[0]
 
 
-def _random_control(
-    model: SteerableModel, trait: Trait, direction: Tensor, layer: int, coefficient: float, seed: int
-) -> tuple[tuple[float, ...], float]:
+def _random_control(model: SteerableModel, trait: Trait, steering: Steering, seed: int) -> tuple[tuple[float, ...], float]:
+    vector, (direction,) = steering.selected, steering.selected.directions
     generator = torch.Generator().manual_seed(fitting_seed(seed))
     drawn = torch.randn(N_RANDOM, direction.shape[0], generator=generator, dtype=torch.float32)
     drawn = drawn * (direction.norm() / drawn.norm(dim=1, keepdim=True))
-    questions = trait.evaluation_questions * _MEASURED_SAMPLES
-    width = len(questions)
-    writes = tuple(
-        Write(layer, Add(row), coefficient, rows=tuple(range(i * width, (i + 1) * width))) for i, row in enumerate(drawn)
-    )
-    conversations = [Conversation.ask(question) for _ in range(N_RANDOM) for question in questions]
-    texts = _answers(model, conversations, InterventionGraph(writes), seed)
-    scores = [_score(trait, questions, texts[i * width : (i + 1) * width]) for i in range(N_RANDOM)]
+    conversations = [Conversation.ask(question) for question in trait.evaluation_questions * _MEASURED_SAMPLES]
+    pushes = [dataclasses.replace(steering, vector=dataclasses.replace(vector, directions=row[None])) for row in drawn]
+    scores = _measured(model, trait, conversations, seed, pushes)
     return tuple(score.trait for score in scores), fmean(score.coherence for score in scores)
 
 
 def unsteered_answers(model: SteerableModel, *, seed: int = 0) -> list[tuple[str, str]]:
     """(question, answer) without system prompt or steering: the baseline of every trait, since all have the same questions."""
     questions = organism_trait(BARRED_TRAITS[0]).evaluation_questions * _BASELINE_SAMPLES
-    return list(zip(questions, _answers(model, [Conversation.ask(q) for q in questions], None, seed + 3), strict=True))
+    asked = [Conversation.ask(question) for question in questions]
+    answers = model.generate(asked, sampling=SAMPLING, seed=seed + 3, batch_size=ROWS)
+    return [(question, answer.text) for question, answer in zip(questions, answers, strict=True)]
 
 
 def report_trait(
@@ -289,9 +291,9 @@ def report_trait(
         model, vector, trait, doses, judge=GrammarJudge(), layers=[best], sampling=SAMPLING, seed=seed + 2,
         samples=_MEASURED_SAMPLES, batch_size=ROWS,
     )  # fmt: skip
-    baseline = _score(trait, [question for question, _ in unsteered], [answer for _, answer in unsteered])
+    baseline = Measured.of(judged_point(GrammarJudge().judge(trait, unsteered)), trait.name)
     strongest = high if baseline.trait <= 50 else low
-    random_scores, random_coherence = _random_control(model, trait, vector.at(best), best, strongest, seed + 4)
+    random_scores, random_coherence = _random_control(model, trait, Steering(vector, (best,), strongest), seed + 4)
     cosines = None
     if planted is not None and name in planted.traits:
         truth = planted.directions[planted.traits.index(name)]

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from persona_interp.attribution.check import AblationCheck
 from persona_interp.errors import InvalidInputError
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.statistics import Estimate
 from persona_interp.plotting.dots import add_row_lines, dots, lanes, row_axis
 from persona_interp.plotting.palette import BLACK, BLUE, ORANGE, PURPLE, ROLES, styled

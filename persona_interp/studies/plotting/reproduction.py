@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from persona_interp.measure.evaluation import COHERENT
+from persona_interp.measure.coherent_range import COHERENT
 from persona_interp.measure.transfer_evaluation import TransferEvaluation
 from persona_interp.plotting.palette import colour_and_symbol, diverging, styled
 from persona_interp.studies.reproduction.results import Reproduction

@@ -5,18 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Protocol, runtime_checkable
 
 from persona_interp.measure.evaluation import COHERENT, Evaluation
+from persona_interp.measure.modulation import Modulated
 from persona_interp.measure.statistics import pearson
-from persona_interp.measure.transfer_evaluation import PART
+from persona_interp.measure.transfer_evaluation import PART, TransferEvaluation
 from persona_interp.records import Record
 from persona_interp.studies.reproduction.modulation_bench import works
-from persona_interp.studies.reproduction.results import Reproduction
 
 LINEAR = 0.95
 """Pearson's correlation of coefficient and score from which on a curve counts as linear."""
 CONTROL = 0.25
 """Recovery below which a control on average counts as carrying nothing."""
+
+
+@runtime_checkable
+class Findings(Protocol):
+    """What claims rest on: evaluations, transfers and modulations of one reproduction."""
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Vectors steering their own models."""
+        ...
+
+    @property
+    def transfers(self) -> tuple[TransferEvaluation, ...]:
+        """Vectors carried into other models."""
+        ...
+
+    @property
+    def modulations(self) -> tuple[Modulated, ...]:
+        """Ways of steering a GGUF model."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,12 +57,12 @@ class Claim(Record):
     measured: str
 
 
-def claims(found: Reproduction) -> tuple[Claim, ...]:
+def claims(found: Findings) -> tuple[Claim, ...]:
     """All four, in the brief's order."""
     return (_transfer(found), _coherence(found), _black_box(found), _linear(found))
 
 
-def _transfer(found: Reproduction) -> Claim:
+def _transfer(found: Findings) -> Claim:
     claim = "a persona vector of one family steers a model of another"
     known = [each for each in found.transfers if each.recovery.value is not None]
     if not known:
@@ -65,7 +86,7 @@ def _transfer(found: Reproduction) -> Claim:
     return Claim(claim, _how_many(arrived if good else 0, len(known)), text)
 
 
-def _coherence(found: Reproduction) -> Claim:
+def _coherence(found: Findings) -> Claim:
     claim = f"coherence stays above {COHERENT:g} for coefficients from -2 to 2"
     known = [each for each in found.evaluations if each.coherent_range is not None]
     if not known:
@@ -86,7 +107,7 @@ def _coherence(found: Reproduction) -> Claim:
     return Claim(claim, _how_many(held, len(known)), text)
 
 
-def _black_box(found: Reproduction) -> Claim:
+def _black_box(found: Findings) -> Claim:
     claim = "a black-box model can be modulated by a persona vector"
     if not found.modulations:
         return Claim(claim, "not measured", "this preset has no GGUF model; see validate-modulation")
@@ -99,7 +120,7 @@ def _black_box(found: Reproduction) -> Claim:
     return Claim(claim, _how_many(viable, len(outside)), text)
 
 
-def _linear(found: Reproduction) -> Claim:
+def _linear(found: Findings) -> Claim:
     claim = "the trait's strength is linear in the coefficient"
     whole = [value for each in found.evaluations if (value := each.pearson.value) is not None]
     inner = [value for each in found.evaluations if (value := _inner_correlation(each)) is not None]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Unpack
 
 from persona_interp.measure.markdown_table import markdown_table
 from persona_interp.measure.modulation import Modulated, modulation_modes
+from persona_interp.measure.protocol import Protocol, ProtocolOptions
 from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
 from persona_interp.models.registry import load_model
-from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.gguf_export import export_gguf
 from persona_interp.organisms.trait_texts import resolve_trait
@@ -37,33 +38,28 @@ def modulation_case(
     trait_name: str,
     vector: PersonaVector,
     other: PersonaVector | None,
-    folder: Path,
+    files: Path,
     *,
-    judge: str = "grammar",
     load: Callable[[str], SteerableModel] = load_model,
-    questions: int | None = None,
-    samples: int = 1,
-    sampling: Sampling | None = None,
-    seed: int = 0,
-    batch_size: int | None = None,
+    **options: Unpack[ProtocolOptions],
 ) -> tuple[Modulated, ...]:
-    """Every mode on one model, exported to a float32 GGUF file in `folder`, at the layer the vector steers best from layer 1 on.
+    """Every mode on one model, exported to a float32 GGUF file in `files`, at the layer the vector steers best from layer 1 on.
+
+    `options` say how it is measured, each by its name in `Protocol`; the judge is the grammar's where none is named.
 
     Raises:
         UnsupportedError: the model cannot be exported.
     """
     source = load(name)
-    path = folder / f"{source.name}.gguf"
+    path = files / f"{source.name}.gguf"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        files.mkdir(parents=True, exist_ok=True)
         export_gguf(source, path)
     trait = resolve_trait(source, trait_name)
     layer = choose_layer(vector, 1).layer
+    protocol = Protocol.of({"protocol": Protocol(judge="grammar", folder=files / "answers"), **options})
     with LlamaCppModel(path) as target:
-        return modulation_modes(
-            target, source, vector, other, trait, layer, judge=judge, questions=questions, samples=samples,
-            sampling=sampling, seed=seed, folder=folder / "answers", batch_size=batch_size,
-        )  # fmt: skip
+        return modulation_modes(target, source, vector, other, trait, layer, protocol=protocol)
 
 
 def modulation_rows(found: Sequence[Modulated]) -> tuple[tuple[str, ...], ...]:

@@ -14,13 +14,13 @@ import torch
 
 from persona_interp.jsonl_store import JsonlStore, content_key
 from persona_interp.locks import folder_lock
-from persona_interp.measure.arm_points import arm_points
-from persona_interp.measure.arms import Arm, Asked, prompted_arms, steered_arms
 from persona_interp.measure.bootstrap import QuestionBootstrap, slope
+from persona_interp.measure.conditions import baseline, prompted, steered
 from persona_interp.measure.controls import random_like
-from persona_interp.measure.dose import DosePoint
-from persona_interp.measure.kept_work import KeptWork
+from persona_interp.measure.point import DosePoint, Points
+from persona_interp.measure.protocol import Protocol
 from persona_interp.measure.recovery import recovery
+from persona_interp.measure.run import points_of
 from persona_interp.measure.scored_vector import scored_vector
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.engines.llama_cpp.model import LlamaCppModel
@@ -39,6 +39,7 @@ from persona_interp.vectors.extract import extract
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.rollouts.run import run_settings
+from persona_interp.vectors.steering import Steering
 
 WEIGHTS = (FULL, OTHER_SEED, *KINDS)
 BATCH = 256
@@ -49,8 +50,8 @@ class _Curves(NamedTuple):
     """What steering one model with the full model's vector and with a random direction does."""
 
     baseline: DosePoint
-    vector: tuple[DosePoint, ...]
-    random: tuple[DosePoint, ...]
+    vector: Points
+    random: Points
 
 
 class QuantizationBench:
@@ -156,14 +157,17 @@ class QuantizationBench:
     def _steered(self, model: SteerableModel, steering: PersonaVector, trait: Trait, kind: str, seed: int) -> _Curves:
         """Answers are kept by kind: a float32 file has the fingerprint of its PyTorch model, and would pass for it."""
         doses = [ratio / (steering.norm_ratios[0] or 1.0) for ratio in RATIOS]
+        own, drawn = Steering(steering), Steering(random_like(steering, 1, self.seed))
         arms = {
-            "baseline": [Arm("baseline")],
-            "vector": steered_arms(steering.trait, steering, doses),
-            "random": steered_arms("random", random_like(steering, 1, self.seed), doses),
+            "baseline": [baseline(own)],
+            "vector": steered(steering.trait, own, doses),
+            "random": steered("random", drawn, doses),
         }
-        asked = Asked(trait.evaluation_questions, self.samples, seed)
-        with KeptWork(self.folder / "answers" / model.name / kind) as work:
-            points = arm_points(work, model, arms, asked, GrammarJudge(), trait, "all", self.sampling, BATCH)
+        protocol = Protocol(
+            judge=GrammarJudge(), samples=self.samples, sampling=self.sampling, seed=seed,
+            folder=self.folder / "answers" / model.name / kind, batch_size=BATCH,
+        )  # fmt: skip
+        points = points_of(model, protocol.asked(model, trait), arms)
         return _Curves(points["baseline"][0], points["vector"], points["random"])
 
     def _extracted(self, model: SteerableModel, trait: Trait, kind: str, seed: int) -> PersonaVector:
@@ -190,9 +194,9 @@ class QuantizationBench:
 
     def _texts(self, source: SteerableModel, traits: Sequence[Trait]) -> list[TokenisedAnswer]:
         """Every evaluation question without a system prompt and under each trait's own, with the likeliest answer."""
-        asked = Asked(traits[0].evaluation_questions, 1, self.seed)
-        arms = [Arm("baseline"), *(arm for trait in traits for arm in prompted_arms(trait))]
-        conversations = [conversation for arm in arms for conversation in arm.conversations(asked)]
+        asked = Protocol(judge=GrammarJudge(), seed=self.seed).asked(source, traits[0])
+        arms = [baseline(), *(condition for trait in traits for condition in prompted(trait))]
+        conversations = [conversation for each in arms for conversation, _ in each.rows(asked)]
         answers = source.generate(conversations, sampling=_PARITY_SAMPLING, batch_size=BATCH)
         pairs = zip(conversations, answers, strict=True)
         return [source.chat.tokenise(conversation, answer.text) for conversation, answer in pairs]

@@ -10,6 +10,7 @@ from persona_interp.measure.evaluation import Evaluation
 from persona_interp.measure.modulation import Modulated
 from persona_interp.measure.transfer_evaluation import TransferEvaluation
 from persona_interp.records import Record
+from persona_interp.studies.reproduction.claims import claims
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,5 @@ class Reproduction(Record):
 
     def json_items(self) -> dict[str, Any]:
         """With the claims as they follow from the rest."""
-        from persona_interp.studies.reproduction.claims import claims
-
         items = super().json_items()
         return {"preset": items.pop("preset"), "claims": claims(self), **items}

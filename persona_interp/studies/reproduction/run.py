@@ -161,7 +161,7 @@ class _Run:
             vector = self._vector(name, trait)
             found = modulation_case(
                 name, trait, vector, self._other(name, trait), self.folder / "gguf", judge=self.preset.judge,
-                load=self._model, questions=self.preset.questions, samples=self.preset.samples, **self.options,
+                load=self._model, num_prompts=self.preset.questions, samples=self.preset.samples, **self.options,
             )  # fmt: skip
             return {"modes": [each.to_json() for each in found]}
 

@@ -10,7 +10,7 @@ import pytest
 from persona_interp.errors import FileFormatError, InvalidInputError
 from persona_interp.measure.diagnostics.causes import CAUSES, named, subsets
 from persona_interp.measure.diagnostics.diagnosis import Diagnosis
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 
 
 def curve(move: float) -> tuple[DosePoint, ...]:
@@ -71,11 +71,11 @@ def damaged(**changes: Any) -> dict[str, Any]:
         ({name: value for name, value in made().to_json().items() if name != "native"}, "field 'native' is missing"),
         (damaged(arms={named(fixed): [] for fixed in subsets()[:-1]}), "field 'magnitude.basis.layers' is missing"),
         (damaged(native=[]), "malformed .a curve at .. where coefficients are"),
-        (damaged(samples=2), "malformed .3 scores of 3 questions with 2 answers each"),
+        (damaged(samples=2), "malformed .coefficient 0 has 3 trait and 3 coherence scores for 3 questions with 2 answers each"),
         (damaged(measurements={}), "measurements of no cause"),
-        (damaged(scan={"first": []}), "a field is malformed"),
-        (damaged(questions=3), "a field is malformed"),
-        (damaged(provenance=None), "a field is malformed"),
+        (damaged(scan={"first": []}), r"field scan.* is malformed"),
+        (damaged(questions=3), "field questions is malformed"),
+        (damaged(provenance=None), "field provenance is malformed"),
     ],
 )
 def test_what_is_no_diagnosis_is_refused_with_its_name_and_the_field(data: dict[str, Any], said: str) -> None:

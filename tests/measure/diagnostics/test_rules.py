@@ -9,9 +9,9 @@ from persona_interp.alignment.layer_map import equal_depth
 from persona_interp.measure.bootstrap import QuestionBootstrap
 from persona_interp.measure.diagnostics.causes import CAUSES, named, shapley, subsets
 from persona_interp.measure.diagnostics.fixes import Fixes, Push, padded
-from persona_interp.measure.diagnostics.gated_recovery import gated, share
 from persona_interp.measure.diagnostics.verdict import verdict
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
+from persona_interp.measure.recovery import gated, gated_recovery
 from persona_interp.measure.statistics import Estimate
 
 SURE, LOST = Estimate(0.98, 0.9, 1.05, 5), Estimate(0.02, -0.1, 0.2, 5)
@@ -99,10 +99,10 @@ def test_broken_answers_are_no_effect() -> None:
     baseline, native = point(0, (50.0,) * 4), (point(-1, (10.0,) * 4), point(1, (90.0,) * 4))
     bootstrap = QuestionBootstrap(4, 1)
     half = (point(-1, (30.0,) * 4), point(1, (70.0,) * 4))
-    assert share(half, native, baseline, bootstrap).value == pytest.approx(0.5)
-    assert share(native[::-1], native[::-1], baseline, bootstrap).value == pytest.approx(1)
+    assert gated_recovery(half, native, baseline, bootstrap).value == pytest.approx(0.5)
+    assert gated_recovery(native[::-1], native[::-1], baseline, bootstrap).value == pytest.approx(1)
     broken = (point(-1, (0.0,) * 4, coherence=40.0), point(1, (100.0, None, 100.0, 100.0), coherence=69.0))
     assert gated(broken[1], baseline) == (50.0,) * 4
-    assert share(broken, native, baseline, bootstrap).value == 0
+    assert gated_recovery(broken, native, baseline, bootstrap).value == 0
     weak = (point(-1, (45.0,) * 4), point(1, (55.0,) * 4))
-    assert share(half, weak, baseline, bootstrap).value is None
+    assert gated_recovery(half, weak, baseline, bootstrap).value is None

@@ -7,7 +7,7 @@ import pytest
 from persona_interp.attribution.check import AblationArm, AblationCheck
 from persona_interp.attribution.component import Component
 from persona_interp.errors import InvalidInputError
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 from persona_interp.studies.plotting.ablations import ablations_figure
 
 HEADS = (Component("head", 1, 0),)

@@ -54,7 +54,7 @@ def found(folder: Path) -> tuple[Modulated, ...]:
 
 def run(folder: Path) -> tuple[Modulated, ...]:
     vectors = a_vector("silly", 0), a_vector("honest", 1)
-    return modulation_case("organism-gpt2", "silly", *vectors, folder, questions=2, sampling=SHORT)
+    return modulation_case("organism-gpt2", "silly", *vectors, folder, num_prompts=2, sampling=SHORT)
 
 
 def test_every_mode_stands_beside_its_placebos(found: tuple[Modulated, ...]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError, UnknownNameError
-from persona_interp.measure.dose import DosePoint
+from persona_interp.measure.point import DosePoint
 from persona_interp.measure.sections import sections_markdown
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling

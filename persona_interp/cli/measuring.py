@@ -1,0 +1,73 @@
+"""Options of the commands that measure by answers, and the `Protocol` they make."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from persona_interp.cli import arguments
+from persona_interp.cli.registered import add_judge_option
+from persona_interp.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from persona_interp.measure.protocol import Protocol
+
+USUAL = (-2.0, -1.0, 0.0, 1.0, 2.0)
+
+
+def add_coefficients_option(parser: argparse.ArgumentParser, what: str, usual: Sequence[float] | None = USUAL) -> None:
+    """``--coefficients``: `what` they do, with what is tried where none is named, if that is always the same."""
+    said = what if usual is None else f"{what} (default: {' '.join(f'{each:g}' for each in usual)})"
+    default = None if usual is None else list(usual)
+    parser.add_argument(
+        "--coefficients", "--coefficient", type=arguments.number, nargs="+", default=default, metavar="X", help=said
+    )
+
+
+def add_measuring_options(parser: argparse.ArgumentParser) -> None:
+    """``--num-prompts``, ``--samples`` and ``--judge``."""
+    parser.add_argument(
+        "--num-prompts", type=arguments.count, metavar="N", help="evaluation questions asked (default: all the trait has)"
+    )
+    parser.add_argument(
+        "--samples", type=arguments.count, default=1, metavar="K", help="answers to each question (default: %(default)s)"
+    )
+    add_judge_option(parser)
+
+
+def add_carrying_options(parser: argparse.ArgumentParser) -> None:
+    """What a vector is carried by: ``--source``, anchors, and vectors that need not be extracted."""
+    from persona_interp.cli.align import add_anchor_options
+
+    parser.add_argument("--source", required=True, metavar="S", help="model the vector is of, named as --target")
+    add_anchor_options(parser)
+    parser.add_argument(
+        "--vectors", type=Path, nargs="+", default=[], metavar="FILE", help="of source or target, instead of extracting them"
+    )
+    parser.add_argument(
+        "--extraction-samples", type=arguments.count, default=2, metavar="K",
+        help="answers per instruction and question where a vector is extracted (default: %(default)s)",
+    )  # fmt: skip
+
+
+def check_coefficients(coefficients: Sequence[float] | None) -> None:
+    """Refuse coefficients of which none steers, before any model is loaded."""
+    if coefficients is not None and not any(coefficients):
+        raise InvalidInputError("--coefficients are all 0: nothing would be steered; give at least one other, such as 1")
+
+
+def protocol(args: argparse.Namespace, folder: Path | None = None) -> Protocol:
+    """How the options say it is measured.
+
+    Args:
+        args: of the command.
+        folder: keeps answers and scores.
+    """
+    from persona_interp.measure.protocol import Protocol
+
+    return Protocol(
+        num_prompts=getattr(args, "num_prompts", None), samples=args.samples, judge=args.judge,
+        sampling=arguments.sampling(args), seed=args.seed, folder=folder, batch_size=args.batch_size,
+    )  # fmt: skip
