@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -72,7 +72,7 @@ def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> Path:
 
 
 @contextmanager
-def _renamed_to(path: Path) -> Iterator[Path]:
+def _renamed_to(path: Path) -> Generator[Path]:
     """A path beside `path` that takes its place at the end of the block; after an error nothing is left there."""
     temporary = _beside(path)
     try:
