@@ -134,7 +134,7 @@ class Terminal:
             self.said(f"{job.description}: {100 * share:.0f} % done, {minutes_left(left)}")
 
     def _seconds_left(self, spent: float, share: float) -> float | None:
-        """At the pace so far; what came before the first small step, as reading prompts comes before the first token, is no pace."""
+        """At the pace so far; what came before a first small step, as prompts are read before the first token, is no pace."""
         if not share:
             return None
         if self._first is None:
