@@ -71,6 +71,7 @@ def attribute(
     Raises:
         InvalidInputError: the vector has no such layer or is zero there, or there are no pairs.
         IncompatibleError: the vector or the pairs are of another model.
+        MissingExtraError: the extra ``lens`` is not installed, or does not fit the installed transformers.
         UnsupportedError: TransformerLens cannot run the model (GGUF, remote, an architecture without an adapter), does not show
             its heads, or something it does not show writes into the stream.
         PersonaInterpError: fewer than eight pairs passed the filter.

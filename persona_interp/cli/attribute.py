@@ -110,7 +110,10 @@ def refuse_what_transformer_lens_cannot_run(args: argparse.Namespace) -> None:
 
     Raises:
         UnsupportedError: a GGUF file, or a model that runs remotely.
+        MissingExtraError: TransformerLens is not installed, or does not fit the installed transformers.
     """
+    from persona_interp.models.bridge import require_transformer_lens
+
     if arguments.runs_in_llama_cpp(args.model, args.engine):
         raise UnsupportedError(
             f"{args.model} is a GGUF file, whose heads llama.cpp does not show: give --engine torch, or attribute the PyTorch "
@@ -120,6 +123,7 @@ def refuse_what_transformer_lens_cannot_run(args: argparse.Namespace) -> None:
         raise UnsupportedError(
             f"--remote: heads and MLPs of {args.model} are read through TransformerLens, on this machine; leave it out"
         )
+    require_transformer_lens()
 
 
 def result_file(output: Path | None, model: str, trait: str) -> Path:

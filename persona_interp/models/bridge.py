@@ -8,15 +8,47 @@ from __future__ import annotations
 
 import copy
 import logging
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import nn
 
-from persona_interp.errors import UnsupportedError
+from persona_interp.errors import MissingExtraError, UnsupportedError, missing_extra
 from persona_interp.models.adapters import adapter_settings
 from persona_interp.models.second_tree import second_tree
+
+EXTRA = "lens"
+TOO_NEW = "5.24"
+"""The transformers that calls the key-value cache otherwise: with it TransformerLens 4 generates other tokens, without a word."""
+
+
+def require_transformer_lens() -> None:
+    """Raise where TransformerLens is not installed, or would compute wrongly with the transformers that is.
+
+    Raises:
+        MissingExtraError: says which, and how to get a pair that fits.
+    """
+    if (why := lens_unfit()) is not None:
+        raise MissingExtraError(f"{missing_extra('TransformerLens', EXTRA)} ({why})")
+
+
+def lens_unfit() -> str | None:
+    """Why TransformerLens cannot be used in this installation; None: it can. Nothing is imported."""
+    try:
+        if find_spec("transformer_lens") is None:
+            return "it is not installed"
+        installed, lens = version("transformers"), version("transformer-lens")
+    except (ImportError, PackageNotFoundError):
+        return "it is not installed"
+    if _release(installed) < _release(TOO_NEW):
+        return None
+    return f"transformer-lens {lens} needs transformers below {TOO_NEW}, and {installed} is installed"
+
+
+def _release(number: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in number.split(".")[:2])
 
 
 def transformer_lens_bridge(hf_model: nn.Module, tokenizer: Any, *, name: str) -> Any:
@@ -33,6 +65,7 @@ def transformer_lens_bridge(hf_model: nn.Module, tokenizer: Any, *, name: str) -
         name: how errors call the model.
 
     Raises:
+        MissingExtraError: TransformerLens is not installed, or does not fit the installed transformers.
         UnsupportedError: TransformerLens has no adapter for the class of `hf_model`, or cannot use its weights: they are not on
             this machine, or are quantized in a class that keeps queries, keys and values in one matrix.
     """
@@ -47,6 +80,7 @@ def transformer_lens_bridge(hf_model: nn.Module, tokenizer: Any, *, name: str) -
             f"the layers of {name} hold adapters beside their weights, and TransformerLens would show the weights alone: merge "
             "the adapters first, with PEFT's merge_and_unload()"
         )
+    require_transformer_lens()
     sources = _transformer_lens()
     tree = second_tree(hf_model)
     tree.set_attn_implementation("eager")
@@ -73,6 +107,8 @@ def _transformer_lens() -> Any:
     level = logger.level
     try:
         from transformer_lens.model_bridge import sources
+    except ImportError as error:
+        raise MissingExtraError(f"{missing_extra('TransformerLens', EXTRA)} (importing it fails: {error})") from error
     finally:
         logger.setLevel(level)
     return sources

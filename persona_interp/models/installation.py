@@ -9,17 +9,21 @@ import sys
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from persona_interp.errors import PersonaInterpError
+from persona_interp.models.bridge import EXTRA, lens_unfit
 from persona_interp.models.packaged import models_folder
 from persona_interp.storage import ensure_writable, home
 from persona_interp.threads import cpu_quota
 
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 DISTRIBUTION = "persona-interp"
 _ENGINES = (
     ("PyTorch (nnsight)", "nnsight", "nnsight", ""),
-    ("TransformerLens", "transformer-lens", "transformer_lens", ""),
+    ("TransformerLens", "transformer-lens", "transformer_lens", EXTRA),
     ("llama.cpp", "llama-cpp-python", "llama_cpp", "gguf"),
 )
 _FOR_DEVELOPERS = ("test",)
@@ -65,6 +69,8 @@ def _engine(distribution: str, module: str, extra: str, problems: list[str]) -> 
         if not extra:
             problems.append(f"{distribution} is not installed, though {DISTRIBUTION} needs it: pip install {distribution}")
         return f'not installed: pip install "{DISTRIBUTION}[{extra}]"' if extra else "missing"
+    if extra == EXTRA and (why := lens_unfit()) is not None:
+        return f'{version}, does not fit: {why}: pip install "{DISTRIBUTION}[{extra}]"'
     try:
         importlib.import_module(module)
     except Exception as error:  # whatever a broken installation raises is what is to be told
@@ -113,7 +119,7 @@ def _places(problems: list[str]) -> dict[str, str]:
 
 
 def _extras() -> dict[str, str]:
-    """Every extra of this package, as its own metadata list them."""
+    """Every extra of this package, as its own metadata list them, and what it lacks."""
     from packaging.requirements import Requirement
 
     try:
@@ -122,18 +128,29 @@ def _extras() -> dict[str, str]:
     except metadata.PackageNotFoundError:
         return {}
 
-    def needs(extra: str, seen: frozenset[str] = frozenset()) -> set[str]:
-        found: set[str] = set()
+    def needs(extra: str, seen: frozenset[str] = frozenset()) -> list[Requirement]:
+        found: list[Requirement] = []
         for one in wanted:
             if one.marker is None or not one.marker.evaluate({"extra": extra}) or one.marker.evaluate({"extra": ""}):
                 continue
             if one.name == DISTRIBUTION:
-                found |= {name for inner in one.extras if inner not in seen for name in needs(inner, seen | {extra})}
+                found += [inner for name in one.extras if name not in seen for inner in needs(name, seen | {extra})]
             else:
-                found.add(one.name)
+                found.append(one)
         return found
 
     missing = {
-        extra: sorted(name for name in needs(extra) if _version(name) is None) for extra in stated if extra not in _FOR_DEVELOPERS
+        extra: sorted({lacks for one in needs(extra) if (lacks := _lacking(one)) is not None})
+        for extra in stated
+        if extra not in _FOR_DEVELOPERS
     }
     return {extra: "installed" if not lacking else f"needs {', '.join(lacking)}" for extra, lacking in missing.items()}
+
+
+def _lacking(wanted: Requirement) -> str | None:
+    """The name of a package that is not installed, or what version there is of one that does not suit; None: nothing lacks."""
+    version = _version(wanted.name)
+    if version is None:
+        return wanted.name
+    fits = wanted.specifier.contains(version, prereleases=True)
+    return None if fits else f"{wanted.name}{wanted.specifier} ({version} is installed)"

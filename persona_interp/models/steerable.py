@@ -96,6 +96,7 @@ class SteerableModel(NextTokens):
             ...     logits, cache = bridge.run_with_cache("How are you?")
 
         Raises:
+            MissingExtraError: the extra ``lens`` is not installed, or does not fit the installed transformers.
             UnsupportedError: TransformerLens has no adapter for the architecture, or the weights are not on this machine.
         """
         self._check(NOTHING, 0, "module")

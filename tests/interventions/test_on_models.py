@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from persona_interp.interventions.compile.model_call import cache_name, cache_of
 from persona_interp.interventions.conditions import ProjectionCondition
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write, WritePositions
 from persona_interp.interventions.operations import Ablate, AblateThenAdd, Add, AddPreservingNorm, Cap, Clamp, Operation
@@ -219,13 +220,13 @@ def test_a_prompt_and_answer_in_one_call_and_what_follows_from_its_cache_are_cou
     mask = torch.cat([batch["attention_mask"], torch.ones(2, 2, dtype=torch.long)], dim=1)
 
     def calls() -> None:
-        cache = model.hf_model(**batch, use_cache=True).past_key_values
+        cache = cache_of(model.hf_model(**batch, use_cache=True))
         for k in range(2):
             model.hf_model(
                 input_ids=later[:, k : k + 1],
                 attention_mask=mask[:, : 11 + k],
                 position_ids=torch.tensor([[10 + k], [7 + k]]),
-                past_key_values=cache,
+                **{cache_name(model.hf_model): cache},
             )
 
     before = residuals_after(model, 1, calls)
@@ -246,10 +247,10 @@ def test_a_cache_filled_elsewhere_is_taken_for_the_prompt(tiny_model: TinyModel)
 
     def calls(cache: Any) -> None:
         for token in (8, 9):
-            model.hf_model(torch.tensor([[token]]), past_key_values=cache)
+            model.hf_model(torch.tensor([[token]]), **{cache_name(model.hf_model): cache})
 
     with torch.no_grad():
-        caches = [model.hf_model(torch.tensor([[5, 6, 7]]), use_cache=True).past_key_values for _ in range(2)]
+        caches = [cache_of(model.hf_model(torch.tensor([[5, 6, 7]]), use_cache=True)) for _ in range(2)]
     before = residuals_after(model, 1, lambda: calls(caches[0]))
     with steered(model.hf_model, graph):
         after = residuals_after(model, 1, lambda: calls(caches[1]))

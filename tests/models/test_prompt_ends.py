@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from persona_interp.errors import InvalidInputError, UnsupportedError
+from persona_interp.interventions.compile.model_call import cache_name, cache_of
 from persona_interp.interventions.compile.transformer_lens import transformer_lens_hooks
 from persona_interp.interventions.graph import InterventionGraph, Write, WritePositions
 from persona_interp.interventions.operations import Add
@@ -104,11 +105,11 @@ def test_a_prefix_in_a_cache_and_the_rest_to_generate_equal_the_whole(hf_model: 
         expected = hf_model.generate(IDS, **GREEDY)
     n_prompt = [IDS.shape[1]]
     with steered(hf_model, graph, n_prompt=n_prompt), torch.no_grad():
-        cache = hf_model(IDS[:, :6], use_cache=True).past_key_values
+        cache = cache_of(hf_model(IDS[:, :6], use_cache=True))
     with steered(hf_model, graph):
-        whole = hf_model.generate(IDS, past_key_values=copy.deepcopy(cache), **GREEDY)
+        whole = hf_model.generate(IDS, **{cache_name(hf_model): copy.deepcopy(cache)}, **GREEDY)
         rest = {"input_ids": IDS[:, 6:], "attention_mask": torch.ones_like(IDS)}
-        parts = hf_model.generate(**rest, past_key_values=copy.deepcopy(cache), **GREEDY)
+        parts = hf_model.generate(**rest, **{cache_name(hf_model): copy.deepcopy(cache)}, **GREEDY)
     assert torch.equal(whole, expected)
     assert torch.equal(parts[:, 7:], expected[:, 13:])
 
@@ -119,7 +120,7 @@ def test_a_second_turn_over_one_cache_is_a_prompt(hf_model: Any) -> None:
     seen: list[Tensor] = []
     with torch.no_grad():
         cache = DynamicCache(config=hf_model.config)
-        first = hf_model.generate(IDS, past_key_values=cache, **GREEDY)
+        first = hf_model.generate(IDS, **{cache_name(hf_model): cache}, **GREEDY)
         second = torch.cat([first, IDS[:, :4]], dim=1)
         plain = copy.deepcopy(cache)
         for steering in (False, True):
@@ -127,9 +128,9 @@ def test_a_second_turn_over_one_cache_is_a_prompt(hf_model: Any) -> None:
             try:
                 if steering:
                     with steered(hf_model, model_graph):
-                        hf_model.generate(second, past_key_values=cache, **GREEDY)
+                        hf_model.generate(second, **{cache_name(hf_model): cache}, **GREEDY)
                 else:
-                    hf_model.generate(second, past_key_values=plain, **GREEDY)
+                    hf_model.generate(second, **{cache_name(hf_model): plain}, **GREEDY)
             finally:
                 handle.remove()
     moved = (seen[len(seen) // 2] - seen[0]).abs().amax(dim=-1)
@@ -142,7 +143,7 @@ def by_hand(hf_model: Any, pieces: list[Tensor], **given: Any) -> Tensor:
     """The logits of a text that is given to the model in pieces over one cache."""
     cache = DynamicCache(config=hf_model.config)
     with torch.no_grad():
-        return torch.cat([hf_model(piece, past_key_values=cache, **given).logits for piece in pieces], dim=1)
+        return torch.cat([hf_model(piece, **{cache_name(hf_model): cache}, **given).logits for piece in pieces], dim=1)
 
 
 @pytest.mark.parametrize("sizes", [[13], [5, 8], [10, 1, 1, 1], [4, 4, 4, 1], [1] * 13])
@@ -168,9 +169,9 @@ def test_what_cannot_be_known_is_refused_where_it_matters(hf_model: Any, graph: 
                 call()
 
     def cut() -> None:
-        cache = hf_model(IDS, use_cache=True).past_key_values
+        cache = cache_of(hf_model(IDS, use_cache=True))
         cache.crop(-4)
-        hf_model(IDS[:, :1], past_key_values=cache)
+        hf_model(IDS[:, :1], **{cache_name(hf_model): cache})
 
     packed = torch.tensor([[0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 6]])
     refused(lambda: by_hand(hf_model, list(IDS.split([5, 8], dim=1))), "8 tokens a row behind 5 cached ones")
@@ -198,11 +199,11 @@ def test_conversations_in_turns_are_told_apart_by_their_caches(hf_model: Any) ->
 
     def talk(which: list[int]) -> dict[int, list[Tensor]]:
         with steered(hf_model, table), torch.no_grad():
-            caches = {n: hf_model(prompts[n], use_cache=True).past_key_values for n in which}
+            caches = {n: cache_of(hf_model(prompts[n], use_cache=True)) for n in which}
             said: dict[int, list[Tensor]] = {n: [] for n in which}
             for token in answers:
                 for n in which:
-                    said[n].append(hf_model(token.view(1, 1), past_key_values=caches[n]).logits)
+                    said[n].append(hf_model(token.view(1, 1), **{cache_name(hf_model): caches[n]}).logits)
         return said
 
     together = talk([0, 1])

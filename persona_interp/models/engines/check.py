@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from persona_interp.errors import PersonaInterpError, UnsupportedError
+from persona_interp.errors import MissingExtraError, PersonaInterpError, UnsupportedError
 from persona_interp.interventions.compile.transformer_lens import transformer_lens_hooks
 from persona_interp.interventions.graph import Capture, InterventionGraph, Write
 from persona_interp.interventions.operations import Add
@@ -164,7 +164,7 @@ def _runs(model: SteerableModel, label: str, given: _Given) -> Iterator[tuple[st
     try:
         bridge = model.bridge()
         yield "TransformerLens", _by_calls(bridge, lambda: transformer_lens_hooks(bridge, given.push), given.prompts)
-    except UnsupportedError as error:
+    except (UnsupportedError, MissingExtraError) as error:
         yield "TransformerLens", str(error)
 
 
