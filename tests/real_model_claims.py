@@ -1,7 +1,11 @@
-"""What tests on a real model share and measure with: settings, a divergence, somebody who presses Ctrl-C at a given moment."""
+"""What tests on a real model share and measure with: settings, a divergence, an extraction that is killed at a given moment."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +14,6 @@ import torch
 from torch import Tensor
 
 from persona_interp.models.sampling import Sampling
-from persona_interp.progress import Track
 from persona_interp.vectors.persona_vector import PersonaVector
 
 SAMPLING = Sampling(max_new_tokens=24)
@@ -46,15 +49,35 @@ def recorded_rows(folder: Path, n: int) -> Callable[[], bool]:
     return lambda: file.is_file() and file.read_bytes().count(b"\n") >= n
 
 
-@dataclass
-class Interrupting:
-    """A watcher of progress that interrupts at the first step at which `when` holds."""
+_EXTRACTION = """
+import sys
+from pathlib import Path
 
-    when: Callable[[], bool]
+sys.path[:0] = sys.argv[1:2]
+from real import smollm2
+from real_model_claims import N_QUESTIONS, SAMPLING
 
-    def moved(self, jobs: Sequence[Track]) -> None:
-        if self.when():
-            raise KeyboardInterrupt
+from persona_interp.traits.catalogue import load_trait
+from persona_interp.vectors.extract import extract
 
-    def said(self, message: str) -> None:
-        pass
+trait = load_trait("silly")
+extract(
+    smollm2(), trait, judge=None, questions=trait.extraction_questions[:N_QUESTIONS], samples=1, sampling=SAMPLING,
+    folder=Path(sys.argv[2]), batch_size=int(sys.argv[3]),
+)
+"""
+
+
+def extracting(folder: Path, *, batch_size: int) -> list[str]:
+    """A command that extracts silly from the real model, as the tests do."""
+    return [sys.executable, "-W", "ignore", "-c", _EXTRACTION, str(Path(__file__).parent), str(folder), str(batch_size)]
+
+
+def killed_while(command: Sequence[str], when: Callable[[], bool]) -> None:
+    """Run a command, and end it by SIGKILL as soon as `when` holds."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not when():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        _, said = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said

@@ -98,6 +98,8 @@ def show(found: ModelCheck) -> None:
     from persona_interp.models.engines.check import PROMPTS, RATIO
 
     section(found.model, found.facts)
+    spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in found.seconds.items())
+    section("", {"processor seconds": spent})
     rows = [
         [one.engine, one.unavailable, "–", "–", "–"]
         if one.unavailable

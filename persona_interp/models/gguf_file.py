@@ -41,6 +41,18 @@ _MOST_TEXTS = 2**21
 _MOST_NUMBERS = 2**20
 """In a field that is not the tokenizer's, which has numbers by layer or head."""
 
+_ENDS = ("eos", "eot", "eom")
+
+
+def stated_ends(metadata: Mapping[str, Any]) -> list[int]:
+    """The ids at which a file says that a text, a turn or a message ends.
+
+    llama.cpp itself ends at more, by their names: among them tokens that part files from one another (``<reponame>``).
+    """
+    ids = {metadata.get(f"tokenizer.ggml.{which}_token_id") for which in _ENDS}
+    n_tokens = len(metadata.get("tokenizer.ggml.tokens", ()))
+    return sorted(index for index in ids if isinstance(index, int) and 0 <= index < n_tokens)
+
 
 @dataclass(frozen=True)
 class GgufTensor:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from persona_interp.errors import FileFormatError, UnsupportedError, missing_extra
-from persona_interp.models.gguf_file import GgufHeader, file_fingerprint, read_header
+from persona_interp.models.gguf_file import GgufHeader, file_fingerprint, read_header, stated_ends
 from persona_interp.models.loading import LoadOptions, load_hf_model, load_tokenizer
 from persona_interp.models.steerable import SteerableModel
 
@@ -67,6 +67,7 @@ def load_gguf_in_torch(
         elif isinstance(tokenizer, str | Path):
             tokenizer = load_tokenizer(str(tokenizer), options, shipped=shipped)
     _plain(hf_model, path)
+    _end_as_stated(hf_model, header)
     return DequantisedModel(hf_model, tokenizer, header, name=name, remote=remote)
 
 
@@ -109,6 +110,14 @@ def _plain(hf_model: Any, path: Path) -> None:
     hf_model.hf_quantizer = None
     if hasattr(hf_model.config, "quantization_config"):
         del hf_model.config.quantization_config
+
+
+def _end_as_stated(hf_model: Any, header: GgufHeader) -> None:
+    """Of the ids that the file says end an answer transformers reads one; llama.cpp is told the same ones."""
+    settings = hf_model.generation_config
+    known = settings.eos_token_id
+    own = [] if known is None else [known] if isinstance(known, int) else list(known)
+    settings.eos_token_id = sorted({*own, *stated_ends(header.metadata)}) or None
 
 
 @contextmanager

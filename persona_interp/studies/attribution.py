@@ -135,7 +135,7 @@ def attribution_summary(found: Sequence[AttributionCase]) -> str:
         if case.planted
     ]
     first = [case.mlp for case in found if case.mlp is not None and case.mlp.top.components[0].layer == 0]
-    coherence = [arm.point.coherence or 0.0 for check in first for arm in (check.top, check.placebo)]
+    coherence = [known for check in first for arm in (check.top, check.placebo) if (known := arm.point.coherence) is not None]
     words = [
         f"Ablating the top heads lowers the trait more than random heads and the placebo do, and leaves language, in {held} of "
         f"{len(found)} cases"
@@ -143,8 +143,9 @@ def attribution_summary(found: Sequence[AttributionCase]) -> str:
     if own:
         words.append(f"the planted block itself writes {min(own):.2f} to {max(own):.2f} of the difference")
     if first:
+        kept = f"is at most {max(coherence):.0f}" if coherence else "was not judged"
         words.append(
-            f"where the MLP of block 0 is the MLP that writes most ({len(first)} cases), coherence is at most "
-            f"{max(coherence):.0f} when it writes a mean, of negative or of positive answers"
+            f"where the MLP of block 0 is the MLP that writes most ({len(first)} cases), coherence {kept} when it writes a mean, "
+            "of negative or of positive answers"
         )
     return "; ".join(words) + "."

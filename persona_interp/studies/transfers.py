@@ -24,6 +24,7 @@ from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.trait_texts import organism_trait
 from persona_interp.progress import say
 from persona_interp.records import Record
+from persona_interp.traits.coherence import coherent
 from persona_interp.transfers.anchor_rows import AnchorRows
 from persona_interp.transfers.anchors import Anchor
 from persona_interp.transfers.coverage import Coverage
@@ -59,7 +60,7 @@ class TransferCase(Record):
         cosines: method -> cosine to the native vector at the layer steered, None where that has no such layer.
         coverage: of the source vector: norm, effect, signal.
         quality: of the map by effects, on held-out anchors.
-        coherence: the lowest mean coherence under the carried vector.
+        coherence: the lowest mean coherence under the carried vector; None: not judged.
         verdict: in words, for effects.
         left_out: the same for anchors without the trait's style: recoveries, coverage and quality.
     """
@@ -79,7 +80,7 @@ class TransferCase(Record):
     cosines: Mapping[str, float | None]
     coverage: Mapping[str, float | None]
     quality: Mapping[str, float]
-    coherence: float
+    coherence: float | None
     verdict: str
     left_out: Mapping[str, Any]
 
@@ -173,7 +174,7 @@ def _case(found: TransferEvaluation, without: TransferEvaluation, n_left: int) -
         cosines={each.method: each.cosine_to_native for each in found.carried},
         coverage=dict(report["coverage"]),
         quality=_quality(report),
-        coherence=min(point.coherence or 0.0 for point in found.main.points),
+        coherence=min((known for point in found.main.points if (known := point.coherence) is not None), default=None),
         verdict=found.verdict,
         left_out={
             "n_anchors": n_left,
@@ -199,8 +200,8 @@ def unmet(cases: Sequence[TransferCase]) -> list[str]:
     if not known or fmean(values) < BAR["mean"]:
         said.append(f"mean recovery {fmean(values) if values else 0.0:.2f} < {BAR['mean']}")
     for case, value in zip(known, values, strict=True):
-        if value < BAR["least"] or case.coherence < COHERENT:
-            said.append(f"{_pair(case)}: recovery {value:.2f}, coherence {case.coherence:.0f}")
+        if value < BAR["least"] or not coherent(case.coherence, COHERENT):
+            said.append(f"{_pair(case)}: recovery {value:.2f}, coherence {_whole(case.coherence)}")
     for name, most in (("random", BAR["control"]), ("shuffled", BAR["control"]), ("naive", BAR["naive"])):
         drawn = [_control(case, name).value or 0.0 for case in known]
         if drawn and fmean(drawn) > most:
@@ -221,10 +222,15 @@ def summary(cases: Sequence[TransferCase]) -> str:
     controls = [
         f"{name} {spread([_control(case, name).value or 0.0 for case in known])}" for name in ("random", "shuffled", "naive")
     ]
-    least = min(case.coherence for case in known)
+    least = min((case.coherence for case in known if case.coherence is not None), default=None)
     return (
-        f"{len(known)} of {len(cases)} defined; effects recover {recovered}; {'; '.join(controls)}; lowest coherence {least:.0f}"
+        f"{len(known)} of {len(cases)} defined; effects recover {recovered}; {'; '.join(controls)}; "
+        f"lowest coherence {_whole(least)}"
     )
+
+
+def _whole(coherence: float | None) -> str:
+    return "not judged" if coherence is None else f"{coherence:.0f}"
 
 
 def transfer_markdown(cases: Sequence[TransferCase]) -> str:
@@ -237,7 +243,7 @@ def transfer_markdown(cases: Sequence[TransferCase]) -> str:
         layers = f"{case.source_layer} → {case.target_layer} ({case.native_layer})"
         points = [_brief(case.recoveries[name]) for name in states] + [_brief(_control(case, name)) for name in controls]
         cells = (_short(case), case.trait, f"{case.native:.0f}", layers, str(case.recoveries[EFFECTS]), *points)
-        rows.append((*cells, f"{case.coherence:.0f}"))
+        rows.append((*cells, _whole(case.coherence)))
     lines = [*markdown_table(headings, rows), ""]
     kinds = ("states", "effects")
     headings = ("pair", "trait", *(f"support of {kind}{end}" for end in ("", ", left out") for kind in kinds),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from persona_interp.errors import FileFormatError, InvalidInputError, UnsupportedError
 from persona_interp.interventions.graph import Capture, InterventionGraph
+from persona_interp.locks import locked
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.progress import say
@@ -29,6 +30,8 @@ _ANSWER = Capture("answer")
 _PROMPT = Capture("prompt")
 _EVERY = Capture("answer", reduction="none")
 _MEANS: dict[Kind, Capture] = {"states": _ANSWER, "prompts": _PROMPT}
+_PATIENCE = 60.0
+"""Seconds to wait for another process to write its rows."""
 _AT_ONCE = 16  # texts whose every position is in memory together
 
 
@@ -85,8 +88,15 @@ def read_rows(
             )
             if known is not None and not found:
                 return replace(known, **own)
-    made = held_in_memory(model.identity, digest, found, norms, texts)
-    return replace((made if known is None else known.joined(made)).save(path), **own)
+    return replace(_kept(held_in_memory(model.identity, digest, found, norms, texts), path), **own)
+
+
+def _kept(made: AnchorRows, path: Path) -> AnchorRows:
+    """`made` and what the file holds by now, which another process may have added to meanwhile, written as one."""
+    lock = path.with_name(f".{path.name}.lock")
+    with locked(lock, patience=_PATIENCE, what=f"the file {path}", remedy="let that go on, or end it"):
+        known = _loaded(path) if path.exists() else None
+        return (made if known is None else known.joined(made)).save(path)
 
 
 def known_rows(fingerprint: str, anchors: Sequence[Anchor], folder: str | Path | None = None) -> AnchorRows | None:

@@ -268,6 +268,17 @@ def test_end_ids_join_tokenizer_template_and_generation_config() -> None:
     assert ChatFormat(tokenizer, SimpleNamespace(eos_token_id=78)).end_ids == {end_of_text, end_of_turn, 78}
 
 
+def test_an_answer_ends_where_a_special_token_says_that_the_text_does() -> None:
+    """As in SmolLM2, whose files name the end of a turn alone."""
+    tokenizer = tiny_tokenizer("qwen2")
+    assert tokenizer.eos_token == "<|im_end|>"
+    end_of_text, end_of_turn = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    chat = ChatFormat(tokenizer)
+    assert chat.end_ids == {end_of_text, end_of_turn}
+    said = tokenizer("Bees do.", add_special_tokens=False)["input_ids"]
+    assert chat.end_of([*said, end_of_text, *said]) == len(said)
+
+
 def test_another_librarys_tokenizer_is_refused_with_the_remedy() -> None:
     class MistralCommonBackend:  # as transformers has it where mistral-common is installed
         def added_tokens_decoder(self) -> dict[int, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from real import smollm2_gguf
-from real_model_claims import LAYER, N_QUESTIONS, SAMPLING, Extracted, Interrupting, kl, recorded_rows
+from real_model_claims import LAYER, N_QUESTIONS, SAMPLING, Extracted, extracting, killed_while, kl, recorded_rows
 
 from persona_interp.attribution.attribute import attribute
 from persona_interp.demo.shelf import Shelf
@@ -24,7 +24,6 @@ from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.project import mean_projections
 from persona_interp.monitoring.projection import Axis
-from persona_interp.progress import watched
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.extract import extract
@@ -55,7 +54,7 @@ def test_both_engines_are_the_same_model(model: SteerableModel, in_llama_cpp: St
     assert model.identity.fingerprint != in_llama_cpp.identity.fingerprint
     assert (model.n_layers, model.d_model) == (in_llama_cpp.n_layers, in_llama_cpp.d_model) == (30, 576)
     assert prompts(model) == prompts(in_llama_cpp)
-    assert set(model.chat.end_ids) <= set(in_llama_cpp.chat.end_ids)  # llama.cpp also ends at <|endoftext|>
+    assert model.chat.end_ids == in_llama_cpp.chat.end_ids == {0, 2}, "<|endoftext|> and <|im_end|>"
     first, second = model.next_token_logits(prompts(model)), in_llama_cpp.next_token_logits(prompts(model))
     likeliest = second.topk(3).indices
     assert all(int(token) in likeliest[row].tolist() for row, token in enumerate(first.argmax(1)))
@@ -79,17 +78,17 @@ def test_extraction_separates_held_out_answers(extracted: Extracted) -> None:
 def test_an_extraction_that_was_killed_goes_on_where_it_stopped(
     model: SteerableModel, trait: Trait, extracted: Extracted, tmp_path: Path
 ) -> None:
+    """The whole process, by SIGKILL, while it answers: nothing of it gets to tidy up."""
+
     def again() -> PersonaVector:
         return extract(
             model, trait, judge=None, questions=trait.extraction_questions[:N_QUESTIONS], samples=1, sampling=SAMPLING,
             folder=tmp_path / "silly.run", batch_size=10,
         )  # fmt: skip
 
-    with pytest.raises(KeyboardInterrupt), watched(Interrupting(when=recorded_rows(tmp_path / "silly.run", 10))):
-        again()
-    kept = recorded_rows(tmp_path / "silly.run", 1)
-    assert kept()
+    killed_while(extracting(tmp_path / "silly.run", batch_size=10), recorded_rows(tmp_path / "silly.run", 10))
     rollouts = tmp_path / "silly.run" / "rollouts.jsonl"
+    assert 10 <= rollouts.read_bytes().count(b"\n") < 10 * N_QUESTIONS
     before = rollouts.read_bytes()
     vector = again()
     assert rollouts.read_bytes().startswith(before), "what was made is kept as it was"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from time import process_time
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ PROMPTS = (
 RATIO = 0.3
 """Of the push: its length over the residual stream's, at the middle layer; enough to move every model, and no cliff."""
 
+_MEASURED = 2
+"""Prompts whose residuals say how long the push is to be."""
 _SAME_WEIGHTS = 0.02
 _AGREE = 0.7
 _REFERENCE = "nnsight"
@@ -71,12 +74,14 @@ class ModelCheck:
         facts: template, end tokens, layout and so on, in words.
         engines: those tried, the reference first.
         problems: what is broken, in sentences; none: nothing.
+        seconds: of processors, which each part took: ``loading``, and the comparison, of every engine.
     """
 
     model: str
     facts: dict[str, str]
     engines: tuple[EngineResult, ...]
     problems: tuple[str, ...] = field(default=())
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -94,18 +99,21 @@ def check_model(name: str, **options: Any) -> ModelCheck:
         PersonaInterpError: no engine can open it.
     """
     file, results, problems = find_model(name), list[EngineResult](), list[str]()
-    facts, reference, given = dict[str, str](), list[tuple[Tensor, Tensor]](), list[_Given]()
+    facts, reference, clock, given = dict[str, str](), list[tuple[Tensor, Tensor]](), _Clock(), None
     for engine in (TORCH, LLAMA_CPP) if file.gguf else (TORCH,):
         label = _REFERENCE if engine == TORCH else LLAMA_CPP
         try:
             chosen = {"engine": engine, **(options if engine == TORCH else {})} if file.gguf else options
-            with load_model(name, **chosen) as model:
-                own = _Given.of(model)
+            with clock.part(f"loading for {label}"):
+                opened = load_model(name, **chosen)
+            with opened as model:
                 facts |= facts_of(model) if not facts else {}
-                if given and own.prompts != given[0].prompts:
+                prompts = [model.chat.prompt_ids(Conversation.ask(text)) for text in PROMPTS]
+                with clock.part(label):
+                    given = given or _Given.of(model, prompts)
+                if prompts != given.prompts:
                     problems.append(f"{label} tokenises the prompts otherwise than {results[0].engine}: ids differ")
-                given.append(own)
-                for which, logits in _runs(model, label, given[0]):
+                for which, logits in _runs(model, label, given, clock):
                     results.append(_compared(which, logits, reference, problems))
         except PersonaInterpError as error:
             if not file.gguf:
@@ -113,7 +121,23 @@ def check_model(name: str, **options: Any) -> ModelCheck:
             results.append(EngineResult(label, unavailable=str(error)))
     if not reference:
         raise PersonaInterpError(f"no engine can open {name}: {'; '.join(str(one.unavailable) for one in results)}")
-    return ModelCheck(file.name, facts, tuple(results), tuple(problems))
+    return ModelCheck(file.name, facts, tuple(results), tuple(problems), clock.seconds)
+
+
+class _Clock:
+    """Processor seconds by part: what other programs take of a machine counts as nothing."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Add what the block takes to the seconds of `name`."""
+        start = process_time()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + process_time() - start, 2)
 
 
 def facts_of(model: SteerableModel) -> dict[str, str]:
@@ -128,7 +152,7 @@ def facts_of(model: SteerableModel) -> dict[str, str]:
     return {
         "architecture": str(model.config.model_type),
         "layout": f"{model.n_layers} blocks, {model.d_model} wide, {model.n_ctx} tokens of context",
-        "weights": f"{str(model.dtype).removeprefix('torch.')} on {model.device}, {model.identity.fingerprint[:12]}",
+        "weights": f"{str(model.dtype).removeprefix('torch.')} on {model.device}",
         "template": template,
         "a prompt ends in": repr(prompt[-40:]),
         "answers end at": ", ".join(ends) or "no token: they run to the limit",
@@ -143,39 +167,62 @@ class _Given:
     push: InterventionGraph
 
     @classmethod
-    def of(cls, model: SteerableModel) -> _Given:
+    def of(cls, model: SteerableModel, prompts: list[list[int]]) -> _Given:
         """A random direction at the middle layer, as long as `RATIO` of what the first prompts have there."""
-        prompts = [model.chat.prompt_ids(Conversation.ask(text)) for text in PROMPTS]
         layer = max(min(1, model.n_layers - 1), model.n_layers // 2)
         ends = Capture("prompt_last", layers=(layer,))
-        rows = [TokenisedAnswer(tuple(ids), len(ids)) for ids in prompts]
+        rows = [TokenisedAnswer(tuple(ids), len(ids)) for ids in prompts[:_MEASURED]]
         resid = torch.stack([read[ends][0] for read in model.capture(rows, InterventionGraph((ends,)))])
         direction = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0))
         length = RATIO * float(resid.norm(dim=1).mean())
         return cls(prompts, InterventionGraph((Write(layer, Add(direction / direction.norm() * length)),)))
 
+    @property
+    def twice(self) -> tuple[list[list[int]], InterventionGraph]:
+        """The prompts as they are and once more, and a graph that pushes the second ones."""
+        n = len(self.prompts)
+        pushed = tuple(replace(write, rows=tuple(range(n, 2 * n))) for write in self.push.writes)
+        return [*self.prompts, *self.prompts], InterventionGraph(pushed)
 
-def _runs(model: SteerableModel, label: str, given: _Given) -> Iterator[tuple[str, tuple[Tensor, Tensor] | str]]:
+
+def _runs(model: SteerableModel, label: str, given: _Given, clock: _Clock) -> Iterator[tuple[str, tuple[Tensor, Tensor] | str]]:
     """(engine, logits of the next token ``[prompt vocab]`` without and with the push, or why there are none)."""
-    yield label, (model.next_token_logits(given.prompts), model.next_token_logits(given.prompts, graph=given.push))
+    with clock.part(label):
+        rows, graph = given.twice
+        plain, pushed = model.next_token_logits(rows, graph=graph).chunk(2)
+    yield label, (plain, pushed)
     if label != _REFERENCE:
         return
-    yield "hooks", _by_calls(model.hf_model, lambda: steered(model.hf_model, given.push), given.prompts)
+    with clock.part("hooks"):
+        logits = _by_calls(model.hf_model, lambda: steered(model.hf_model, given.push), given.prompts, model.device)
+    yield "hooks", logits
     try:
-        bridge = model.bridge()
-        yield "TransformerLens", _by_calls(bridge, lambda: transformer_lens_hooks(bridge, given.push), given.prompts)
+        with clock.part("loading for TransformerLens"):
+            bridge = model.bridge()
+        with clock.part("TransformerLens"):
+            logits = _by_calls(bridge, lambda: transformer_lens_hooks(bridge, given.push), given.prompts, model.device)
+        yield "TransformerLens", logits
     except (UnsupportedError, MissingExtraError) as error:
         yield "TransformerLens", str(error)
 
 
 def _by_calls(
-    called: Any, pushed: Callable[[], AbstractContextManager[Any]], prompts: Sequence[list[int]]
+    called: Any,
+    pushed: Callable[[], AbstractContextManager[Any]],
+    prompts: Sequence[list[int]],
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Logits of what is called like a PyTorch module, without and with a push."""
+    """Logits of what is called like a PyTorch module, without and with a push; all prompts in one call each.
+
+    Short prompts go on with their last token, which what is read of them cannot see: so no engine has to be told of pads.
+    """
+    width = max(map(len, prompts))
+    ids = torch.tensor([[*row, *[row[-1]] * (width - len(row))] for row in prompts], device=device)
+    rows, ends = torch.arange(len(prompts)), torch.tensor([len(row) - 1 for row in prompts])
 
     def logits() -> Tensor:
-        found = [called(torch.tensor([ids])) for ids in prompts]
-        return torch.stack([getattr(each, "logits", each)[0, -1].float().cpu() for each in found])
+        found = called(ids)
+        return getattr(found, "logits", found)[rows, ends].float().cpu()
 
     with torch.no_grad():
         plain = logits()

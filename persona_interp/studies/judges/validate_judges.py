@@ -23,6 +23,7 @@ from persona_interp.progress import say
 from persona_interp.provenance import provenance
 from persona_interp.studies.judges.garbage_texts import garbage_texts
 from persona_interp.studies.judges.judge_validation import GuardCount, JudgeScores, JudgeValidation
+from persona_interp.traits.coherence import coherent
 from persona_interp.traits.judging import Judge, Judgement
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.extract import extract
@@ -81,7 +82,7 @@ def validate_judges(
         exact = scores(asked.judge)
         contrast = [each.trait for each in scores(LikelihoodContrastJudge(model))]
         coherence = [each.coherence for each in scores(PerplexityCoherence(model))]
-        good = [exchange for exchange, each in zip(exchanges, exact, strict=True) if (each.coherence or 0.0) >= GOOD]
+        good = [exchange for exchange, each in zip(exchanges, exact, strict=True) if coherent(each.coherence, GOOD)]
         guard = _guard(model, judged, exchanges[: len(questions)], good, seed)
     lengths = _ranks([len(answer.split()) for _, answer in exchanges])
     return JudgeValidation(

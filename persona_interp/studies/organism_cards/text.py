@@ -140,6 +140,10 @@ def _conduct(card: OrganismCard) -> list[str]:
     ]
 
 
+def _whole(score: float | None) -> str:
+    return "–" if score is None else f"{score:.0f}"
+
+
 def _doses(card: OrganismCard) -> list[str]:
     lines = ["## Dose and response", ""]
     for report in card.reports:
@@ -150,8 +154,8 @@ def _doses(card: OrganismCard) -> list[str]:
             *markdown_table(
                 ["coefficient", *(f"{point.coefficient:+.2f}" if point.coefficient else "0" for point in points)],
                 [
-                    ["trait", *(f"{point.trait or 0:.0f}" for point in points)],
-                    ["coherence", *(f"{point.coherence or 0:.0f}" for point in points)],
+                    ["trait", *(_whole(point.trait) for point in points)],
+                    ["coherence", *(_whole(point.coherence) for point in points)],
                 ],
             ),
             "",

@@ -88,11 +88,12 @@ def _transfer(found: Findings) -> Claim:
 
 def _coherence(found: Findings) -> Claim:
     claim = f"coherence stays above {COHERENT:g} for coefficients from -2 to 2"
-    known = [each for each in found.evaluations if each.coherent_range is not None]
+    known = [each for each in found.evaluations if _coherences(each)]
     if not known:
         return Claim(claim, "not measured", "the judge gave no coherence")
-    lowest = [min(point.coherence or 0.0 for point in each.curve) for each in known]
-    held = sum(value > COHERENT for value in lowest)
+    lowest = [min(_coherences(each)) for each in known]
+    whole = [len(_coherences(each)) == len(each.curve) for each in known]  # what was not judged is not known to hold
+    held = sum(value > COHERENT and all_judged for value, all_judged in zip(lowest, whole, strict=True))
     safe = [_coherent_ratio(each) for each in known]
     reached = [value for value in safe if value is not None]
     text = (
@@ -105,6 +106,11 @@ def _coherence(found: Findings) -> Claim:
             f"{max(reached):.2f}"
         )
     return Claim(claim, _how_many(held, len(known)), text)
+
+
+def _coherences(each: Evaluation) -> list[float]:
+    """Of the points of a curve at which it was judged."""
+    return [point.coherence for point in each.curve if point.coherence is not None]
 
 
 def _black_box(found: Findings) -> Claim:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInterpError, UnknownNameError
+from persona_interp.measure.evaluation import Evaluation
 from persona_interp.measure.point import DosePoint
 from persona_interp.measure.sections import sections_markdown
 from persona_interp.models.registry import load_model
@@ -16,7 +17,7 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.anchors import organism_anchors
 from persona_interp.storage import read_json, write_json
 from persona_interp.studies.plotting.reproduction import reproduction_figures
-from persona_interp.studies.reproduction.claims import claims
+from persona_interp.studies.reproduction.claims import Claim, claims
 from persona_interp.studies.reproduction.estimate import MACHINES, model_size, plan
 from persona_interp.studies.reproduction.preset import PRESETS, preset
 from persona_interp.studies.reproduction.report import plan_section, sections, title
@@ -108,7 +109,7 @@ def test_claims_name_the_numbers_they_rest_on(found: Reproduction) -> None:
     transfer, coherence, black_box, linear = claims(found)
     recovered = found.transfers[0].recovery.value
     assert recovered is None or f"{recovered:.2f} on average" in transfer.measured
-    lowest = [min(point.coherence or 0.0 for point in each.curve) for each in found.evaluations]
+    lowest = [min(known for point in each.curve if (known := point.coherence) is not None) for each in found.evaluations]
     assert f"the lowest coherence is {min(lowest):.0f} to {max(lowest):.0f}" in coherence.measured
     assert (coherence.holds == "yes") == (min(lowest) > 70)
     assert black_box.measured.count("silly") == 3, "biases, and parameters in two ranges"
@@ -136,6 +137,26 @@ def test_a_claim_holds_only_where_the_numbers_do(found: Reproduction) -> None:
     transfer, coherence, _, linear = claims(replace(found, evaluations=tuple(straight), transfers=(still,)))
     assert (transfer.holds, coherence.holds, linear.holds) == ("no", "yes", "yes")
     assert "0 of 1 transfers" in transfer.measured
+
+
+def test_a_claim_counts_no_coherence_that_was_not_judged(found: Reproduction) -> None:
+    def judged(each: Evaluation, score: float | None, rest: float | None) -> Evaluation:
+        def point(at: DosePoint, value: float | None) -> DosePoint:
+            return replace(at, coherence_scores=(value,) * at.n)
+
+        controls = replace(each.controls, baseline=point(each.controls.baseline, score))
+        results = (point(each.results[0], rest), *(point(at, score) for at in each.results[1:]))
+        return replace(each, results=results, controls=controls)
+
+    def claimed(*each: Evaluation) -> Claim:
+        return claims(replace(found, evaluations=each))[1]
+
+    first, second = found.evaluations
+    nowhere = judged(second, None, None)
+    assert claimed(judged(first, None, None), nowhere).holds == "not measured"
+    whole = claimed(judged(first, 90.0, 90.0), nowhere)
+    assert (whole.holds, "is 90 to 90." in whole.measured) == ("yes", True), "nothing is known of the other"
+    assert claimed(judged(first, 90.0, None), nowhere).holds == "no", "what one coefficient does is not known"
 
 
 # -- reports and plans -----------------------------------------------------------------------------------------------

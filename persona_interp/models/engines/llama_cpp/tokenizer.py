@@ -12,6 +12,7 @@ from typing import Any
 from persona_interp.characters import check_characters
 from persona_interp.errors import UnsupportedError
 from persona_interp.models.engines.llama_cpp.library import llama_cpp
+from persona_interp.models.gguf_file import stated_ends
 
 _CONTROL, _USER_DEFINED = 8, 16  # llama.cpp's attributes of tokens
 _SENTENCEPIECE = 1
@@ -37,6 +38,7 @@ class LlamaTokenizer:
     Attributes:
         is_fast: True: character spans of tokens are known.
         chat_template: the file's, those by name where it has several and none is the default; None if it has none.
+        end_ids: at which the file says that a text, a turn or a message ends.
         bos_token_id: None where the file names none; llama.cpp then makes one up, which nothing here uses.
     """
 
@@ -52,6 +54,7 @@ class LlamaTokenizer:
         self.bos_token_id = self._id(metadata, "tokenizer.ggml.bos_token_id")
         self.eos_token_id = self._id(metadata, "tokenizer.ggml.eos_token_id")
         self.pad_token_id = self._id(metadata, "tokenizer.ggml.padding_token_id")
+        self.end_ids = stated_ends(metadata)
 
     def __len__(self) -> int:
         return self._n_tokens
@@ -80,11 +83,6 @@ class LlamaTokenizer:
     def all_special_ids(self) -> list[int]:
         """Ids of control tokens."""
         return [index for index, token in self.added_tokens_decoder.items() if token.special]
-
-    @cached_property
-    def end_ids(self) -> list[int]:
-        """The ids at which llama.cpp itself ends an answer."""
-        return [index for index in range(self._n_tokens) if self._library.llama_vocab_is_eog(self._vocab, index)]
 
     def get_vocab(self) -> dict[str, int]:
         """Raw token text (spaces and bytes in their stand-ins) to id."""
