@@ -25,9 +25,11 @@ def _llama_cpp(source: ModelSource, options: Any, tokenizer: Any, remote: bool |
 
 
 def _transformer_lens(source: ModelSource, options: Any, tokenizer: Any, remote: bool | str) -> Any:
+    from persona_interp.models.bridge import require_transformer_lens
     from persona_interp.models.engines.transformer_lens import BridgeEngine
     from persona_interp.models.steerable import SteerableModel
 
+    require_transformer_lens()
     whole = _torch(source, options, tokenizer, remote)
     engine = BridgeEngine(whole.engine, whole.bridge())
     return SteerableModel(engine, whole.tokenizer, name=whole.name, revision=whole.revision, chat=whole.chat)
