@@ -33,6 +33,9 @@ def test_a_model_is_compared_on_every_engine_that_opens_it(run: Callable, tmp_pa
         assert (one["unavailable"], one["top1"]) == (None, 1.0)
         assert one["moved"] > 0.1
         assert max(one["logit_difference"], one["steered_difference"]) < 0.01
+    seconds = found["model"]["seconds"]
+    assert set(seconds) == {*engines, *(f"loading for {engine}" for engine in engines if engine != "hooks")}
+    assert all(spent >= 0 for spent in seconds.values())
     assert set(found["model"]["facts"]) >= {"template", "answers end at", "layout"}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from persona_interp.errors import FileFormatError
-from persona_interp.models.gguf_file import read_header
+from persona_interp.models.gguf_file import read_header, stated_ends
 
 U8, I8, U16, U32, F32, BOOL, STRING, ARRAY, U64 = 0, 1, 2, 4, 6, 7, 8, 9, 10
 
@@ -105,3 +105,11 @@ def test_arrays_of_numbers_hold_what_the_file_states(kind: int, form: str, numbe
     found = read_header(tmp_path / "a.gguf").metadata["numbers"]
     assert isinstance(found, np.ndarray)
     assert found.tolist() == numbers
+
+
+def test_the_ends_a_file_states_are_those_of_texts_turns_and_messages_that_it_has() -> None:
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|eom_id|>"]
+    stated = {"tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.eot_token_id": 2, "tokenizer.ggml.eom_token_id": 3}
+    assert stated_ends({"tokenizer.ggml.tokens": tokens, **stated}) == [2, 3]
+    assert stated_ends({"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.eos_token_id": 4}) == [], "no such token"
+    assert stated_ends({}) == []
