@@ -36,8 +36,11 @@ from persona_interp.models.thoughts import begins_with_thought
 from persona_interp.progress import say
 from persona_interp.traits.conversation import Conversation
 
-TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<eos>", "</s>")
-"""Special tokens behind which a model has nothing more to say, whether or not its files say that they end answers."""
+TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<eos>")
+"""Added tokens behind which a model has nothing more to say, whether or not its files say that they end answers.
+
+``</s>`` is not among them: where it ends a text it is the tokenizer's eos, and in Gemma it closes a tag of HTML.
+"""
 _PRIVATE_USE = range(0xE000, 0xF8FF)
 
 
@@ -98,7 +101,7 @@ class ChatFormat:
         plain: True where the tokenizer has no chat template and `PLAIN_TEMPLATE` is used.
         folds_system: True where system texts go to the head of the first user turn.
         end_ids: ids that end an answer: the tokenizer's eos, the template's end of turn, those of `generation_config`, and the
-            special tokens whose names say that a text ends (`TEXT_ENDS`).
+            added tokens whose names say that a text ends (`TEXT_ENDS`).
     """
 
     def __init__(self, tokenizer: Any, generation_config: Any = None) -> None:
@@ -212,7 +215,7 @@ class ChatFormat:
         match = any_of(self._added).search(self._template.ending)
         if match:
             ends.add(self._added[match.group()])
-        return frozenset(ends | {self._special[name] for name in TEXT_ENDS if name in self._special})
+        return frozenset(ends | {self._added[name] for name in TEXT_ENDS if name in self._added})
 
     def _messages(self, conversation: Conversation) -> list[dict[str, str]]:
         messages = conversation.to_json()
