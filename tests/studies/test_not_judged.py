@@ -5,32 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from persona_interp.measure.statistics import Estimate
 from persona_interp.storage import read_json
 from persona_interp.studies.attribution import AttributionCase, attribution_summary
 from persona_interp.studies.organism_cards.text import _whole
 from persona_interp.studies.transfers import TransferCase, summary, transfer_markdown, unmet
 
 ROOT = Path(__file__).parents[2]
-HIGH = Estimate(0.9, 0.8, 1.0, 10)
-NONE = Estimate(0.0, -0.1, 0.1, 10)
-CASE = TransferCase(
-    source="organism-a", target="organism-b", trait="silly", native=60.0, source_layer=1, target_layer=2, native_layer=2,
-    recoveries={"effects": HIGH, "ridge": HIGH, "naive": NONE},
-    controls=dict.fromkeys(("random", "shuffled", "equal depth", "wrong trait", "prompt only"), NONE),
-    cosines={}, coverage={"norm": 0.9, "effect": 0.8, "signal": 0.5}, quality={"correlation": 0.8}, coherence=None, verdict="",
-    left_out={"recoveries": {"effects": NONE}, "coverage": {"norm": 0.9, "effect": 0.8, "signal": 0.0},
-              "quality": {"correlation": 0.8}},
-)  # fmt: skip
 
 
 def test_a_transfer_is_reported_without_a_number_and_does_not_meet_the_bar() -> None:
-    judged = replace(CASE, coherence=88.0)
-    assert unmet([judged]) == []
-    assert unmet([CASE]) == ["silly, a → b: recovery 0.90, coherence not judged"]
-    assert summary([CASE]).endswith("lowest coherence not judged")
-    assert summary([CASE, judged]).endswith("lowest coherence 88")
-    assert "not judged |" in transfer_markdown([CASE])
+    file = ROOT / "figures" / "transfer" / "organism-qwen2_organism-llama_silly.json"
+    judged = replace(TransferCase.from_json(read_json(file)), coherence=88.0)
+    unjudged = replace(judged, coherence=None)
+    (said,) = set(unmet([unjudged])) - set(unmet([judged]))
+    assert said.startswith("silly, qwen2 → llama: recovery")
+    assert said.endswith("coherence not judged")
+    assert summary([unjudged]).endswith("lowest coherence not judged")
+    assert summary([unjudged, judged]).endswith("lowest coherence 88")
+    assert "| not judged |" in transfer_markdown([unjudged])
+    assert TransferCase.from_json(unjudged.to_json()) == unjudged
 
 
 def test_an_ablation_without_coherence_says_so() -> None:
