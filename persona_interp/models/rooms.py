@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from persona_interp.interventions.graph import Capture
-from persona_interp.models.batching import ROWS_PER_BATCH, Room, generation_rows, scoring_rows
+from persona_interp.models.batching import ROWS_PER_BATCH, Room, generation_rows
 from persona_interp.models.families import text_config
 from persona_interp.models.memory import PassCost, RowBytes
 
@@ -39,10 +39,9 @@ class Rooms:
         whole = sum(len(node.layers_of(n_layers)) for node in captures if node.reduction == "none")
         return self._room(self._cost.reading(kept_layers=2 * whole))
 
-    def scoring(self, answer_lengths: Sequence[int], n_kept_layers: int, *, slices_logits: bool) -> Room:
+    def scoring(self, n_kept_layers: int) -> Room:
         """For likelihoods, while the residuals of some layers are kept to restart from."""
-        most = ROWS_PER_BATCH if slices_logits else scoring_rows(self._text, answer_lengths)
-        return self._room(self._cost.reading(kept_layers=n_kept_layers), most)
+        return self._room(self._cost.reading(kept_layers=n_kept_layers))
 
     def differentiating(self) -> Room:
         """For gradients."""

@@ -233,7 +233,7 @@ class SteerableModel(NextTokens):
                 bar.advance(len(rows) * len(graphs))
 
             kept = len(restart_layers(graphs)) if self.capabilities.restarts else 0
-            room = self._rooms.scoring([len(row.answer_ids) for row in tokenised], kept, slices_logits=True)
+            room = self._rooms.scoring(kept)
             run_in_batches(lengths, run, batch_size=batch_size, what="scoring", room=room)
         return [[likelihood for likelihood in found if likelihood is not None] for found in results]
 
