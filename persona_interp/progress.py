@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, runtime_checkable
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from persona_interp.profiling import step
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+LOG = logging.getLogger("persona_interp")
+"""Where all lines go that are said while something runs. With a handler of its own it is the only place they go to; without one
+they are printed on stderr as well, unless its level is above theirs."""
+LOG.addHandler(logging.NullHandler())
 
 _PATIENCE = 2.0
 """Seconds a job may run before its bar appears: short jobs stay silent."""
@@ -47,6 +55,41 @@ class _Watch:
         self.jobs: list[Track] = []
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far the outermost job under way is.
+
+    Attributes:
+        description: what is being done.
+        done: units done.
+        total: units of the whole job.
+        share: how much of it is done, 0 to 1, jobs within it counted.
+    """
+
+    description: str
+    done: int
+    total: int
+    share: float
+
+
+_TOLD: ContextVar[tuple[Callable[[Progress], None], ...]] = ContextVar("told", default=())
+
+
+@contextmanager
+def on_progress(callback: Callable[[Progress], None]) -> Iterator[None]:
+    """Have `callback` told how far the work within the block is, in this thread, beside the bars; what it raises ends the work.
+
+    Example:
+        >>> with on_progress(lambda now: print(f"{now.description}: {100 * now.share:.0f} %")):
+        ...     model.generate(questions)
+    """
+    token = _TOLD.set((*_TOLD.get(), callback))
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)
+
+
 _WATCH: ContextVar[_Watch | None] = ContextVar("watch", default=None)
 
 
@@ -61,12 +104,26 @@ def watched(watcher: Watcher) -> Iterator[None]:
 
 
 def say(message: str) -> None:
-    """Print one line on stderr."""
+    """One line for the person waiting: to the logger ``persona_interp``, and on stderr unless that logger is set up (`LOG`)."""
+    level = logging.WARNING if message.startswith("warning:") else logging.INFO
+    LOG.log(level, "%s", message)
     watch = _WATCH.get()
-    if watch is not None:
+    if watch is not None and not isinstance(watch.watcher, Terminal):
         watch.watcher.said(message)
-        return
-    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+    elif level >= LOG.level and all(isinstance(handler, logging.NullHandler) for handler in LOG.handlers):
+        if watch is None:
+            _print(message)
+        else:
+            watch.watcher.said(message)
+
+
+def _print(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+def _on_terminal() -> bool:
+    return sys.stderr.isatty()
 
 
 class Track:
@@ -93,7 +150,14 @@ class Track:
     def to(self, done: int) -> None:
         """Set how many units are done; more than `total` counts as `total`."""
         self.done = min(done, self.total)
-        self._watch.watcher.moved(self._watch.jobs)
+        _tell(self._watch)
+
+
+def _tell(watch: _Watch) -> None:
+    watch.watcher.moved(watch.jobs)
+    outer = watch.jobs[0]
+    for callback in _TOLD.get():
+        callback(Progress(outer.description, outer.done, outer.total, share_done(watch.jobs)))
 
 
 def share_done(jobs: Sequence[Track]) -> float:
@@ -110,12 +174,13 @@ class Terminal:
     """A job's bar where stderr is a terminal, and a line now and then where it is not; both say how many minutes are left."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._is_terminal = _on_terminal()
+        self._console: Any = None
         self._started = time.monotonic()
         self._next_line = _FIRST_LINE
         self._furthest = 0.0
         self._first: tuple[float, float] | None = None
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
 
     def moved(self, jobs: Sequence[Track]) -> None:
         """See `Watcher`."""
@@ -123,7 +188,7 @@ class Terminal:
         # a second job within the same part begins anew
         self._furthest = share = max(self._furthest, share_done(jobs))
         left = self._seconds_left(spent, share)
-        if self._console.is_terminal:
+        if self._is_terminal:
             if self._bar is None and not _DRAWN and spent > _PATIENCE:
                 self._draw(job)
             if self._bar is not None:
@@ -144,7 +209,10 @@ class Terminal:
 
     def said(self, message: str) -> None:
         """See `Watcher`."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        if self._console is None:
+            _print(message)
+        else:
+            self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -154,8 +222,13 @@ class Terminal:
             _DRAWN.remove(self)
 
     def _draw(self, job: Track) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self._console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
-        self._bar = Progress(*columns, TextColumn("{task.fields[left]}"), console=self._console, transient=True)
+        self._bar = Bar(*columns, TextColumn("{task.fields[left]}"), console=self._console, transient=True)
         self._bar.add_task(job.description, total=1.0, count="", left="")
         self._bar.start()
         _DRAWN.append(self)
@@ -191,7 +264,7 @@ def track(total: int, description: str) -> Iterator[Track]:
     try:
         with step(description):
             watch.jobs.append(job)
-            watch.watcher.moved(watch.jobs)
+            _tell(watch)
             yield job
     finally:
         watch.jobs.remove(job)

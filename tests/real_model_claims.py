@@ -31,9 +31,7 @@ class Extracted:
 
     def coefficient(self, ratio: float) -> float:
         """Of a push at `LAYER` that is this much of the residual stream."""
-        own = self.vector.norm_ratios[LAYER]
-        assert own is not None
-        return ratio / own
+        return self.vector.coefficients(ratio, [LAYER])[0]
 
 
 def kl(first: Tensor, second: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import threading
 from collections.abc import Sequence
 
@@ -30,7 +31,8 @@ def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str], monkeypat
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     screen = io.StringIO()
-    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr("rich.console.Console", lambda **_: Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr(progress, "_on_terminal", lambda: True)
     return screen
 
 
@@ -177,3 +179,39 @@ def test_reading_the_prompts_before_the_first_token_is_not_taken_for_the_pace(
 )
 def test_times_are_told_as_people_say_them(seconds: float | None, words: str) -> None:
     assert progress.minutes_left(seconds) == words
+
+
+def test_lines_go_to_the_logger_and_are_printed_unless_it_is_set_up(capsys: pytest.CaptureFixture[str]) -> None:
+    found: list[logging.LogRecord] = []
+
+    class Listening(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record)
+
+    logger, handler = logging.getLogger("persona_interp"), Listening()
+    progress.say("printed")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        progress.say("a line")
+        progress.say("warning: a trap")
+    finally:
+        logger.removeHandler(handler)
+    assert [(each.getMessage(), each.levelname) for each in found] == [("a line", "INFO"), ("warning: a trap", "WARNING")]
+    logger.setLevel(logging.ERROR)
+    progress.say("unheard")
+    logger.setLevel(logging.NOTSET)
+    assert capsys.readouterr().err == "printed\n"
+
+
+def test_a_callback_is_told_beside_the_bars(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_PATIENCE", -1.0)
+    told: list[progress.Progress] = []
+    with progress.on_progress(told.append), progress.track(4, "the whole job") as outer:
+        outer.part = 2
+        with progress.track(10, "a part") as inner:
+            inner.advance(5)
+    with progress.track(1, "another job") as bar:
+        bar.advance()
+    assert told[-1] == progress.Progress("the whole job", 0, 4, 0.25)
+    assert "the whole job" in terminal.getvalue()

@@ -85,7 +85,7 @@ class ParameterModulator:
             InvalidInputError: the vector has no such layer, is zero, or has no residual norm there.
         """
         chosen = vector if layers is None else vector.select(layers)
-        ratios = [ratio for ratio in chosen.norm_ratios if ratio is not None]
+        ratios = [ratio for ratio in chosen.listed("norm_ratio") if ratio is not None]
         if len(ratios) < len(chosen.layers):
             raise InvalidInputError(
                 f"the vector {vector.trait!r} of {vector.model.name} has no residual norms at layers "

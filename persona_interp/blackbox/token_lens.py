@@ -151,7 +151,7 @@ class TokenLens:
         return (up - down).float() / 2 * (size / self.final_norm)
 
     def _shift(self, vector: PersonaVector, step: float) -> Float[Tensor, " vocab"]:
-        graph = vector.graph(step)
+        graph = vector.graph(step, "all")
         total = torch.zeros_like(self.probabilities)
         for some in self._portions():
             total += (self._log_probs(some, graph) - self._log_probs(some, None)).sum(0)

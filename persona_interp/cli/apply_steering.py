@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 ADD = "add"
+ADDING = (ADD, "add_preserving_norm")
 
 
 def register(commands: Any) -> None:
@@ -38,6 +39,11 @@ def register(commands: Any) -> None:
     arguments.add_prompt_options(
         parser, coefficient="strength; negative turns the trait round", baseline="answer without steering"
     )
+    parser.add_argument(
+        "--ratio", "--ratios", type=arguments.number, nargs="+", metavar="R",
+        help="in place of --coefficient: how large what is added is, as a share of the mean residual norm at the one layer "
+        "steered; .3 to .5 is usually safe, negative turns the trait round",
+    )  # fmt: skip
     parser.add_argument(
         "--chats", type=Path, metavar="FILE.jsonl", help="write each answer as a conversation, as monitor reads them"
     )
@@ -66,10 +72,17 @@ def run(args: argparse.Namespace) -> None:
         if path is not None:
             ensure_writable(path)
     given, operation = read(args.vectors, args), OPERATIONS[args.operation]
-    doses = plan(args.coefficient, len(given))
+    if args.ratio is not None and (args.operation not in ADDING or args.coefficient != [arguments.COEFFICIENT]):
+        raise InvalidInputError("--ratio is given in place of --coefficient, and says how much is added: leave the other out")
+    doses = plan(args.coefficient if args.ratio is None else args.ratio, len(given))
     sampling = arguments.sampling(args)
     with arguments.load_model(args) as model:
         chosen = [replace(each, positions=args.positions, operation=operation) for each in choose(given, model, args)]
+        if args.ratio is not None:
+            doses = [
+                tuple(item.selected.doses(None, [ratio])[0] for item, ratio in zip(chosen, dose, strict=True)) for dose in doses
+            ]
+            args.coefficient = [number for dose in doses for number in dose]
         texts = answer(model, conversation, chosen, doses, sampling, args)
         baseline = texts.pop(0) if args.baseline else None
     if args.output is not None:
@@ -127,12 +140,13 @@ def show(
     baseline: Generation | None,
 ) -> None:
     """Print the answers beside their coefficients."""
-    from persona_interp.cli.tables import console, shown, table
+    from persona_interp.cli.tables import Cell, console, shown, table
 
     rows = [["none", "–", baseline.text]] if baseline is not None else []
     for dose, generation in zip(doses, texts, strict=True):
-        ratios = ratios_of(chosen, dose)
-        rows.append([", ".join(f"{c:g}" for c in dose), ", ".join(shown(ratio) for ratio in ratios), generation.text])
+        ratios = [shown(ratio) for ratio in ratios_of(chosen, dose)]
+        coefficient = Cell.of(f"{dose[0]:.4g}", dose[0]) if len(dose) == 1 else ", ".join(f"{c:.4g}" for c in dose)
+        rows.append([coefficient, ratios[0] if len(ratios) == 1 else ", ".join(ratios), generation.text])
     title = "; ".join(f"{item.vector.trait} at layer {', '.join(map(str, item.layers))}" for item in chosen)
     console().print(table(title, [("coefficient", "right"), ("x resid norm", "right"), ("answer", "left")], rows))
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Layers = Literal["auto"] | tuple[int, ...]
 LayersOrAll = Literal["all"] | Layers
 
+COEFFICIENT = 1.5
 LARGEST_SEED = 2**63 - 1
 
 
@@ -94,9 +95,9 @@ def add_prompt_options(parser: argparse.ArgumentParser, *, coefficient: str, bas
         "--coefficients",
         type=number,
         nargs="+",
-        default=[1.5],
+        default=[COEFFICIENT],
         metavar="C",
-        help=f"{coefficient} (default: 1.5)",
+        help=f"{coefficient}; multiplies the vector as it is (default: {COEFFICIENT})",
     )
     parser.add_argument(
         "--layer", type=layers, default="auto", metavar="auto|N[,N]", help="0-based, of the model that is steered (default: auto)"

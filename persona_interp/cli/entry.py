@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import re
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from persona_interp.cli import (
     align,
@@ -35,63 +35,78 @@ from persona_interp.cli import (
     screen,
     traits,
 )
-from persona_interp.cli.running import add_running_options, exit_code, how_to_go_on, running
+from persona_interp.cli.parser import BAD_INPUT, Parser
+from persona_interp.cli.running import add_running_options, exit_code, how_to_go_on, printing, running
 from persona_interp.cli.studies import study
 from persona_interp.errors import PersonaInterpError
 from persona_interp.locks import noting_folders
 
-COMMANDS = (
-    quickstart,
-    doctor,
-    models,
-    demo,
-    extract_vectors,
-    align,
-    apply_steering,
-    modulate,
-    download_gptoss,
-    layer_effectiveness,
-    attribute,
-    evaluate,
-    evaluate_transfer,
-    diagnose,
-    info,
-    export,
-    import_vectors,
-    monitor,
-    monitor_prediction,
-    screen,
-    finetuning_shift,
-    traits,
-    study,
+GROUPS = (
+    ("most used", (quickstart, extract_vectors, apply_steering)),
+    ("models and traits", (models, traits, doctor, download_gptoss)),
+    ("vectors", (layer_effectiveness, attribute, info, export, import_vectors, align)),
+    ("what steering does", (evaluate, evaluate_transfer, diagnose, modulate, demo)),
+    ("watching models and data", (monitor, monitor_prediction, screen, finetuning_shift)),
+)
+"""The commands a user meets, as ``persona-interp`` alone lists them."""
+
+COMMANDS = tuple(command for _, commands in GROUPS for command in commands)
+
+_AFTER = """
+persona-interp COMMAND --help says what a command takes, with an example that runs.
+Studies of this project's own instruments: persona-interp study --help
+Completion in your shell: pip install argcomplete, then eval "$(register-python-argcomplete persona-interp)"
+"""
+
+_ENGINES = (
+    ("torch", "PyTorch"),
+    ("transformers", "models"),
+    ("nnsight", "reading and writing the residual stream"),
+    ("llama-cpp-python", "GGUF files"),
+    ("transformer-lens", "attribution"),
 )
 
-BAD_INPUT = 2
 
-_NEGATIVE_NUMBER = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+class Front(Parser):
+    """The parser of ``persona-interp`` itself, whose help is the commands by group."""
+
+    def format_help(self) -> str:
+        """A line for each command."""
+        (action,) = (each for each in self._actions if isinstance(each, argparse._SubParsersAction))
+        said = {str(each.dest): str(each.help) for each in action._choices_actions}
+        names = iter(said)
+        lines = [f"{self.description}\n\nusage: {self.prog} COMMAND ...   ({self.prog} --version)"]
+        for title, commands in GROUPS:
+            lines.append(f"\n{title}:")
+            lines += [f"  {name:<22}{said[name]}" for name in (next(names) for _ in commands)]
+        return "\n".join(lines) + "\n" + _AFTER
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser that takes every negative number as a value: ``--coefficients -2.0 -1e-1 0 1``."""
+class _Version(argparse.Action):
+    """``--version``: this package's, and those of the engines that are installed."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        # argparse's own pattern knows no exponents and took "-1e-1" for an option until Python 3.14
-        self._negative_number_matcher = _NEGATIVE_NUMBER
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        print(f"persona-interp {version('persona-interp')}")
+        for name, what in _ENGINES:
+            try:
+                print(f"  {name} {version(name)} ({what})")
+            except PackageNotFoundError:
+                print(f"  {name} is not installed ({what})")
+        raise SystemExit(0)
 
 
 def build_parser() -> Parser:
     """The parser of ``persona-interp`` with every command registered. Loads no model library."""
-    parser = Parser(
+    parser = Front(
         prog="persona-interp",
         description="Extract persona vectors from language models, steer with them, and measure what they do.",
-        epilog="Start with: persona-interp quickstart",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"persona-interp {version('persona-interp')}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    parser.add_argument("--version", action=_Version, nargs=0, help="versions of this package and of the engines")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     for command in COMMANDS:
         command.register(commands)
+    study.register(commands)
     study.register_old_names(commands)
     add_running_options(parser)
     parser.set_defaults(parse=parser.parse_args)  # for the command that runs others
@@ -105,10 +120,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when it worked, 2 for input that cannot be used, 130 after Ctrl-C, 143 after SIGTERM.
     """
     _never_die_of_a_character()
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
+        _complete(parser)
+    args = parser.parse_args(argv)
+    if not hasattr(args, "run"):
+        parser.print_help()
+        return 0
     noted: list[Path] = []
     try:
-        with noting_folders(noted), running(args, argv):
+        with noting_folders(noted), running(args, argv), printing(args):
             args.run(args)
             sys.stdout.flush()
     except PersonaInterpError as error:
@@ -122,6 +143,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
+
+
+def _complete(parser: Parser) -> None:
+    try:
+        import argcomplete  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return
+    argcomplete.autocomplete(parser)
 
 
 def _never_die_of_a_character() -> None:

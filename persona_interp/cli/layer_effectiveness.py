@@ -47,7 +47,13 @@ def register(commands: Any) -> None:
         parser, "of the sweep, the cliff and an extraction, where none keeps every rollout (default: auto)", default=None
     )
     parser.add_argument("--cliff", action="store_true", help="also find where answers fall apart at the best layer, both ways")
-    parser.add_argument("--samples", type=arguments.count, default=2, metavar="N", help="rollouts, if a vector is extracted")
+    parser.add_argument(
+        "--samples",
+        type=arguments.count,
+        default=2,
+        metavar="N",
+        help="rollouts, if a vector is extracted (default: %(default)s)",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write scores and where they came from")
     parser.add_argument(
         "--scan", type=Path, metavar="FILE.json", help="write every layer and coefficient of the sweep, with answers"

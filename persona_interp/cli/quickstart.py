@@ -161,7 +161,7 @@ def ratio_at(vector: PersonaVector, layer: int) -> float:
     Raises:
         InvalidInputError: it is nothing, or not known.
     """
-    ratio = vector.norm_ratios[vector.layers.index(layer)]
+    ratio = vector.listed("norm_ratio")[vector.row(layer)]
     if not ratio:
         raise InvalidInputError(
             f"the vector {vector.trait!r} is empty at layer {layer} of {vector.model.name}: try another --seed"

@@ -16,6 +16,17 @@ from persona_interp.threads import set_threads
 
 FORMAT_VERSION = 1
 
+_WITHOUT_TABLES = (
+    "demo",
+    "download-gptoss",
+    "export",
+    "models fetch",
+    "models path",
+    "models remove",
+    "traits add",
+    "traits show",
+)
+
 
 class Terminated(KeyboardInterrupt):
     """A signal other than Ctrl-C asked for an end; what is done at Ctrl-C is done then too.
@@ -30,7 +41,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def add_running_options(parser: argparse.ArgumentParser) -> None:
-    """``--threads`` and ``--profile``, for a command and the commands within it."""
+    """``--json``, ``--threads`` and ``--profile``, for a command and the commands within it."""
     within = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     for action in within:
         for inner in dict.fromkeys(action.choices.values()):
@@ -38,6 +49,10 @@ def add_running_options(parser: argparse.ArgumentParser) -> None:
     if within:
         return
     group = parser.add_argument_group("running")
+    if not (
+        parser.prog.partition(" ")[2] in _WITHOUT_TABLES or any("--json" in action.option_strings for action in parser._actions)
+    ):
+        group.add_argument("--json", dest="json_tables", action="store_true", help="print tables as JSON, with all digits")
     group.add_argument(
         "--threads",
         type=arguments.count,
@@ -74,6 +89,19 @@ def running(args: argparse.Namespace, argv: Sequence[str] | None) -> Iterator[No
         finally:
             if profile is not None:
                 _write(path, {"command": words, "ended": ended, "steps": profile.to_json()})
+
+
+@contextmanager
+def printing(args: argparse.Namespace) -> Iterator[None]:
+    """With ``--json`` the tables of a command are printed as one JSON value at its end, and its other lines go to stderr."""
+    if not getattr(args, "json_tables", False):
+        yield
+        return
+    from persona_interp.cli import tables
+
+    with tables.collected() as found:
+        yield
+    print(found.to_json())
 
 
 def _write(path: Path, found: dict[str, object]) -> None:

@@ -86,7 +86,7 @@ class LayerHeat:
     def _scores(self) -> dict[int, float | None]:
         if self.vector is None:
             return {}
-        found = self.vector.statistics.get("effectiveness") or self.vector.statistics.get("auroc") or ()
+        found = self.vector.effectiveness or self.vector.listed("auroc")
         return dict(zip(self.vector.layers, found, strict=False))
 
     def _button(self, layer: int, score: float | None, low: float, high: float, best: float | None) -> str:
@@ -108,10 +108,10 @@ class LayerHeat:
     def _caption(self) -> str:
         if self.vector is None:
             return "Scores of the layers appear once the vector has been extracted, which the first steering does by itself."
-        if self.vector.statistics.get("effectiveness"):
+        if self.vector.effectiveness:
             method = self.vector.provenance.get("effectiveness", {}).get("method", "an unnamed method")
             said = f"Colour and number: how well steering works at each layer, by {method}; ★ is best."
-        elif self.vector.statistics.get("auroc"):
+        elif self.vector.listed("auroc"):
             said = "Colour and number: how well each layer separates the answers (AUROC). That is geometry, not behaviour."
         else:
             said = "This vector records no scores of its layers."
@@ -122,7 +122,7 @@ class LayerHeat:
         if vector is None or layer not in vector.layers:
             return ""
         row = vector.layers.index(layer)
-        ratio, auroc = vector.norm_ratios[row], vector.statistics.get("auroc")
+        ratio, auroc = vector.listed("norm_ratio")[row], vector.listed("auroc")
         facts = [f"norm {vector.norms[row]:.3g}" + (f", {ratio:.2f} of the mean residual" if ratio else "")]
         if auroc and auroc[row] is not None:
             facts.append(f"held-out AUROC {auroc[row]:.2f}")

@@ -48,7 +48,7 @@ def matched(other: PersonaVector, vector: PersonaVector, trait: Trait) -> Person
             f"the other vector is of trait {other.trait!r} too: give one of another trait, or none to have one made"
         )
     unit = other.select(vector.layers).normalised().directions
-    return _control(vector, unit * torch.tensor(vector.norms, dtype=torch.float32).unsqueeze(1), other.trait)
+    return _control(vector, unit * vector.norms.float().unsqueeze(1), other.trait)
 
 
 def _control(vector: PersonaVector, directions: torch.Tensor, name: str) -> PersonaVector:

@@ -20,6 +20,7 @@ from persona_interp.records import Record
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.steering import Steering
+from persona_interp.vectors.steers import Layers
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,10 @@ def dose_response(
     model: SteerableModel,
     vector: PersonaVector,
     trait: Trait | str | Path,
-    coefficients: Sequence[float],
+    coefficients: Sequence[float] | None = None,
     *,
-    layers: Sequence[int] | None = None,
+    ratios: Sequence[float] | None = None,
+    layers: Layers = None,
     positions: WritePositions = "all",
     system: str | None = None,
     **options: Unpack[ProtocolOptions],
@@ -107,13 +109,15 @@ def dose_response(
     Example:
         >>> dose = dose_response(model, vector, trait, [-2, -1, 0, 1, 2], layers=[3])
         >>> [(point.coefficient, point.trait, point.coherence) for point in dose.points]
+        >>> dose = dose_response(model, vector, trait, ratios=[-0.4, 0, 0.4])  # at the layer recorded as the best
 
     Args:
         model: the model to steer.
         vector: what to add.
         trait: what to look for, or its name (`resolve_trait`); need not be the vector's own.
         coefficients: multiply the vector as it is; 0 is the unsteered model.
-        layers: which blocks to steer at, every layer of the vector if None.
+        ratios: in place of coefficients, at one layer: how large what is added is, as a share of the mean residual norm there.
+        layers: which blocks to steer at: one, several, or ``"all"``; None: the one recorded as the most effective.
         positions: which tokens to steer at.
         system: a system prompt for all of them.
         options: how it is measured, each by its name in `Protocol`: ``questions`` (the trait's evaluation questions if None),
@@ -123,9 +127,9 @@ def dose_response(
         InvalidInputError: no coefficient or question, one given twice or not finite, or `samples` below 1.
         IncompatibleError: the vector does not fit the model.
     """
-    steering = Steering.of(vector, layers, positions)
+    steering = Steering.of(vector, layers, positions, first_layer=model.first_steerable_layer)
     steering.selected.check_fits(model.identity)
-    doses, protocol = checked_coefficients(coefficients, steered=False), Protocol.of(options)
+    doses, protocol = checked_coefficients(steering.selected.doses(coefficients, ratios), steered=False), Protocol.of(options)
     asked = protocol.asked(model, trait, streams="place", distinct=False)
     conditions = steered(vector.trait, steering, doses, systems=() if system is None else (system,))
     found = run(model, asked, conditions)

@@ -21,6 +21,7 @@ from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 from persona_interp.vectors.steering import Steering
+from persona_interp.vectors.steers import Layers
 
 N_RANDOM = 4
 
@@ -62,10 +63,11 @@ def evaluate(
     model: SteerableModel,
     vector: PersonaVector,
     trait: Trait | str | Path,
-    coefficients: Sequence[float],
+    coefficients: Sequence[float] | None = None,
     num_prompts: int | None = None,
     *,
-    layers: Sequence[int] | None = None,
+    ratios: Sequence[float] | None = None,
+    layers: Layers = None,
     positions: WritePositions = "all",
     **options: Unpack[EvaluationOptions],
 ) -> Evaluation:
@@ -85,8 +87,10 @@ def evaluate(
         vector: what to add.
         trait: what to look for, or its name (`resolve_trait`); need not be the vector's own.
         coefficients: multiply the vector as it is; at least one is not 0. The baseline is measured anyway.
-        num_prompts: how many of the questions are asked, from the first; all of them if None.
-        layers: which blocks to steer at, every layer of the vector if None.
+        num_prompts: how many of the questions are asked, from the first; all of them if None. Of more than there are each is
+            asked several times, which is said: intervals are over questions.
+        ratios: in place of coefficients, at one layer: how large what is added is, as a share of the mean residual norm there.
+        layers: which blocks to steer at: one, several, or ``"all"``; None: the one recorded as the most effective.
         positions: which tokens to steer at.
         options: how it is measured, each by its name in `Protocol`: ``questions``, ``samples``, ``judge``, ``sampling``,
             ``seed`` (of the random directions too), ``folder``, ``batch_size``, or a ``protocol``; and what it is compared with,
@@ -99,8 +103,8 @@ def evaluate(
         UnknownNameError: the judge does not know a trait.
     """
     trait = resolve_trait(model, trait)
-    steering = Steering.of(vector, layers, positions)
-    doses = checked_coefficients(coefficients)
+    steering = Steering.of(vector, layers, positions, first_layer=model.first_steerable_layer)
+    doses = checked_coefficients(steering.selected.doses(coefficients, ratios))
     protocol, compared = split({"num_prompts": num_prompts, **options}, Protocol, Against)
     for each in (steering.selected, compared.other):
         if each is not None:

@@ -237,7 +237,7 @@ def _controls(
 def _matched(carried: Transferred, own: PersonaVector) -> PersonaVector:
     """The carried vector at its layer, as long against the mean residual there as the native one is at its own."""
     vector = carried.vector.select([carried.report.target_layer])
-    (ratio,), (wanted,) = vector.norm_ratios, own.norm_ratios
+    (ratio,), (wanted,) = vector.listed("norm_ratio"), own.listed("norm_ratio")
     if not ratio or not wanted:
         raise InvalidInputError(f"a vector of {vector.trait!r} is zero: there is nothing to steer with")
     return vector * (wanted / ratio)

@@ -211,10 +211,10 @@ def geometry_scores(vector: PersonaVector) -> tuple[LayerScore, ...]:
     Costs nothing and says nothing about steering.
     """
     unknown = (None,) * len(vector.layers)
-    areas = vector.statistics.get("auroc", unknown)
+    areas = vector.listed("auroc") or unknown
     return tuple(
         LayerScore(layer, None if area is None else max(area, 1 - area) + (ratio or 0.0) / 100)
-        for layer, area, ratio in zip(vector.layers, areas, vector.norm_ratios, strict=True)
+        for layer, area, ratio in zip(vector.layers, areas, vector.listed("norm_ratio"), strict=True)
     )
 
 
@@ -224,7 +224,7 @@ def known_ratios(vector: PersonaVector) -> dict[int, float]:
     Raises:
         InvalidInputError: the vector does not know the residual norms at all of its layers, or is zero at one.
     """
-    found = {layer: ratio for layer, ratio in zip(vector.layers, vector.norm_ratios, strict=True) if ratio}
+    found = {layer: ratio for layer, ratio in zip(vector.layers, vector.listed("norm_ratio"), strict=True) if ratio}
     if missing := [layer for layer in vector.layers if layer not in found]:
         raise InvalidInputError(
             f"the vector {vector.trait!r} records no residual norm, or is zero, at layers {missing}: doses cannot be compared "
@@ -265,7 +265,7 @@ def answer_rows(
 
 def orientation(vector: PersonaVector) -> int:
     """-1 for a vector that points away from its trait."""
-    known = [area for area in vector.statistics.get("auroc", ()) if area is not None]
+    known = [area for area in vector.listed("auroc") if area is not None]
     return -1 if known and fmean(known) < 0.5 else 1
 
 

@@ -13,6 +13,7 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, derived_seed, row_seeds
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.progress import say
 from persona_interp.traits.judging import Judge
 from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
@@ -52,7 +53,7 @@ class Protocol:
 
     Attributes:
         questions: asked under every condition; None: those of the trait, for evaluation or as the function says.
-        num_prompts: how many of them, from the first; None: all.
+        num_prompts: how many of them, from the first; None: all. Of more than there are each is asked several times.
         samples: answers to each question under each condition.
         judge: scores them: a judge or its name (`load_judge`).
         sampling: how answers are drawn; None: the defaults of `Sampling`.
@@ -108,7 +109,7 @@ class Protocol:
             distinct: whether every question must be another.
 
         Raises:
-            InvalidInputError: there is no question, one twice, or fewer than `num_prompts`.
+            InvalidInputError: there is no question, one twice, or `num_prompts` is below 1.
             UnknownNameError: there is no such trait or judge.
         """
         trait = resolve_trait(model, trait)
@@ -137,7 +138,9 @@ class Asked:
     sampling: Sampling = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "samples", self.protocol.samples)
+        wanted = self.protocol.num_prompts or 0
+        times = max(1, math.ceil(wanted / len(self.questions)))  # more prompts than questions: further samples
+        object.__setattr__(self, "samples", times * self.protocol.samples)
         object.__setattr__(self, "sampling", self.protocol.sampling or Sampling())
 
     @property
@@ -210,9 +213,11 @@ def _questions(trait: Trait, questions: Sequence[str] | None, num_prompts: int |
         raise InvalidInputError("a question is given twice: give each once; samples=2 asks every one twice")
     if num_prompts is None:
         return known
-    if not 1 <= num_prompts <= len(known):
-        raise InvalidInputError(
-            f"num_prompts is {num_prompts}, and trait {trait.name!r} has {len(known)} questions to evaluate on: give 1 to "
-            f"{len(known)}. For more answers ask each several times (samples=K, --samples K)"
+    if num_prompts < 1:
+        raise InvalidInputError(f"num_prompts is {num_prompts}: ask at least 1 of the {len(known)} questions of {trait.name!r}")
+    if num_prompts > len(known):
+        say(
+            f"note: there are {len(known)} questions for {trait.name!r}, and {num_prompts} prompts were asked for: each question "
+            f"is asked {math.ceil(num_prompts / len(known))} times as often, which narrows intervals less than others would"
         )
     return known[:num_prompts]

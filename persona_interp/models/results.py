@@ -16,9 +16,9 @@ from persona_interp.profiling import count_tokens
 from persona_interp.traits.conversation import Conversation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Generation:
-    """One answer.
+    """One answer; ``str()`` of it is its text.
 
     Attributes:
         conversation: what was asked.
@@ -37,6 +37,13 @@ class Generation:
     text: str
     finished: bool
     captured: Mapping[Capture, Tensor] = field(default_factory=dict, compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        end = "" if self.finished else ", cut off"
+        return f"Generation({self.text!r}, {len(self.answer_ids)} tokens{end})"
 
     @classmethod
     def drawn(

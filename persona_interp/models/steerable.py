@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
@@ -20,12 +21,16 @@ from persona_interp.models.engines.protocol import Engine
 from persona_interp.models.families import text_config
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.models.next_tokens import NOTHING, NextTokens
+from persona_interp.models.reading import read
 from persona_interp.models.results import AnswerLikelihood, Generation, drawn_answers
 from persona_interp.models.sampling import Sampling, row_seeds
+from persona_interp.models.standing import standing
 from persona_interp.models.streaming import AnswerStream, OnCaptured, OnText
+from persona_interp.models.texts import Asked, RawText, Read, scored_rows
+from persona_interp.models.texts import conversations as as_conversations
+from persona_interp.models.texts import rows as as_rows
 from persona_interp.profiling import count_tokens
 from persona_interp.progress import track
-from persona_interp.traits.conversation import Conversation
 
 
 class SteerableModel(NextTokens):
@@ -36,8 +41,9 @@ class SteerableModel(NextTokens):
 
     Example:
         >>> model = load_model("organism-qwen2")
-        >>> answers = model.generate([Conversation.ask("How are you?")], graph=vector.graph(coefficient=1.5))
-        >>> print(answers[0].text)
+        >>> print(model.generate("How are you?")[0])
+        >>> with model.steer(vector, ratio=0.4):
+        ...     print(model.generate("How are you?")[0])
 
     Args:
         engine: a loaded Hugging Face model, which nnsight then runs, or any `Engine`.
@@ -92,7 +98,7 @@ class SteerableModel(NextTokens):
         put a token in front: give it ids where that matters, for example those of `chat`.
 
         Example:
-            >>> with transformer_lens_hooks(model.bridge(), vector.graph(coefficient=1.5)) as bridge:
+            >>> with transformer_lens_hooks(model.bridge(), vector.graph(1.5, layers=[12])) as bridge:
             ...     logits, cache = bridge.run_with_cache("How are you?")
 
         Raises:
@@ -102,10 +108,19 @@ class SteerableModel(NextTokens):
         self._check(NOTHING, 0, "module")
         return transformer_lens_bridge(self.hf_model, self.tokenizer, name=self.name)
 
+    def steer(
+        self, what: Any, coefficient: float | None = None, layers: Any = None, **options: Any
+    ) -> AbstractContextManager[SteerableModel]:
+        """Steer its verbs, and code on `hf_model`, for a ``with`` block: by a vector (`PersonaVector.steer`) or a graph."""
+        if isinstance(what, InterventionGraph):
+            return standing(self, what)
+        return what.steer(self, coefficient, layers, **options)
+
     def generate(
         self,
-        conversations: Sequence[Conversation],
+        texts: Asked | Sequence[Asked],
         *,
+        raw: bool = False,
         graph: InterventionGraph | None = None,
         sampling: Sampling | None = None,
         seed: int | Sequence[int] = 0,
@@ -114,10 +129,12 @@ class SteerableModel(NextTokens):
         on_text: OnText | None = None,
         on_captured: OnCaptured | None = None,
     ) -> list[Generation]:
-        """Answer each conversation, steered by the writes of `graph`, while its captures read the steered stream.
+        """Answer each text, steered by the writes of `graph`, while its captures read the steered stream.
 
         Args:
-            graph: row i means conversation i.
+            texts: a message, a chat, or several; see `models.texts`.
+            raw: go on with strings as they are, without template and turns: for base models.
+            graph: row i means text i.
             sampling: `Sampling()` if not given.
             seed: an int: row i draws from a stream derived from it and i; a sequence: one seed a row. A row's answer does not
                 depend on the rows beside it, at any temperature.
@@ -131,17 +148,18 @@ class SteerableModel(NextTokens):
             InvalidInputError: a prompt that does not fit into the context together with the new tokens; also as
                 `InterventionGraph.check`.
         """
-        sampling, graph = sampling or Sampling(), graph or NOTHING
+        sampling, graph, chat = sampling or Sampling(), graph or NOTHING, RawText(self.chat) if raw else self.chat
+        conversations = as_conversations(texts)
         seeds = row_seeds(seed, len(conversations))
         self._check(graph, len(conversations))
-        prompts = [tuple(self.chat.prompt_ids(conversation)) for conversation in conversations]
+        prompts = [tuple(chat.prompt_ids(conversation)) for conversation in conversations]
         self._check_lengths([len(prompt) for prompt in prompts], sampling.max_new_tokens)
         answers: list[Generation | None] = [None] * len(prompts)
         with track(len(prompts) * sampling.max_new_tokens, f"{self.name}: generating tokens") as bar:
 
             def run(rows: list[int]) -> None:
                 done = bar.done
-                stream = AnswerStream(rows, self.chat, bar.advance, on_text, on_captured, sampling.max_new_tokens)
+                stream = AnswerStream(rows, chat, bar.advance, on_text, on_captured, sampling.max_new_tokens)
                 asked, part = [(conversations[row], prompts[row]) for row in rows], graph.for_rows(rows)
                 count_tokens(read=sum(len(prompts[row]) for row in rows))
                 answered = self.engine.generate(
@@ -149,10 +167,10 @@ class SteerableModel(NextTokens):
                     part,
                     sampling,
                     [seeds[row] for row in rows],
-                    end_ids=self.chat.end_ids,
+                    end_ids=chat.end_ids,
                     on_step=stream.step,
                 )
-                found = drawn_answers(asked, answered, self.chat, part, self.capture)
+                found = drawn_answers(asked, answered, chat, part, self.capture)
                 for row, answer in zip(rows, found, strict=True):
                     self._all_finite(answer.captured)
                     answers[row] = answer
@@ -167,7 +185,7 @@ class SteerableModel(NextTokens):
         return [answer for answer in answers if answer is not None]
 
     def capture(
-        self, tokenised: Sequence[TokenisedAnswer], graph: InterventionGraph, *, batch_size: int | None = None
+        self, texts: Read | Sequence[Read], graph: InterventionGraph, *, batch_size: int | None = None
     ) -> list[dict[Capture, Tensor]]:
         """Run texts through the model and read what the captures of `graph` name; its writes are applied too.
 
@@ -182,6 +200,7 @@ class SteerableModel(NextTokens):
         """
         if not graph.captures:
             raise InvalidInputError("capture() was given a graph without a Capture node: add one, for example Capture('answer')")
+        tokenised = as_rows(self.chat, texts)
         self._check(graph, len(tokenised))
         lengths = [len(row.fed) for row in tokenised]
         self._check_lengths(lengths, 0)
@@ -198,17 +217,29 @@ class SteerableModel(NextTokens):
             run_in_batches(lengths, run, batch_size=batch_size, what="reading", room=room)
         return results
 
+    def read(
+        self,
+        texts: Read | Sequence[Read],
+        layers: int | Sequence[int] | None = None,
+        positions: str = "response_avg",
+        *,
+        graph: InterventionGraph | None = None,
+        batch_size: int | None = None,
+    ) -> Float[Tensor, "text layer d_model"] | Float[Tensor, "text pos layer d_model"]:
+        """The residual stream at texts, float32 on the CPU; see `models.reading` for the arguments and shapes."""
+        return read(self, texts, layers, positions, graph=graph, batch_size=batch_size)
+
     def log_likelihood(
-        self, tokenised: Sequence[TokenisedAnswer], *, graph: InterventionGraph | None = None, batch_size: int | None = None
+        self, texts: Read | Sequence[Read], *, graph: InterventionGraph | None = None, batch_size: int | None = None
     ) -> list[AnswerLikelihood]:
         """The log probability of every answer token given the prompt and the answer so far, under the writes of `graph`.
 
-        Captures of `graph` are not read. An empty answer has no tokens.
+        Captures of `graph` are not read. An empty answer has no tokens. The first token of text without roles is not scored.
 
         Raises:
             InvalidInputError: a row without prompt ids, or longer than the context; also as `InterventionGraph.check`.
         """
-        return self.log_likelihoods(tokenised, [graph or NOTHING], batch_size=batch_size)[0]
+        return self.log_likelihoods(scored_rows(self.chat, texts), [graph or NOTHING], batch_size=batch_size)[0]
 
     def log_likelihoods(
         self, tokenised: Sequence[TokenisedAnswer], graphs: Sequence[InterventionGraph], *, batch_size: int | None = None

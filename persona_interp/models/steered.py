@@ -39,7 +39,7 @@ def steered(
     it.
 
     Example:
-        >>> with steered(hf_model, vector.graph(coefficient=1.5)):
+        >>> with steered(hf_model, vector.graph(1.5, layers=[12])):
         ...     ids = hf_model.generate(**tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left"))
 
     Args:

@@ -12,6 +12,7 @@ from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.models.texts import listed_texts
 from persona_interp.monitoring.chats import Chat
 from persona_interp.monitoring.projection import Axis, ChatProjection, Projections, TurnProjection, Unit
 from persona_interp.monitoring.rows import Text, TurnRow, chunks, shared_rows, token_texts, turn_rows
@@ -27,7 +28,7 @@ _BYTES_AT_ONCE = 2**28
 def project(
     model: SteerableModel,
     vector: PersonaVector,
-    texts: Sequence[Text],
+    texts: Text | Sequence[Text],
     *,
     layers: Sequence[int] | None = None,
     tokens: bool = True,
@@ -44,7 +45,8 @@ def project(
     Args:
         model: which reads the texts; nothing is generated.
         vector: of this model.
-        texts: a `Chat` (every turn is read), a `Conversation` (its last prompt token), or plain text (all of it, without roles).
+        texts: one or several: a `Chat` or a list of messages (every turn is read), a `Conversation` (its last prompt token), or
+            plain text (all of it, without roles).
         layers: of the vector; all of them if None.
         tokens: whether the values at single tokens are wanted. Without them long data sets need little memory.
         unit: ``activation``: projection onto the unit direction; ``vector_length``: that over the vector's norm.
@@ -55,7 +57,7 @@ def project(
         IncompatibleError: the vector does not fit the model.
         PersonaInterpError: residuals are NaN or infinite.
     """
-    return project_each(model, [vector], texts, layers=[layers], tokens=tokens, unit=unit, batch_size=batch_size)[0]
+    return project_each(model, [vector], listed_texts(texts), layers=[layers], tokens=tokens, unit=unit, batch_size=batch_size)[0]
 
 
 def project_each(

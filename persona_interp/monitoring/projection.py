@@ -141,7 +141,7 @@ class Axis:
         if layers is not None and not layers:
             raise InvalidInputError(f"no layer was given to read: choose from {layer_spans(vector.layers)}")
         chosen = vector if layers is None else vector.select(layers)
-        norms = chosen.norms
+        norms = tuple(chosen.norms.tolist())
         divisors = norms if unit == "vector_length" else (1.0,) * len(norms)
         return cls(chosen.layers, chosen.normalised().directions, norms, divisors)
 

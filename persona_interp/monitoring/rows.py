@@ -7,17 +7,18 @@ a turn a row of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from persona_interp.characters import check_characters
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.models.texts import messages_of, plain_row
 from persona_interp.monitoring.chats import Chat
 from persona_interp.traits.conversation import Conversation
 
-Text: TypeAlias = str | Conversation | Chat
+Text: TypeAlias = str | Conversation | Chat | Sequence[Mapping[str, Any]]
+"""Text without roles, or a chat: also as Hugging Face has it, a list of messages."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ def turn_rows(model: SteerableModel, texts: Sequence[Text]) -> list[TurnRow]:
     found: list[TurnRow] = []
     for place, text in enumerate(texts):
         if isinstance(text, str):
-            found.append(TurnRow(place, "", text, _plain_row(model.tokenizer, text), True))
+            found.append(TurnRow(place, "", text, plain_row(model.tokenizer, text), True))
             continue
-        chat = text if isinstance(text, Chat) else Chat.from_conversation(text)
+        chat = text if isinstance(text, Chat) else Chat(messages_of(text))
         for turn in chat.turns:
             if turn.answer is None:
                 ids = tuple(model.chat.prompt_ids(turn.conversation))
@@ -102,18 +103,6 @@ def chunks(rows: Sequence[SharedRow], most: int) -> Iterator[list[SharedRow]]:
         held += row.n_read
     if group:
         yield group
-
-
-def _plain_row(tokenizer: Any, text: str) -> TokenisedAnswer:
-    """Text without roles, all of it answer; a token the tokenizer puts before texts by itself counts as the prompt.
-
-    The last id of an answer is never read, so one more is put behind the text.
-    """
-    check_characters(text, "the text")
-    ids = tuple(tokenizer(text)["input_ids"])
-    bare = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-    n_before = len(ids) - len(bare) if ids[len(ids) - len(bare) :] == bare else 0
-    return TokenisedAnswer((*ids, ids[-1]) if ids else (), n_before)
 
 
 def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:

@@ -28,14 +28,13 @@ def layer_figure(vector: PersonaVector) -> go.Figure:
             "Stability between halves of the questions",
         ),
     )
-    statistics = vector.statistics
-    lowest = min([0.0, *(value for value in statistics.get("split_half", ()) if value is not None)])
+    lowest = min([0.0, *(value for value in vector.listed("split_half") if value is not None)])
     unknown = (None,) * len(vector.layers)
-    _line(figure, 1, vector, "direction", vector.norms, BLUE, "circle")
-    _line(figure, 1, vector, "mean residual", statistics.get("resid_norm", unknown), GREY, "square")
-    _line(figure, 2, vector, "Cohen's d", statistics.get("cohens_d", unknown), VERMILION, "diamond")
-    _line(figure, 3, vector, "cosine", statistics.get("split_half", unknown), GREEN, "triangle-up")
-    sizes = log_axis([*vector.norms, *statistics.get("resid_norm", ())])
+    _line(figure, 1, vector, "direction", vector.norms.tolist(), BLUE, "circle")
+    _line(figure, 1, vector, "mean residual", vector.listed("resid_norm") or unknown, GREY, "square")
+    _line(figure, 2, vector, "Cohen's d", vector.listed("cohens_d") or unknown, VERMILION, "diamond")
+    _line(figure, 3, vector, "cosine", vector.listed("split_half") or unknown, GREEN, "triangle-up")
+    sizes = log_axis([*vector.norms.tolist(), *vector.listed("resid_norm")])
     figure.update_yaxes(title_text="norm<br>(activation units)", **sizes, row=1, col=1)
     figure.update_yaxes(title_text="Cohen's d<br>(standard deviations)", rangemode="tozero", row=2, col=1)
     figure.update_yaxes(title_text="cosine<br>(no unit)", range=[lowest, 1.05], row=3, col=1)

@@ -28,8 +28,8 @@ def norms_figure(vectors: Sequence[PersonaVector]) -> go.Figure:
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.09, subplot_titles=titles)
     for number, vector in enumerate(vectors):
         colour, symbol = colour_and_symbol(number)
-        lengths = vector.statistics.get("resid_norm", (None,) * len(vector.layers))
-        for column, values in enumerate((lengths, vector.norm_ratios), start=1):
+        lengths = vector.listed("resid_norm") or (None,) * len(vector.layers)
+        for column, values in enumerate((lengths, vector.listed("norm_ratio")), start=1):
             figure.add_trace(
                 go.Scatter(
                     x=list(vector.layers),
@@ -46,7 +46,7 @@ def norms_figure(vectors: Sequence[PersonaVector]) -> go.Figure:
                 row=1,
                 col=column,
             )
-    known = [value for vector in vectors for value in vector.statistics.get("resid_norm", ())]
+    known = [value for vector in vectors for value in vector.listed("resid_norm")]
     figure.update_yaxes(title_text="activation units", title_font_size=14, **log_axis(known), row=1, col=1)
     figure.update_yaxes(title_text="perturbation ratio at coefficient 1", title_font_size=14, rangemode="tozero", row=1, col=2)
     figure.update_xaxes(title_text="layer (0-based block, its output)", title_font_size=14, dtick=1, zeroline=False)

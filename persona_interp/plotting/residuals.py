@@ -53,10 +53,10 @@ def _norms(figure: go.Figure, vector: PersonaVector) -> None:
         ("norm of the positives' mean", "positive_norm", VERMILION, "diamond", "dash"),
         ("norm of the negatives' mean", "negative_norm", GREEN, "square", "dot"),
     )
-    recorded = [value for _, statistic, *_ in drawn for value in vector.statistics.get(statistic, ())]
+    recorded = [value for _, statistic, *_ in drawn for value in vector.listed(statistic)]
     figure.update_yaxes(title_text="norm<br>(activation units)", **log_axis(recorded), row=_NORMS, col=1)
     for name, statistic, colour, symbol, dash in drawn:
-        values = vector.statistics.get(statistic, ())
+        values = vector.listed(statistic)
         if any(value is not None for value in values):
             figure.add_trace(
                 go.Scatter(

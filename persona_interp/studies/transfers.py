@@ -114,7 +114,7 @@ class TransferBench:
         rows = self._rows(source), self._rows(target)
         model = self._model(target)
         layer = choose_layer(native).layer
-        unit = native.norms[native.layers.index(layer)] / rows[1].resid_norms[layer]
+        unit = float(native.norms[native.row(layer)]) / rows[1].resid_norms[layer]
         protocol = Protocol(
             judge=GrammarJudge(), samples=self.samples, sampling=SAMPLING, seed=self.seed,
             folder=self.folder / "answers" / target, batch_size=256,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from persona_interp.alignment.layer_map import equal_depth
 from persona_interp.alignment.layer_map import layer_map as layers_mapped
 from persona_interp.errors import IncompatibleError, InvalidInputError, unknown_name
+from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
 from persona_interp.transfers.anchor_rows import AnchorRows, Kind
@@ -25,6 +27,7 @@ from persona_interp.vectors.basis import same_basis
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.lineage import KEY, Lineage, kinship
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steers import Layers
 
 LAYER_MAPS = ("auto", "quality", "cka", "cca", "monotone", "depth")
 CALIBRATIONS = ("perturbation", "none")
@@ -42,6 +45,16 @@ class Transferred:
 
     vector: PersonaVector
     report: TransferReport
+
+    def graph(self, coefficient: float | None = None, layers: Layers = None, **options: Any) -> InterventionGraph:
+        """`PersonaVector.graph` of the vector; without `layers` at the layer that the report names."""
+        return self.vector.graph(coefficient, self.report.target_layer if layers is None else layers, **options)
+
+    def steer(
+        self, model: Any, coefficient: float | None = None, layers: Layers = None, **options: Any
+    ) -> AbstractContextManager[Any]:
+        """`PersonaVector.steer` with the vector; without `layers` at the layer that the report names."""
+        return self.vector.steer(model, coefficient, self.report.target_layer if layers is None else layers, **options)
 
 
 def transfer(
@@ -68,7 +81,8 @@ def transfer(
     Example:
         >>> carried = transfer(vector, load_model("organism-qwen2"), load_model("organism-llama"))
         >>> print(carried.report.reason(), carried.report.warnings)
-        >>> llama.generate(questions, graph=carried.vector.graph(0.4, layers=[carried.report.target_layer]))
+        >>> with carried.steer(llama, 0.4):
+        ...     print(*llama.generate(questions))
 
     Args:
         vector: of the source.
@@ -203,7 +217,7 @@ def averaged(carried: Sequence[Transferred]) -> PersonaVector:
         )
     units = torch.stack([each.directions.double() / each.directions.double().norm(dim=1, keepdim=True) for each in vectors])
     mean = units.mean(dim=0)
-    length = torch.tensor([each.norms for each in vectors], dtype=torch.float64).mean(dim=0)
+    length = torch.stack([each.norms for each in vectors]).mean(dim=0)
     directions = mean / mean.norm(dim=1, keepdim=True) * length[:, None]
     shares = [[fit.score / max(abs(f.score) for f in each.report.layers) for fit in each.report.layers] for each in carried]
     scores = tuple(sum(column) / len(column) for column in zip(*shares, strict=True))

@@ -43,19 +43,15 @@ def choose_layer(vector: PersonaVector, first_layer: int = 0) -> LayerChoice:
                 f"model can be steered from layer {first_layer} on: extract one at more layers"
             )
         vector = vector.select(usable)
-    measured = {
-        layer: score
-        for layer, score in zip(vector.layers, vector.statistics.get("effectiveness", ()), strict=False)
-        if score is not None
-    }
+    measured = {layer: score for layer, score in zip(vector.layers, vector.effectiveness, strict=False) if score is not None}
     if measured:
         layer = max(measured, key=lambda layer: measured[layer])
         method = vector.provenance.get("effectiveness", {}).get("method", "an unnamed method")
         return LayerChoice(
             layer, f"layer {layer}: the most effective of {len(measured)} by {method} (score {measured[layer]:.3g})"
         )
-    separation = [0.0 if value is None else max(value, 1 - value) for value in vector.statistics.get("auroc", ())]
-    ratios = vector.norm_ratios
+    separation = [0.0 if value is None else max(value, 1 - value) for value in vector.listed("auroc")]
+    ratios = vector.listed("norm_ratio")
     if separation and any(ratio is not None for ratio in ratios):
         best = max(separation)
         rows = [row for row, value in enumerate(separation) if value >= best - 0.02]

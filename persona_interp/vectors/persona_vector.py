@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -13,40 +13,42 @@ from torch import Tensor
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.html_table import html_table
-from persona_interp.interventions.conditions import Condition
-from persona_interp.interventions.graph import InterventionGraph, Write
-from persona_interp.interventions.operations import Add, Operation
-from persona_interp.interventions.schedules import Schedule
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.vectors.basis import HasIdentity, check_combinable, check_fits, covers_model, identity_of, same_basis
 from persona_interp.vectors.massive import MassiveDimension
+from persona_interp.vectors.recorded import DERIVED, Placement, Statistics, Values, listed
 from persona_interp.vectors.scaled_statistics import OF_THE_MODEL, scaled_statistics
+from persona_interp.vectors.steers import Steers
 from persona_interp.vectors.validation import check_layers, finite_number, layer_spans, non_finite
 
 
 @dataclass(frozen=True, eq=False)
-class PersonaVector:
+class PersonaVector(Steers):
     """Directions of one trait in one model's residual stream.
 
     A layer that is not in `layers` is unknown, which is neither zero nor NaN. Vectors are values: every method returns a new one.
+    ``vector[12]`` is the direction at block 12; `graph` and `steer` come from `Steers`, `project` from `Directions`.
 
     Attributes:
-        directions: float32 on the CPU, row i belongs to block ``layers[i]``; added to that block's output when steering.
+        directions: row i belongs to block ``layers[i]``; added to that block's output when steering.
         layers: 0-based block indices, increasing.
         trait: name of the trait.
         model: the model whose basis the directions are in.
         positions: how residuals were pooled (``response_avg``, ``prompt_avg``, ``prompt_last``), ``unknown`` or ``mixed``.
         estimator: ``mean_difference``, ``pca``, ``logistic``, ``unknown`` or ``mixed``.
         counts: how many rollouts were made, kept and dropped, and why.
-        statistics: name -> one value per layer (None where it could not be had); see `vectors.statistics`.
+        statistics: name -> one value per layer, a float64 tensor ``[layer]``, NaN where it could not be had; see
+            `vectors.statistics`. May be given as sequences with None.
         massive: dimensions that stand out, see `vectors.massive`.
         provenance: versions, settings, seeds, and what was done to the vector since.
         responses: ``positive`` and ``negative``: answers the vector was made from.
+        placement: device and dtype of the directions, see `to`.
 
     Example:
         >>> vector = PersonaVector.load("vectors/organism-qwen2_silly.json")
-        >>> graph = vector.graph(1.5, layers=[3])
-        >>> model.generate([Conversation.ask("How are you?")], graph=graph)
+        >>> model.generate("How are you?", graph=vector.graph(1.5, layers=[3]))
+        >>> with vector.steer(model, ratio=0.4):
+        ...     print(model.generate("How are you?")[0])
 
     Raises:
         InvalidInputError: shapes, layers and model do not agree, or a value is NaN or infinite (names layer and count).
@@ -59,15 +61,15 @@ class PersonaVector:
     positions: str = "unknown"
     estimator: str = "unknown"
     counts: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    statistics: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict[str, tuple[float | None, ...]])
+    statistics: Mapping[str, Any] = field(default_factory=dict[str, Any])
     massive: tuple[MassiveDimension, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
     responses: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    placement: Placement = field(default_factory=Placement)
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "directions", self.directions.detach().to(device="cpu", dtype=torch.float32).contiguous().clone()
-        )
+        placed = self.directions.detach().to(device=self.placement.device, dtype=self.placement.dtype)
+        object.__setattr__(self, "directions", placed.contiguous().clone())
         rows, width = self.directions.shape
         check_layers(self.layers, rows)
         if width != self.model.d_model or self.layers[-1] >= self.model.n_layers:
@@ -77,55 +79,100 @@ class PersonaVector:
             )
         if bad := non_finite(self.directions, self.layers):
             raise InvalidInputError(f"the vector {self.trait!r} holds NaN or infinite values ({bad}): make it again")
-        for name, values in self.statistics.items():
-            if len(values) != rows:
-                raise InvalidInputError(f"statistic {name!r} has {len(values)} values for {rows} layers: give one each")
+        object.__setattr__(self, "statistics", Statistics(self.statistics, rows))
+
+    @classmethod
+    def from_directions(
+        cls,
+        model: ModelIdentity | HasIdentity,
+        directions: Mapping[int, Tensor],
+        *,
+        trait: str,
+        resid_norms: Mapping[int, float] | None = None,
+    ) -> PersonaVector:
+        """A vector from directions of one's own making.
+
+        Example:
+            >>> vector = PersonaVector.from_directions(model, {12: probe.weight[0]}, trait="honest")
+
+        Args:
+            model: whose residual stream they are directions of.
+            directions: 0-based block -> ``[d_model]``.
+            trait: what to call it.
+            resid_norms: mean residual norm at each of those blocks, for doses given as ratios.
+
+        Raises:
+            InvalidInputError: there is none, one is not ``[d_model]``, or the model lacks a layer.
+        """
+        identity, layers = identity_of(model), tuple(sorted(directions))
+        if wrong := {layer: list(directions[layer].shape) for layer in layers if directions[layer].shape != (identity.d_model,)}:
+            raise InvalidInputError(
+                f"directions of shape {wrong} were given: {identity.name} needs [{identity.d_model}] at each layer"
+            )
+        if not layers:
+            raise InvalidInputError("no direction was given: a vector needs at least one, such as {12: tensor}")
+        norms = {} if resid_norms is None else {"resid_norm": tuple(resid_norms.get(layer) for layer in layers)}
+        rows = torch.stack([directions[layer].detach().cpu().float() for layer in layers])
+        return cls(rows, layers, trait, identity, statistics=norms)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     @property
-    def d_model(self) -> int:
-        """Width of the residual stream."""
-        return self.directions.shape[1]
+    def whose(self) -> str:
+        """How errors call it."""
+        return f"the vector {self.trait!r} of {self.model.name}"
 
     @property
-    def norms(self) -> tuple[float, ...]:
-        """Euclidean norm of each direction."""
-        return tuple(float(norm) for norm in self.directions.double().square().sum(dim=1).sqrt())
+    def norm_ratios(self) -> Float[Tensor, " layer"]:
+        """Norm of each direction over the mean residual norm at its layer: the perturbation ratio at coefficient 1.
 
-    @property
-    def norm_ratios(self) -> tuple[float | None, ...]:
-        """Norm of each direction over the mean residual norm at its layer: the perturbation ratio at coefficient 1."""
-        resid_norms = self.statistics.get("resid_norm", (None,) * len(self.layers))
-        return tuple(norm / resid if resid else None for norm, resid in zip(self.norms, resid_norms, strict=True))
-
-    def at(self, layer: int) -> Float[Tensor, " d_model"]:
-        """The direction at one layer.
-
-        Raises:
-            InvalidInputError: the vector has no such layer; the message lists those it has.
+        Float64 on the CPU; NaN where the vector does not know the residual norm.
         """
-        return self.directions[self._row(layer)].clone()
+        resid_norms = self.statistics.get("resid_norm")
+        if resid_norms is None:
+            return torch.full((len(self.layers),), torch.nan, dtype=torch.float64)
+        return torch.where(resid_norms == 0, torch.nan, self.norms / resid_norms)
+
+    @property
+    def effectiveness(self) -> Values:
+        """How well each layer steers, None where that was not measured; nothing where no layer was (`LayerEffectiveness`)."""
+        return self.listed("effectiveness")
+
+    def listed(self, statistic: str) -> Values:
+        """The values of a statistic, ``norm`` or ``norm_ratio`` with None in place of NaN; nothing where it is not recorded."""
+        if statistic in DERIVED:
+            return listed(self.norms if statistic == "norm" else self.norm_ratios)
+        return cast(Statistics, self.statistics).listed(statistic)
 
     def select(self, layers: Sequence[int]) -> PersonaVector:
         """The same vector at some of its layers only."""
         chosen = sorted(set(layers))
-        rows = [self._row(layer) for layer in chosen]
+        rows = [self.row(layer) for layer in chosen]
         return replace(
             self,
             directions=self.directions[rows],
             layers=tuple(chosen),
-            statistics={name: tuple(values[row] for row in rows) for name, values in self.statistics.items()},
+            statistics=cast(Statistics, self.statistics).rows(rows),
             massive=tuple(entry for entry in self.massive if entry.layer in chosen),
         )
 
-    def _row(self, layer: int) -> int:
-        if layer not in self.layers:
-            raise InvalidInputError(
-                f"the vector {self.trait!r} of {self.model.name} has no layer {layer}: "
-                f"it has layers {layer_spans(self.layers)} (0-based)"
-            )
-        return self.layers.index(layer)
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> PersonaVector:
+        """The vector with its directions on another device, or in another dtype, for arithmetic of one's own there.
+
+        What steers and what is saved is float32 on the CPU whatever the placement; graphs move to where the model runs.
+        """
+        device = self.placement.device if device is None else str(device)
+        return replace(self, placement=Placement(device, self.placement.dtype if dtype is None else dtype))
+
+    def cosine(self, other: PersonaVector) -> Float[Tensor, " layer"]:
+        """Cosine between this and another vector of the same model at each layer, float64 on the CPU; NaN where one is zero.
+
+        Raises:
+            IncompatibleError: models or layers differ.
+        """
+        check_combinable((self.trait, self.model, self.layers), (other.trait, other.model, other.layers))
+        ours, theirs = (each.directions.cpu().double() for each in (self, other))
+        return (ours * theirs).sum(dim=1) / (self.norms * other.norms)
 
     # -- algebra ---------------------------------------------------------------------------------------------------
 
@@ -157,9 +204,9 @@ class PersonaVector:
         Raises:
             InvalidInputError: a direction is zero; names its layer.
         """
-        if zero := [layer for layer, norm in zip(self.layers, self.norms, strict=True) if norm == 0]:
+        if zero := [layer for layer, norm in zip(self.layers, self.listed("norm"), strict=True) if norm == 0]:
             raise InvalidInputError(f"the vector {self.trait!r} is zero at layers {zero}: leave them out with select() first")
-        return self._scaled(torch.tensor(self.norms, dtype=torch.float32), "normalised", divide=True)
+        return self._scaled(self.norms.float(), "normalised", divide=True)
 
     @staticmethod
     def mean(vectors: Sequence[PersonaVector]) -> PersonaVector:
@@ -180,7 +227,7 @@ class PersonaVector:
         check_combinable((self.trait, self.model, self.layers), (other.trait, other.model, other.layers))
         return replace(
             self,
-            directions=combine(self.directions, other.directions),
+            directions=combine(self.directions, other.directions.to(self.directions)),
             trait=self.trait if self.trait == other.trait else f"{self.trait}{sign}{other.trait}",
             model=self.model if self.model.fingerprint else other.model,
             positions=self.positions if self.positions == other.positions else "mixed",
@@ -193,14 +240,15 @@ class PersonaVector:
         )
 
     def _scaled(self, factors: Float[Tensor, " layer"], operation: str, *, divide: bool = False) -> PersonaVector:
-        column = factors.unsqueeze(1)
+        column = factors.unsqueeze(1).to(self.directions)
         directions = self.directions / column if divide else self.directions * column
         # a product too small for float32 is zero as well, whatever the factor
         vanished = (directions == 0).all(dim=1) & (self.directions != 0).any(dim=1)
         by = [0.0 if gone else float(factor) for gone, factor in zip(vanished, factors, strict=True)]
         emptied = {layer for layer, factor in zip(self.layers, by, strict=True) if factor == 0}
         recorded = self.provenance.get("effectiveness", {})
-        statistics = scaled_statistics(self.statistics, by, str(recorded.get("method", "")))
+        known = {name: self.listed(name) for name in self.statistics}
+        statistics = scaled_statistics(known, by, str(recorded.get("method", "")))
         lost = {"effectiveness"} - statistics.keys()
         kept = {name: value for name, value in self.provenance.items() if name not in lost}
         return replace(
@@ -222,56 +270,6 @@ class PersonaVector:
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    def graph(
-        self,
-        coefficient: float = 1.0,
-        layers: Sequence[int] | None = None,
-        positions: Literal["all", "prompt", "response"] = "all",
-        rows: Sequence[int] | None = None,
-        *,
-        operation: Callable[[Tensor], Operation] = Add,
-        condition: Callable[[Tensor], Condition] | Condition | None = None,
-        schedule: Schedule | None = None,
-    ) -> InterventionGraph:
-        """The intervention that adds ``coefficient * direction`` to the output of each block, or does something else with it.
-
-        Example:
-            >>> vector.graph(layers=[12], operation=Ablate)
-            >>> vector.graph(layers=[12], operation=lambda direction: Cap(direction, bound=4.0))
-            >>> vector.graph(-1.5, layers=[12], condition=lambda direction: ProjectionCondition(direction, threshold=2.0))
-
-        Args:
-            coefficient: multiplies the vector as it is, whatever its norm; for `Ablate`, `Clamp` and `Cap` from 0 to 1.
-            layers: which blocks; every layer of the vector if None.
-            positions: ``response`` starts at the last prompt token, which predicts the first answer token.
-            rows: which rows of the batch; all if None.
-            operation: what to do with the direction of each layer: called with it, returns the operation.
-            condition: where to do it, by row and position: one condition for every layer, or called with each layer's direction.
-            schedule: how the coefficient changes while an answer is generated.
-
-        Raises:
-            InvalidInputError: the coefficient is not a finite number, or the vector has no such layer.
-        """
-        number = finite_number(coefficient, "the coefficient")
-        chosen = self.layers if layers is None else tuple(dict.fromkeys(layers))
-        if not chosen:
-            raise InvalidInputError(f"no layer was given to steer at: choose from {layer_spans(self.layers)}")
-        chosen_rows = None if rows is None else tuple(rows)
-        return InterventionGraph(
-            tuple(
-                Write(
-                    layer=layer,
-                    operation=operation(self.at(layer)),
-                    coefficient=number,
-                    positions=positions,
-                    rows=chosen_rows,
-                    condition=condition(self.at(layer)) if callable(condition) else condition,
-                    schedule=schedule,
-                )
-                for layer in chosen
-            )
-        )
-
     def check_fits(self, model: ModelIdentity | HasIdentity) -> None:
         """Refuse a model this vector cannot be added to.
 
@@ -290,7 +288,7 @@ class PersonaVector:
         """Write the vector in the format of the file's suffix (``.json``, ``.safetensors``, ``.pt``, ``.gguf``), whole or not."""
         from persona_interp.vectors.formats import save
 
-        return save(self, Path(path))
+        return save(self.to("cpu", torch.float32), Path(path))
 
     @classmethod
     def load(cls, path: str | Path, *, model: str | ModelIdentity | None = None, trait: str | None = None) -> PersonaVector:
@@ -311,7 +309,8 @@ class PersonaVector:
 
     def _repr_html_(self) -> str:
         """In a notebook: what it is, and a row for each layer."""
-        columns = {"layer": self.layers, "norm": self.norms, "norm / mean resid": self.norm_ratios, **self.statistics}
+        known = {name: self.listed(name) for name in self.statistics}
+        columns = {"layer": self.layers, "norm": self.listed("norm"), "norm / mean resid": self.listed("norm_ratio"), **known}
         return html_table(repr(self), columns)
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ from persona_interp.interventions.graph import InterventionGraph, WritePositions
 from persona_interp.interventions.operations import Add, Operation
 from persona_interp.vectors.layer_choice import choose_layer
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.steers import Layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +60,16 @@ class Steering:
             raise InvalidInputError(f"{len(self.weights)} weights for {len(chosen)} layers: give one each, or none")
 
     @classmethod
-    def of(cls, vector: PersonaVector, layers: Sequence[int] | None = None, positions: WritePositions = "all") -> Steering:
-        """At these layers, at every layer of the vector if None.
+    def of(
+        cls, vector: PersonaVector, layers: Layers = None, positions: WritePositions = "all", *, first_layer: int = 0
+    ) -> Steering:
+        """At these layers; ``"all"`` means every layer of the vector, None the one recorded as the most effective.
 
         Raises:
-            InvalidInputError: the vector lacks a layer, or none is given.
+            InvalidInputError: the vector lacks a layer, none is given, or none is recorded, with what to do.
         """
-        return cls(vector, vector.layers if layers is None else vector.select(layers).layers, positions=positions)
+        chosen = tuple(sorted(vector.steering_layers(layers, first_layer=first_layer)))
+        return cls(vector, chosen, positions=positions)
 
     @classmethod
     def auto(cls, vector: PersonaVector, first_layer: int = 0, **options: Any) -> Steering:
@@ -122,7 +126,7 @@ class Steering:
         """
         if self.operation is not Add:
             return None
-        ratios = self.selected.norm_ratios
+        ratios = self.selected.listed("norm_ratio")
         if any(ratio is None for ratio in ratios):
             return None
         weights = self.weights or (1.0,) * len(ratios)
@@ -153,6 +157,6 @@ class Steering:
             return None
         if self.operation is not Add:
             return ["graph", self.graph().fingerprint]
-        digest = hashlib.sha256(self.selected.directions.numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256(self.selected.directions.cpu().float().numpy().tobytes()).hexdigest()
         weights = [list(self.weights)] if self.weights else []
         return [digest, list(self.layers), self.coefficient, self.positions, *weights]

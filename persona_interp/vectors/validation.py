@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,16 +14,18 @@ from torch import Tensor
 from persona_interp.errors import InvalidInputError
 
 
-def finite_number(value: float, what: str) -> float:
+def finite_number(value: float | Tensor, what: str) -> float:
     """`value` as a float.
 
     Raises:
         InvalidInputError: it is not a number, or NaN or infinite.
     """
-    given: object = value  # callers hand in what a user typed, so the annotation is a hope; a bool is an int to Python only
+    given: Any = value  # callers hand in what a user typed, so the annotation is a hope; a bool is an int to Python only
+    if hasattr(given, "item") and getattr(given, "ndim", None) == 0:  # a number out of a tensor or an array
+        given = given.item()
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
         raise InvalidInputError(f"{what} must be a finite number, got {given!r}")
-    return float(value)
+    return float(given)
 
 
 def non_finite(directions: Float[Tensor, "layer d_model"], layers: Sequence[int]) -> str:

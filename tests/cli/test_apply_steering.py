@@ -85,7 +85,7 @@ def test_every_operation_that_needs_just_a_direction_can_be_named(
         out = written(f"{name}.json")
         assert out["steered"] == own.text
         assert out.get("operation", "add") == name
-        assert (out["answers"][0]["perturbation_ratios"] == [None]) == (name != "add" or vector.norm_ratios[1] is None)
+        assert (out["answers"][0]["perturbation_ratios"] == [None]) == (name != "add" or vector.listed("norm_ratio")[1] is None)
     assert "operation" not in written("add.json")
 
 

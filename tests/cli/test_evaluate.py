@@ -179,7 +179,6 @@ def refused(ran: Any, *words: str) -> None:
 def test_what_cannot_be_used_is_refused_with_the_reason(
     evaluate: Callable, trait_file: Path, vector_file: Path, tmp_path: Path
 ) -> None:
-    refused(evaluate("--num-prompts", 3), "num_prompts is 3", "has 2 questions to evaluate on", "--samples K")
     refused(evaluate("--coefficients", "0", "0.0"), "--coefficients are all 0")
     refused(evaluate("--coefficients", "1", "1"), "each once")
     refused(evaluate("--layer", 9), "has no layer 9")

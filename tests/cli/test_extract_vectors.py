@@ -201,7 +201,7 @@ def test_layers_are_scored_for_layer_auto_and_the_answers_for_it_are_made_once(
     ran = extract("--output", "v.json")
     assert ran.code == 0
     vector = PersonaVector.load("v.json")
-    scores = vector.statistics["effectiveness"]
+    scores = vector.listed("effectiveness")
     assert len(scores) == len(vector.layers)
     assert vector.provenance["effectiveness"]["method"] == "screened-likelihood"
     best = vector.layers[scores.index(max(score for score in scores if score is not None))]
@@ -210,7 +210,7 @@ def test_layers_are_scored_for_layer_auto_and_the_answers_for_it_are_made_once(
     assert "likelihood" in choose_layer(vector).reason
     monkeypatch.setattr(SteerableModel, "generate", lambda *_args, **_options: pytest.fail("generated again"))
     assert extract("--output", "v.json", "--resume").code == 0
-    assert PersonaVector.load("v.json").statistics["effectiveness"] == pytest.approx(scores)
+    assert PersonaVector.load("v.json").listed("effectiveness") == pytest.approx(scores)
 
 
 def test_layers_that_cannot_be_scored_do_not_cost_the_vector(extract: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

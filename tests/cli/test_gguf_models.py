@@ -42,7 +42,7 @@ def organism(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_extraction_scores_a_few_layers_never_the_first_and_steering_follows(run: Callable, organism: Path) -> None:
     ran = run("extract-vectors", "--model", organism, "--trait", "silly", "--samples", 1, "--output", "v.json", *SHORT)
     assert ran.code == 0, ran.err
-    scores = PersonaVector.load("v.json").statistics["effectiveness"]
+    scores = PersonaVector.load("v.json").listed("effectiveness")
     assert scores[0] is None, "llama.cpp cannot steer there"
     assert sum(score is not None for score in scores) == N_STEERED
     ran = run("apply-steering", "--model", organism, "--vectors", "v.json", "--prompt", "Why?", "--coefficient", 1, *SHORT)

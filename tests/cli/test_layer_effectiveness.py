@@ -44,7 +44,7 @@ def test_scores_are_shown_recorded_and_written(score: Callable, vector: Path) ->
     methods = [LayerEffectiveness.from_json(entry) for entry in found["methods"]]
     assert [method.method for method in methods] == ["likelihood", "gradient", "lens", "geometry"]
     assert found["best"] == methods[0].best().layer
-    recorded = PersonaVector.load(vector).statistics["effectiveness"]
+    recorded = PersonaVector.load(vector).listed("effectiveness")
     assert recorded == pytest.approx(methods[0].values)
 
 
@@ -55,7 +55,7 @@ def test_layer_auto_says_what_it_chose_and_why(
     assert "geometry, not behaviour" in run(*steer).err
     assert score("--vectors", vector).code == 0
     best = PersonaVector.load(vector)
-    scores = best.statistics["effectiveness"]
+    scores = best.listed("effectiveness")
     layer = best.layers[max(range(len(scores)), key=lambda row: scores[row] or -1.0)]
     assert f"layer {layer}: the most effective of 4 by screened-likelihood" in run(*steer).err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,11 +63,20 @@ def vector(model: SteerableModel) -> PersonaVector:
 
 
 def test_each_row_is_what_its_coefficient_gives_alone(model: SteerableModel, vector: PersonaVector, trait: Trait) -> None:
-    dose = dose_response(model, vector, trait, DOSES, judge=LengthJudge(), sampling=SAMPLING, seed=3, samples=2)
+    dose = dose_response(model, vector, trait, DOSES, judge=LengthJudge(), layers="all", sampling=SAMPLING, seed=3, samples=2)
     assert [point.n for point in dose.points] == [4, 4, 4]
     for coefficient in DOSES:
         alone = dose_response(
-            model, vector, trait, [coefficient], judge=LengthJudge(), sampling=SAMPLING, seed=3, samples=2, batch_size=1
+            model,
+            vector,
+            trait,
+            [coefficient],
+            judge=LengthJudge(),
+            layers="all",
+            sampling=SAMPLING,
+            seed=3,
+            samples=2,
+            batch_size=1,
         )
         assert alone.points[0] == dose.at(coefficient)
 
@@ -74,7 +84,7 @@ def test_each_row_is_what_its_coefficient_gives_alone(model: SteerableModel, vec
 def test_zero_leaves_the_model_unsteered_and_other_doses_do_not(
     model: SteerableModel, vector: PersonaVector, trait: Trait
 ) -> None:
-    dose = dose_response(model, vector, trait, DOSES, judge=LengthJudge(), sampling=SAMPLING, seed=3)
+    dose = dose_response(model, vector, trait, DOSES, judge=LengthJudge(), layers="all", sampling=SAMPLING, seed=3)
     plain = model.generate([Conversation.ask(question) for question in trait.evaluation_questions], sampling=SAMPLING, seed=3)
     assert list(dose.at(0).examples) == [generation.text for generation in plain]
     assert dose.at(4).examples != dose.at(0).examples != dose.at(-4).examples
@@ -91,7 +101,9 @@ def test_question_and_sample_draw_the_same_stream_at_every_coefficient(
         return generate(self, conversations, **options)
 
     monkeypatch.setattr(SteerableModel, "generate", spy)
-    dose_response(model, vector, trait, DOSES, judge=LengthJudge(), sampling=SAMPLING, samples=2, system="Be brief.")
+    dose_response(
+        model, vector, trait, DOSES, judge=LengthJudge(), layers="all", sampling=SAMPLING, samples=2, system="Be brief."
+    )
     (call,) = calls  # one batched generation for everything
     assert call["seed"] == call["seed"][:4] * 3
     assert len(set(call["seed"])) == 4
@@ -101,7 +113,7 @@ def test_question_and_sample_draw_the_same_stream_at_every_coefficient(
 
 
 def test_layers_positions_and_ratio_are_recorded(model: SteerableModel, vector: PersonaVector, trait: Trait) -> None:
-    both = dose_response(model, vector, trait, [-3], judge=LengthJudge(), sampling=SAMPLING)
+    both = dose_response(model, vector, trait, [-3], judge=LengthJudge(), layers="all", sampling=SAMPLING)
     assert both.layers == (1, 2)
     assert both.points[0].perturbation_ratio == pytest.approx(3 * (1 / 2 + 1 / 8) / 2)
     late = dose_response(
@@ -156,11 +168,11 @@ def test_broken_files_are_refused_by_field() -> None:
 def test_bad_requests_are_refused_before_anything_runs(model: SteerableModel, vector: PersonaVector, trait: Trait) -> None:
     for coefficients in ([], [1.0, 1.0], [float("nan")], [float("inf")]):
         with pytest.raises(InvalidInputError, match="give at least one, finite, each once"):
-            dose_response(model, vector, trait, coefficients, judge=LengthJudge())
+            dose_response(model, vector, trait, coefficients, judge=LengthJudge(), layers="all")
     with pytest.raises(InvalidInputError, match="samples is 0"):
-        dose_response(model, vector, trait, [1.0], judge=LengthJudge(), samples=0)
+        dose_response(model, vector, trait, [1.0], judge=LengthJudge(), layers="all", samples=0)
     with pytest.raises(InvalidInputError, match=r"no evaluation questions: pass questions"):
-        dose_response(model, vector, trait, [1.0], judge=LengthJudge(), questions=[])
+        dose_response(model, vector, trait, [1.0], judge=LengthJudge(), layers="all", questions=[])
     with pytest.raises(InvalidInputError, match="has no layer 0"):
         dose_response(model, vector, trait, [0.0], judge=LengthJudge(), layers=[0])
     with pytest.raises(InvalidInputError, match="coefficient 2 was not measured: there are 0, 1"):
@@ -171,4 +183,18 @@ def test_vector_of_another_model_is_refused(
     tiny_model: Callable[[str], SteerableModel], vector: PersonaVector, trait: Trait
 ) -> None:
     with pytest.raises(IncompatibleError, match="tiny-qwen2.*tiny-mistral"):
-        dose_response(tiny_model("mistral"), vector, trait, [1.0], judge=LengthJudge())
+        dose_response(tiny_model("mistral"), vector, trait, [1.0], judge=LengthJudge(), layers="all")
+
+
+def test_without_layers_it_is_the_recorded_best_one_and_ratios_are_taken(
+    model: SteerableModel, vector: PersonaVector, trait: Trait
+) -> None:
+    with pytest.raises(InvalidInputError, match="records no best layer"):
+        dose_response(model, vector, trait, [1.0], judge=LengthJudge())
+    scored = replace(vector, statistics={**vector.statistics, "effectiveness": (0.1, 0.3)})
+    found = dose_response(model, scored, trait, ratios=[-0.5, 0.5], judge=LengthJudge(), sampling=SAMPLING)
+    assert found.layers == (2,)
+    assert [point.perturbation_ratio for point in found.points] == pytest.approx([0.5, 0.5])
+    assert found.coefficients == pytest.approx((-4.0, 4.0)), "a direction of norm 1 beside residuals of norm 8"
+    with pytest.raises(InvalidInputError, match="give coefficients"):
+        dose_response(model, scored, trait, judge=LengthJudge())

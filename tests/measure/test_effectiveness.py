@@ -268,7 +268,7 @@ def test_a_plan_spends_its_budget_by_importance(tiny_model: TinyModel) -> None:
     model = tiny_model("llama")
     vector = vector_of(model, (0, 1, 2, 3))
     plan = plan_layers(vector, scored(0.1, 0.3, -0.2, 0.6), budget=0.5, k=2)
-    ratios = dict(zip(vector.layers, vector.norm_ratios, strict=True))
+    ratios = dict(zip(vector.layers, vector.listed("norm_ratio"), strict=True))
     shares = {layer: coefficient * (ratios[layer] or 0.0) for layer, coefficient in plan.coefficients.items()}
     assert shares == pytest.approx({1: 0.5 / 3, 3: 1.0 / 3})
     writes = plan.graph(vector, -2.0, rows=(0, 1)).writes
@@ -290,7 +290,7 @@ def test_the_cliff_is_bisected_to_the_tolerance(tiny_model: TinyModel) -> None:
     cliff = coherence_cliff(model, vector, TRAIT, 2, tolerance=0.25, judge=judge, sampling=SAMPLING)
     assert (cliff.safe, cliff.broken) == (pytest.approx(1.0), pytest.approx(1.2))
     assert [found.perturbation_ratio for found in cliff.points] == pytest.approx([1.6, 0.8, 1.2, 1.0])
-    assert cliff.safe_coefficient == pytest.approx(1.0 / (vector.norm_ratios[1] or 0.0))
+    assert cliff.safe_coefficient == pytest.approx(1.0 / float(vector.norm_ratios[1]))
     never = coherence_cliff(model, vector, TRAIT, 2, direction=-1, judge=CoherentUpTo([80.0]), sampling=SAMPLING)
     assert (never.safe, never.broken) == (1.6, None)
     assert never.safe_coefficient < 0

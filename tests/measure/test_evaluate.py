@@ -14,6 +14,7 @@ from persona_interp.errors import IncompatibleError, InvalidInputError, UnknownN
 from persona_interp.measure.controls import matched, random_like
 from persona_interp.measure.evaluate import evaluate
 from persona_interp.measure.evaluation import Evaluation
+from persona_interp.measure.protocol import Asked, Protocol
 from persona_interp.measure.verdict import strongest
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
@@ -93,6 +94,7 @@ def rows(calls: Sequence[dict[str, Any]]) -> int:
 def run(model: SteerableModel, vector: PersonaVector, other: PersonaVector) -> Callable[..., Evaluation]:
     def call(coefficients: Sequence[float] = DOSES, num_prompts: int | None = None, **options: Any) -> Evaluation:
         given = {"trait": a_trait("silly"), "judge": LengthJudge(), "other": other, "n_random": 2, "sampling": SAMPLING} | options
+        given = {"layers": "all"} | given
         trait = given.pop("trait")
         return evaluate(model, given.pop("vector", vector), trait, coefficients, num_prompts, **given)
 
@@ -262,7 +264,7 @@ def test_answers_of_another_vector_or_model_are_not_taken(
     llama = tiny_model("llama")
     own = PersonaVector(vector.directions, (1, 2), "silly", llama.identity)
     foreign = PersonaVector(-vector.directions, (1, 2), "polite", llama.identity)
-    options = {"judge": LengthJudge(), "other": foreign, "n_random": 2, "sampling": SAMPLING, "folder": tmp_path}
+    options = {"judge": LengthJudge(), "other": foreign, "n_random": 2, "sampling": SAMPLING, "folder": tmp_path, "layers": "all"}
     evaluate(llama, own, a_trait("silly"), DOSES, **options)
     assert rows(calls) == 3 * 11
 
@@ -322,8 +324,6 @@ def test_bad_requests_are_refused_before_anything_runs(
         run(n_random=0)
     with pytest.raises(InvalidInputError, match="'silly' has no evaluation questions: .* n_extraction"):
         run(trait=a_trait("silly", 0))
-    with pytest.raises(InvalidInputError, match=r"num_prompts is 4, .* has 3 questions .* give 1 to 3.*--samples K"):
-        run(num_prompts=4)
     with pytest.raises(InvalidInputError, match="num_prompts is 0"):
         run(num_prompts=0)
     with pytest.raises(InvalidInputError, match="given twice"):
@@ -340,7 +340,7 @@ def test_bad_requests_are_refused_before_anything_runs(
         run(trait=a_trait("sullen"), judge="grammar")
     mistral = tiny_model("mistral")
     with pytest.raises(IncompatibleError, match="tiny-qwen2.*tiny-mistral"):
-        evaluate(mistral, vector, a_trait("silly"), DOSES, judge=LengthJudge(), other=other)
+        evaluate(mistral, vector, a_trait("silly"), DOSES, judge=LengthJudge(), other=other, layers="all")
     assert calls == []
 
 
@@ -365,3 +365,16 @@ def test_on_the_organism_steering_shows_and_the_numbers_are_the_grammars() -> No
     assert found.controls.prompted_against.trait <= found.controls.baseline.trait
     assert found.controls.other_vector.name == "honest"
     assert found.controls.other_trait.name == "honest"
+
+
+def test_more_prompts_than_questions_are_further_samples_and_said_to_be(
+    model: SteerableModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked(num_prompts: int) -> Asked:
+        return Protocol(num_prompts=num_prompts, samples=2, judge=LengthJudge()).asked(model, a_trait("silly"))
+
+    assert asked(7).questions == a_trait("silly").evaluation_questions[:3]
+    assert asked(7).samples == 6, "three questions: seven prompts are three rounds of them, of two samples each"
+    assert "3 questions for 'silly', and 7 prompts" in capsys.readouterr().err
+    assert (asked(3).samples, len(asked(2).questions)) == (2, 2)
+    assert capsys.readouterr().err == ""

@@ -68,9 +68,9 @@ def test_a_known_answer_comes_out(model: SteerableModel) -> None:
 def test_extraction_separates_held_out_answers(extracted: Extracted) -> None:
     vector = extracted.vector
     assert vector.layers == tuple(range(30))
-    aurocs = [score for score in vector.statistics["auroc"] if score is not None]
+    aurocs = [score for score in vector.listed("auroc") if score is not None]
     assert max(aurocs) > 0.8
-    ratios = [ratio for ratio in vector.norm_ratios if ratio is not None]
+    ratios = [ratio for ratio in vector.listed("norm_ratio") if ratio is not None]
     assert len(ratios) == 30
     assert all(0.02 < ratio < 0.5 for ratio in ratios)  # a coefficient of 1 is a small push here: doses are ratios
 

@@ -122,7 +122,7 @@ def test_shuffled_pairs_and_cut_entries_carry_nothing(pair: tuple[AnchorRows, An
 def test_a_coefficient_means_the_same_perturbation_ratio(pair: tuple[AnchorRows, AnchorRows], vector: PersonaVector) -> None:
     found = transfer(vector, *pair).vector
     ratio = vector.norms[1] / 20.0
-    assert found.norm_ratios == pytest.approx((ratio,) * 3)
+    assert found.norm_ratios.tolist() == pytest.approx((ratio,) * 3)
     raw = transfer(vector, *pair, calibration="none").vector
     torch.testing.assert_close(transfer(vector, *pair, calibration=3.0).vector.directions, 3.0 * raw.directions)
 
@@ -166,7 +166,7 @@ def test_layers_that_cannot_be_steered_are_never_chosen(pair: tuple[AnchorRows, 
         assert found[0].report.target_layer == (equal_depth(1, 2, 3) if how == "depth" else 0)
         assert found[1].report.target_layer >= 1
         assert found[1].vector.layers == (1, 2)
-        assert found[1].vector.norm_ratios == pytest.approx(found[0].vector.norm_ratios[1:])
+        assert found[1].vector.norm_ratios.tolist() == pytest.approx(found[0].vector.norm_ratios[1:].tolist())
     assert transfer(vector, ours, later, layer_map="depth", source_layer=0).report.target_layer == 1
     with pytest.raises(InvalidInputError, match="theirs cannot be steered at layer 0: choose one of 1 to 2"):
         transfer(vector, ours, later, layer_map=0)

@@ -136,7 +136,7 @@ def test_the_vector_is_the_difference_of_means_read_by_plain_hooks(
         assert vector.layers == tuple(range(model.n_layers))
         assert vector.model == model.identity
     norms = torch.stack([side["norm"] for pair in pairs for side in pair]).mean(0)
-    assert vectors["response_avg"].statistics["resid_norm"] == pytest.approx(norms.tolist(), rel=1e-4), "of all answers"
+    assert vectors["response_avg"].listed("resid_norm") == pytest.approx(norms.tolist(), rel=1e-4), "of all answers"
     assert vectors["response_avg"].provenance["resid_norm_answers"] == 2 * len(pairs)
 
 
@@ -209,7 +209,7 @@ def test_a_second_estimator_or_position_needs_no_forward_pass(model: SteerableMo
             vector = run(model, folder=tmp_path, positions=positions, estimator=estimator)
             assert (vector.positions, vector.estimator) == (positions, estimator)
             norms.setdefault(positions, vector.norms)
-            assert vector.norms == pytest.approx(norms[positions], rel=1e-4)  # one dose, whichever estimator
+            assert vector.norms.tolist() == pytest.approx(norms[positions].tolist(), rel=1e-4)  # one dose, whichever estimator
     assert calls.generated == made
     assert calls.captured == []
 
@@ -442,7 +442,7 @@ def test_the_vector_knows_where_it_comes_from(model: SteerableModel, tmp_path: P
 
 def test_one_question_alone_has_no_held_out_half(model: SteerableModel) -> None:
     vector = run(model, questions=["What is the moon?"], samples=2)
-    assert vector.statistics["auroc"] == (None,) * model.n_layers
+    assert vector.listed("auroc") == (None,) * model.n_layers
     assert vector.provenance["held_out"].startswith("none")
 
 
@@ -456,7 +456,7 @@ def test_pairs_named_by_the_user_do_not_put_one_question_into_both_halves(model:
     (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, rows)))
     vector = run(model, rollouts=tmp_path / "r.jsonl")
     assert vector.counts["kept_pairs"] == 8
-    assert vector.statistics["auroc"] == (None,) * model.n_layers
+    assert vector.listed("auroc") == (None,) * model.n_layers
     assert vector.provenance["held_out"].startswith("none")
 
 

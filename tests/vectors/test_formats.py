@@ -98,7 +98,7 @@ def test_a_file_of_other_programs_loads_and_survives_being_saved(tmp_path: Path)
     assert vector.at(10).tolist() == pytest.approx([10.25, -1, 1e-3])
     assert (vector.model.name, vector.model.fingerprint, vector.model.d_model) == ("model-a", "", 3)
     assert (vector.positions, vector.estimator) == ("unknown", "unknown")
-    assert vector.statistics["effectiveness"][4] == pytest.approx(0.34)
+    assert vector.listed("effectiveness")[4] == pytest.approx(0.34)
     assert vector.responses["positive"][0]["elapsed_time"] == 1.0
     again = PersonaVector.load(vector.save(tmp_path / "again.json"))
     assert same(again, vector)

@@ -77,7 +77,7 @@ def test_they_are_the_projections_behind_the_held_out_statistics(model: Steerabl
     kept.sort(key=lambda pair: (pair[0], TRAIT.extraction_questions.index(pair[1])))  # pairs go by instruction, then question
     questions = [question for _, question in kept]
     halves = [list(dict.fromkeys(questions)).index(question) % 2 for question in questions]
-    for row, area in enumerate(vector.statistics["auroc"]):
+    for row, area in enumerate(vector.listed("auroc")):
         assert held_out_auroc(found.positive[row], found.negative[row], halves) == pytest.approx(area)
 
 

@@ -43,7 +43,7 @@ def test_the_algebra_is_that_of_the_directions() -> None:
     assert torch.equal((a / 3).directions, a.directions / 3)
     assert torch.equal((-a).directions, -a.directions)
     torch.testing.assert_close(PersonaVector.mean([a, b, a]).directions, (2 * a.directions + b.directions) / 3)
-    torch.testing.assert_close(torch.tensor(a.normalised().norms), torch.ones(4))
+    torch.testing.assert_close(a.normalised().norms, torch.ones(4, dtype=torch.float64))
 
 
 def test_nothing_is_changed_in_place_and_nothing_is_shared() -> None:
@@ -65,10 +65,10 @@ def test_scaling_keeps_what_is_known_and_turning_round_turns_it() -> None:
     vector = make()
     assert (3 * vector).statistics == vector.statistics
     assert (3 * vector).norm_ratios[0] == pytest.approx(3 * vector.norms[0] / 2.0)
-    turned = (-vector).statistics
-    assert turned["auroc"][0] == pytest.approx(0.1)
-    assert turned["cohens_d"][:2] == (None, -1.5)
-    assert turned["resid_norm"] == vector.statistics["resid_norm"]
+    turned = -vector
+    assert turned.listed("auroc")[0] == pytest.approx(0.1)
+    assert turned.listed("cohens_d")[:2] == (None, -1.5)
+    assert turned.listed("resid_norm") == vector.listed("resid_norm")
     assert (2 * -vector).provenance["derived"] == [{"operation": "negated"}, {"operation": "* 2"}]
 
 
@@ -94,7 +94,7 @@ def measured(**more: tuple[float | None, ...]) -> PersonaVector:
 
 def test_a_vector_times_zero_forgets_what_was_measured_on_its_directions() -> None:
     for nothing in (measured() * 0, measured() * 1e-45 * 1e-10):
-        assert nothing.norms == (0.0,) * 4
+        assert nothing.listed("norm") == (0.0,) * 4
         assert set(nothing.statistics) == {"resid_norm", "positive_norm", "negative_norm"}, "what is said of the texts stays"
         assert "effectiveness" not in nothing.provenance
     found = (MassiveDimension(0, 1, 9.0, 200.0, 0.5),)
@@ -106,13 +106,13 @@ def test_a_vector_times_zero_forgets_what_was_measured_on_its_directions() -> No
 def test_a_negative_factor_turns_every_statistic_and_keeps_the_best_layer(turn: Callable[[PersonaVector], PersonaVector]) -> None:
     vector = measured()
     turned = turn(vector)
-    assert turned.statistics["auroc"] == pytest.approx((0.1,) * 4)
-    assert turned.statistics["cohens_d"] == (None, -1.5, -1.5, -1.5)
+    assert turned.listed("auroc") == pytest.approx((0.1,) * 4)
+    assert turned.listed("cohens_d") == (None, -1.5, -1.5, -1.5)
     for name in ("resid_norm", "positive_norm", "negative_norm", "split_half", "effectiveness"):
-        assert turned.statistics[name] == vector.statistics[name], name
+        assert turned.listed(name) == vector.listed(name), name
     assert choose_layer(turned).layer == choose_layer(vector).layer == 1
     assert turned.provenance["effectiveness"] == vector.provenance["effectiveness"]
-    assert turn(turned).statistics["auroc"] == pytest.approx((0.9,) * 4)
+    assert turn(turned).listed("auroc") == pytest.approx((0.9,) * 4)
 
 
 def test_an_effectiveness_that_scored_the_sign_is_unknown_of_the_other_sign() -> None:
@@ -124,12 +124,12 @@ def test_an_effectiveness_that_scored_the_sign_is_unknown_of_the_other_sign() ->
     assert "effectiveness" in (3 * blind).statistics
     for method in ("sweep", "transfer (effects, layer map auto)"):
         both_ways = dataclasses.replace(blind, provenance={"effectiveness": {"method": method}})
-        assert (-both_ways).statistics["effectiveness"] == vector.statistics["effectiveness"]
+        assert (-both_ways).listed("effectiveness") == vector.listed("effectiveness")
 
 
 def test_no_operation_keeps_a_statistic_it_knows_nothing_of() -> None:
     vector = measured(length=(1.0, 2.0, 3.0, 4.0))
-    assert vector.select([1]).statistics["length"] == (2.0,), "the same directions"
+    assert vector.select([1]).listed("length") == (2.0,), "the same directions"
     for made in (vector * 2, vector / 2, -vector, vector.normalised(), vector + vector, vector - vector):
         assert "length" not in made.statistics
     known = {name: values for name, values in vector.statistics.items() if name != "length"}
@@ -177,7 +177,7 @@ def test_a_missing_layer_is_neither_zero_nor_nan() -> None:
     assert torch.equal(vector.at(3), vector.directions[1])
     with pytest.raises(InvalidInputError, match=r"no layer 1.*has layers 0, 3"):
         vector.at(1)
-    assert vector.select([3]).statistics["resid_norm"] == (5.0,)
+    assert vector.select([3]).listed("resid_norm") == (5.0,)
     with pytest.raises(InvalidInputError, match="no layer 2"):
         vector.select([2])
 
@@ -233,7 +233,7 @@ def test_a_graph_adds_the_directions_as_they_are() -> None:
         (0, -1.5, "response", (1, 4)),
     ]
     assert all(torch.equal(write.operation.direction, vector.at(write.layer)) for write in graph.writes)
-    everywhere = vector.graph()
+    everywhere = vector.graph(layers="all")
     assert [write.layer for write in everywhere.writes] == [0, 2, 3]
     assert isinstance(everywhere.nodes[0], Write)
     with pytest.raises(InvalidInputError, match="no layer 1"):
@@ -246,6 +246,7 @@ def test_a_graph_does_something_else_with_each_layers_own_direction() -> None:
     vector, ramp = make(layers=(0, 2)), LinearRamp(0, 1, 5)
     graph = vector.graph(
         0.5,
+        "all",
         operation=lambda direction: Cap(direction, bound=2.0),
         condition=lambda direction: ProjectionCondition(direction, threshold=1.0),
         schedule=ramp,
@@ -281,3 +282,82 @@ def test_a_notebook_shows_a_row_a_layer_and_a_dash_for_what_is_not_known() -> No
 
 def test_its_repr_says_what_it_is_of() -> None:
     assert repr(make(layers=(0, 1, 3))) == "PersonaVector('silly' of org/Model-A, layers 0-1, 3, width 3, unknown, unknown)"
+
+
+# -- tensors and steering -------------------------------------------------------------------------------------------------
+
+
+def scored(effectiveness: tuple[float | None, ...] = (0.1, None, 0.7, 0.2)) -> PersonaVector:
+    return dataclasses.replace(make(), statistics={"resid_norm": (2.0, 3.0, 4.0, 5.0), "effectiveness": effectiveness})
+
+
+def test_a_vector_is_at_home_in_arithmetic() -> None:
+    vector, h = make(layers=(0, 3)), torch.randn(5, 3)
+    assert torch.equal(h @ vector[3], h @ vector.directions[1])
+    assert (len(vector), list(vector), 3 in vector, 1 in vector) == (2, [0, 3], True, False)
+    assert [layer for layer, _ in vector.items()] == [0, 3]
+    torch.testing.assert_close(vector.project(h, layer=3), h @ vector[3] / vector[3].norm())
+    both = torch.randn(5, 2, 3)
+    torch.testing.assert_close(vector.project(both)[:, 1], vector.project(both[:, 1], layer=3))
+    torch.testing.assert_close(vector.select([3]).project(h), vector.project(h, layer=3))
+    torch.testing.assert_close(vector.cosine(-2 * vector), torch.full((2,), -1.0, dtype=torch.float64))
+    with pytest.raises(InvalidInputError, match=r"\[5, 3\] have no axis for the layers 0, 3.*name the layer"):
+        vector.project(h)
+    with pytest.raises(InvalidInputError, match="width 4: the vector 'silly' of org/Model-A has 3"):
+        vector.project(torch.randn(4), layer=3)
+    with pytest.raises(IncompatibleError, match="different bases"):
+        vector.cosine(make(layers=(0, 3), model=OTHER))
+
+
+def test_statistics_are_tensors_with_nan_where_nothing_is_known() -> None:
+    vector = make()
+    assert vector.statistics["cohens_d"].isnan().tolist() == [True, False, False, False]
+    assert vector.listed("cohens_d")[0] is None
+    assert vector.norms.shape == vector.norm_ratios.shape == (4,)
+    assert PersonaVector(torch.ones(1, 3), (0,), "silly", MODEL).norm_ratios.isnan().all()
+    given = dataclasses.replace(vector, statistics={"auroc": torch.tensor([0.5, torch.nan, 1.0, 0.25])})
+    assert given.listed("auroc") == (0.5, None, 1.0, 0.25)
+
+
+def test_another_dtype_lasts_through_algebra_and_is_left_behind_in_files(tmp_path: Path) -> None:
+    half = make().to(dtype=torch.bfloat16)
+    assert (half * 2).select([1])[1].dtype == torch.bfloat16
+    assert (half + make()).directions.dtype == torch.bfloat16
+    assert half.graph(layers=[1]).writes[0].operation.direction.dtype == torch.float32
+    assert PersonaVector.load(half.save(tmp_path / "v.json")).directions.dtype == torch.float32
+
+
+def test_a_vector_from_ones_own_directions() -> None:
+    vector = PersonaVector.from_directions(MODEL, {2: torch.ones(3), 0: torch.zeros(3)}, trait="mine", resid_norms={2: 4.0})
+    assert (vector.layers, vector.trait, vector.listed("resid_norm")) == ((0, 2), "mine", (None, 4.0))
+    assert vector.graph(ratio=0.5, layers=2).writes[0].coefficient == pytest.approx(2 / 3**0.5)
+    with pytest.raises(InvalidInputError, match=r"2: \[4\].*needs \[3\]"):
+        PersonaVector.from_directions(MODEL, {2: torch.ones(4)}, trait="mine")
+    with pytest.raises(InvalidInputError, match="no direction was given"):
+        PersonaVector.from_directions(MODEL, {}, trait="mine")
+
+
+def test_no_graph_writes_at_all_layers_unasked() -> None:
+    assert [write.layer for write in scored().graph(1.0).writes] == [2], "the recorded best"
+    assert [write.layer for write in make(layers=(3,)).graph().writes] == [3], "the only one"
+    assert len(scored().graph(layers="all").writes) == 4
+    assert scored((0.9, None, 0.7, 0.2)).steering_layers(first_layer=1) == (2,), "block 0 of a GGUF file cannot be steered"
+    with pytest.raises(InvalidInputError, match=r"records no best layer.*layer_effectiveness.*layers='all'"):
+        make().graph()
+
+
+def test_a_ratio_is_the_same_share_of_the_residual_at_every_layer() -> None:
+    vector = scored()
+    for write in vector.graph(ratio=-0.4, layers=[1, 3]).writes:
+        added = abs(write.coefficient) * float(vector.norms[write.layer])
+        assert added == pytest.approx(0.4 * {1: 3.0, 3: 5.0}[write.layer])
+        assert write.coefficient < 0
+    with pytest.raises(InvalidInputError, match="both coefficient"):
+        vector.graph(1.0, ratio=0.4)
+    with pytest.raises(InvalidInputError, match="takes a share from 0 to 1"):
+        vector.graph(ratio=0.4, operation=Ablate)
+    with pytest.raises(InvalidInputError, match="does not know the mean residual norm at layer 1"):
+        PersonaVector.from_directions(MODEL, {1: torch.ones(3)}, trait="mine").graph(ratio=0.4)
+    with pytest.raises(InvalidInputError, match=r"2 layers \(1, 3\).*plan_layers"):
+        vector.select([1, 3]).doses(None, [0.4])
+    assert vector.select([3]).doses(None, [0.4]) == vector.coefficients(0.4, [3])

@@ -118,6 +118,6 @@ def test_a_layer_number_means_the_same_block_on_both_sides(exchange):
 
     assert close(None, "plain")
     for vector, said in ((exchange.vector, "steered by ours"), (theirs, "steered by theirs")):
-        assert close(vector.graph(COEFFICIENT), said)
+        assert close(vector.graph(COEFFICIENT, "all"), said)
         one_late = PersonaVector(vector.directions, (3, 6), "silly", model.identity)
-        assert not close(one_late.graph(COEFFICIENT), said)
+        assert not close(one_late.graph(COEFFICIENT, "all"), said)

@@ -158,7 +158,7 @@ def layer_outputs(place: Picker) -> list[Any]:
 
 def coefficient_limit(vector: PersonaVector, layer: int) -> float:
     """How far the slider reaches: to a perturbation ratio of 1.5, and to 2 at least."""
-    ratio = vector.norm_ratios[vector.layers.index(layer)] if layer in vector.layers else None
+    ratio = vector.listed("norm_ratio")[vector.row(layer)] if layer in vector.layers else None
     return max(_LIMIT, math.ceil(_LARGEST_RATIO / ratio)) if ratio else 20.0
 
 

@@ -29,7 +29,7 @@ def transformer_lens_hooks(
 
     Example:
         >>> bridge = model.bridge()
-        >>> with transformer_lens_hooks(bridge, vector.graph(coefficient=1.5)):
+        >>> with transformer_lens_hooks(bridge, vector.graph(1.5, layers=[12])):
         ...     logits, cache = bridge.run_with_cache("How are you?")
 
     Args:

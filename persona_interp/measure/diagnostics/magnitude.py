@@ -46,5 +46,5 @@ def magnitude_measurements(
 
 
 def _ratios(vector: PersonaVector, rows: AnchorRows) -> list[float | None]:
-    norms = dict(zip(vector.layers, vector.norms, strict=True))
+    norms = dict(zip(vector.layers, vector.norms.tolist(), strict=True))
     return [norms[layer] / size if layer in norms else None for layer, size in enumerate(rows.resid_norms)]

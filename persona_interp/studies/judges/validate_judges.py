@@ -125,7 +125,7 @@ def _arms(model: SteerableModel, trait: Trait, layer: int, seed: int, folder: Pa
 
 
 def _unit(vector: PersonaVector) -> float:
-    (ratio,) = vector.norm_ratios
+    (ratio,) = vector.listed("norm_ratio")
     if not ratio:
         raise PersonaInterpError(f"the vector of {vector.trait!r} is zero, or the size of the residual stream is not known")
     return ratio

@@ -193,7 +193,7 @@ def dose_unit(vector: PersonaVector, planted: Planted | None) -> float:
 
     Elsewhere the whole number whose perturbation ratio comes nearest to 0.8.
     """
-    known = [ratio for ratio in vector.norm_ratios if ratio]
+    known = [ratio for ratio in vector.listed("norm_ratio") if ratio]
     return 1.0 if planted is not None or not known else max(1.0, round(_NATURAL_RATIO / median(known)))
 
 
@@ -310,5 +310,5 @@ def report_trait(
         random=random_scores,
         random_coherence=random_coherence,
         cosine_to_planted=cosines,
-        norm_ratio=float(vector.select([best]).norm_ratios[0] or float("nan")),
+        norm_ratio=float(vector.select([best]).norm_ratios[0]),
     )

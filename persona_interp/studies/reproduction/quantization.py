@@ -156,7 +156,7 @@ class QuantizationBench:
 
     def _steered(self, model: SteerableModel, steering: PersonaVector, trait: Trait, kind: str, seed: int) -> _Curves:
         """Answers are kept by kind: a float32 file has the fingerprint of its PyTorch model, and would pass for it."""
-        doses = [ratio / (steering.norm_ratios[0] or 1.0) for ratio in RATIOS]
+        doses = [ratio / (steering.listed("norm_ratio")[0] or 1.0) for ratio in RATIOS]
         own, drawn = Steering(steering), Steering(random_like(steering, 1, self.seed))
         arms = {
             "baseline": [baseline(own)],

@@ -116,13 +116,13 @@ class _Run:
             vector.save(self._vector_file(name, trait))
             chosen = choose_layer(vector)
             place = vector.layers.index(chosen.layer)
-            scores = vector.statistics.get("effectiveness", ())
+            scores = vector.effectiveness
             return {
                 "model": model.name,
                 "trait": vector.trait,
                 "layer": chosen.layer,
                 "reason": chosen.reason,
-                "ratio": vector.norm_ratios[place],
+                "ratio": vector.listed("norm_ratio")[place],
                 "counts": dict(vector.counts),
                 "scores": {str(layer): score for layer, score in zip(vector.layers, scores, strict=False)},
             }
@@ -146,7 +146,7 @@ class _Run:
             source_rows = self._rows(source)
             target_rows, model = self._rows(target), self._model(target)
             layer = choose_layer(native).layer
-            unit = native.norms[native.layers.index(layer)] / target_rows.resid_norms[layer]
+            unit = float(native.norms[native.row(layer)]) / target_rows.resid_norms[layer]
             return evaluate_transfer(
                 model, vector, native, resolve_trait(model, trait), [ratio / unit for ratio in RATIOS], self.preset.questions,
                 source_rows=source_rows, target_rows=target_rows, methods=self.preset.methods,

@@ -36,7 +36,7 @@ class JsonFormat:
 
     def write(self, vector: PersonaVector, path: Path) -> None:
         """Write atomically."""
-        effectiveness = vector.statistics.get("effectiveness", ())
+        effectiveness = vector.effectiveness
         write_json(
             path,
             {

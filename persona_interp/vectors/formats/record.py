@@ -13,16 +13,16 @@ from persona_interp.errors import FileFormatError, InvalidInputError, PersonaInt
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.vectors.massive import MassiveDimension
 from persona_interp.vectors.persona_vector import PersonaVector
+from persona_interp.vectors.recorded import DERIVED
 from persona_interp.vectors.validation import non_finite
 
 FORMAT_VERSION = 1
 _REMEDY = "It was hand-edited or damaged: restore it or extract the vector again"
-_DERIVED = ("norm", "norm_ratio")  # written for other programs to read; computed again from the directions here
 
 
 def describe(vector: PersonaVector) -> dict[str, Any]:
     """Everything about `vector` but its directions and responses, ready for JSON."""
-    statistics = {"norm": vector.norms, "norm_ratio": vector.norm_ratios, **vector.statistics}
+    statistics = {name: vector.listed(name) for name in (*DERIVED, *vector.statistics)}
     return {
         "format_version": FORMAT_VERSION,
         "model": vector.model.to_json(),
@@ -57,7 +57,7 @@ def rebuild(
         statistics = {
             str(name): tuple(None if number is None else _number(number, name) for number in values)
             for name, values in value["statistics"].items()
-            if name not in _DERIVED
+            if name not in DERIVED
         }
         return PersonaVector(
             directions=directions,

@@ -33,7 +33,7 @@ def vector() -> PersonaVector:
 
 def test_the_loader_of_llama_cpp_finds_what_the_graph_adds(vector, loaded_by_llama_cpp, tmp_path):
     found = loaded_by_llama_cpp(vector.save(tmp_path / "v.gguf"), -0.3)
-    (steered,) = control_vectors(vector.graph(-0.3), 1, 8, vector.d_model)
+    (steered,) = control_vectors(vector.graph(-0.3, "all"), 1, 8, vector.d_model)
     added = steered.vectors.prompt
     assert found is not None
     assert found.shape == (5, vector.d_model)  # blocks 1 to 5: the file ends with 5
@@ -80,12 +80,12 @@ def test_the_same_vector_steers_alike_from_the_file_and_from_the_graph(vector, g
     loaded = PersonaVector.load(vector.save(tmp_path / "v.gguf"), model=native.identity)
     asked = [Conversation.ask("Please tell me about bees.")]
     sampling = Sampling(12, 0)
-    expected = model.generate(asked, graph=vector.graph(1.5), sampling=sampling)[0]
-    assert native.generate(asked, graph=loaded.graph(1.5), sampling=sampling)[0].answer_ids == expected.answer_ids
+    expected = model.generate(asked, graph=vector.graph(1.5, "all"), sampling=sampling)[0]
+    assert native.generate(asked, graph=loaded.graph(1.5, "all"), sampling=sampling)[0].answer_ids == expected.answer_ids
     reading = InterventionGraph((Capture("prompt", "none", (2, 5)),))
     text = [model.chat.tokenise(asked[0], "")]
     (ours,), (theirs,) = (
-        either.capture(text, which.graph(1.5) + reading) for either, which in ((native, loaded), (model, vector))
+        either.capture(text, which.graph(1.5, "all") + reading) for either, which in ((native, loaded), (model, vector))
     )
     torch.testing.assert_close(ours[reading.captures[0]], theirs[reading.captures[0]], rtol=0, atol=1e-3)
 
