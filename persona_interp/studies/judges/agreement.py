@@ -115,12 +115,6 @@ def bins(scores: Sequence[float | None], truth: Sequence[float | None]) -> list[
     return found
 
 
-def area(scores: Sequence[float], positive: Sequence[bool]) -> float:
-    """AUROC: the share of pairs of one of each kind in which the positive one scores higher, half for ties; NaN without a pair."""
-    truth = np.where(np.asarray(positive, dtype=bool), 1.0, 0.0)
-    return float(_areas(np.asarray(scores, dtype=float)[None], truth[None], 0.5)[0])
-
-
 def _resamples(questions: Sequence[Hashable], seed: int) -> list[Any] | None:
     """Indices of answers, a resample each; None with one question, which says nothing of others."""
     groups: Mapping[Hashable, list[int]] = {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from persona_interp.errors import FileFormatError
 from persona_interp.judges.text_head import N_BUCKETS, TextHead, text_features
-from persona_interp.studies.judges.agreement import area
+from persona_interp.measure.statistics import auroc
 
 FOLDS = 5
 SEED = 0
@@ -80,11 +80,16 @@ def train_silliness(texts: Sequence[LabelledText], *, seed: int = SEED) -> TextH
         "folds": FOLDS,
         "penalty": PENALTY,
         "seed": seed,
-        "auroc": round(area(list(held_out), list(labels > 0)), 3),
-        "auroc_length": round(area(lengths, list(labels > 0)), 3),
+        "auroc": _area(list(held_out), texts),
+        "auroc_length": _area(lengths, texts),
         "accuracy": round(float(np.mean((held_out > 0) == (labels > 0))), 3),
     }
     return TextHead("silly", tuple(round(float(weight), _DIGITS) for weight in weights), round(bias, _DIGITS), measured)
+
+
+def _area(scores: Sequence[float], texts: Sequence[LabelledText]) -> float:
+    sides = [[score for score, each in zip(scores, texts, strict=True) if each.silly == kind] for kind in (True, False)]
+    return round(auroc(*sides).value or 0.5, 3)
 
 
 def _fitted(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
