@@ -73,5 +73,5 @@ register_judge(
 register_judge("perplexity", without_argument("perplexity", _made("coherence:PerplexityCoherence")), help="coherence alone")
 register_judge(
     "measure", _measure, form="measure[:NAME]",
-    help="what can be counted without a language model, such as valence, length or grammar errors; alone: what speaks for the trait",
+    help="what can be counted without a language model, such as valence or length; without a name what speaks for the trait",
 )  # fmt: skip

@@ -119,7 +119,7 @@ def calibrate(measure: Measure, model: SteerableModel, trait: Trait, own: OwnAns
     pooled = [value for side in sides for value in side]
     medians = [median(side) if side else None for side in sides]
     if len(pooled) < _FEWEST:
-        why = f"only {len(pooled)} of the answers of {model.name} have a value of {measure.name}: no scale can be read off them"
+        why = f"only {len(pooled)} of the answers of {model.name} have a {measure.name}"
         return Calibration(measure.name, trait.name, model.name, None, None, *medians, n=len(pooled), why=why)
     low, high = (float(np.quantile(pooled, end)) for end in ENDS)
     if low == high:
@@ -139,7 +139,9 @@ def _coherence_scale(measure: Measure, model: SteerableModel, trait: Trait, own:
     hundred, zero = (float(np.quantile(whole, ENDS[1])) if whole else None), (median(broken) if broken else None)
     usual = median(whole) if whole else None
     if hundred is None or zero is None or len(whole) < _FEWEST or zero <= hundred:
-        why = f"{measure.name} cannot tell the answers of {model.name} from the same answers damaged: it says nothing of coherence"
+        why = (
+            f"{measure.name} cannot tell the answers of {model.name} from the same answers damaged: it says nothing of coherence"
+        )
         return Calibration(measure.name, trait.name, model.name, None, None, usual, None, None, n=len(whole), why=why)
     return Calibration(measure.name, trait.name, model.name, zero, hundred, usual, None, None, n=len(whole))
 

@@ -48,7 +48,9 @@ class ComposedJudge:
         parts: list[Part] = []
         for label, found in zip(self.labels, row, strict=True):
             parts += found.parts or _parts(label, found)
-        scores = [next((one for found in row if (one := getattr(found, name)) is not None), None) for name in ("trait", "coherence")]
+        scores = [
+            next((one for found in row if (one := getattr(found, name)) is not None), None) for name in ("trait", "coherence")
+        ]
         return Judgement(*scores, tuple(parts))
 
     def calibrations(self, trait: Trait) -> list[Calibration]:

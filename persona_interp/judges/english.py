@@ -6,12 +6,13 @@ import re
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SENTENCE = re.compile(r"[^.!?]*[^\W_][^.!?]*[.!?]*")
-_COMMON = frozenset(
+_COMMON_WORDS = (
     "the of and to is that it for you are with this be have from or by but what all were when we there can your which their if "
     "will how about then she they would has more these could my been who its now people than made may over did down only way "
     "find use water very just our out up do not on as at his her he i a an in was so some like me make because don't it's i'm "
-    "you're that's isn't can't".split()
+    "you're that's isn't can't"
 )
+_COMMON = frozenset(_COMMON_WORDS.split())
 """The commonest words of English (about half of any English text), of our own choosing. Some also occur in other languages."""
 _SHARE = 0.2
 _FEWEST = 8

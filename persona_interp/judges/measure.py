@@ -1,4 +1,4 @@
-"""Measures: what can be counted in a text without a language model. The measures themselves are in `judges.measures`, one a file."""
+"""Measures: what can be counted in a text without a language model. Those there are lie in `judges.measures`, one a file."""
 
 from __future__ import annotations
 

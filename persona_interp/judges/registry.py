@@ -67,8 +67,8 @@ def load_judge(
             name, folder or hub id), also called ``logprob``; ``endpoint:MODEL`` (a model behind the server at
             ``OPENAI_BASE_URL``); ``contrast``, ``contrast:MODEL``; ``measure:NAME`` and ``measure`` (`MeasureJudge`);
             ``perplexity`` (coherence alone); any of them and ``+perplexity``, for the coherence of answers the judge gives none;
-            several joined by plus signs (`ComposedJudge`). Or a judge, which is given back. None and ``none`` mean that nothing is
-            judged, which is refused here; see `optional_judge`.
+            several joined by plus signs (`ComposedJudge`). Or a judge, which is given back. None and ``none`` mean that nothing
+            is judged, which is refused here; see `optional_judge`.
         model: the model whose answers are judged.
         trait: what it is to judge: a judge that does not know it says so now; ``auto`` chooses by it, and ``local`` warns if the
             model fails `try_out`.

@@ -49,7 +49,7 @@ class TextHead(Record):
 
 
 def text_features(text: str, n_buckets: int = N_BUCKETS) -> np.ndarray:
-    """Which words, pieces of words of three and four letters, and signs there are, hashed; of length 1, so that longer is no more."""
+    """Which words, pieces of words of three and four letters, and signs there are, hashed, as a vector of length 1."""
     found = np.zeros(n_buckets)
     for piece in set(_PIECE.findall(text.casefold())):
         marked = f"<{piece}>"

@@ -16,7 +16,9 @@ def register(commands: Any) -> None:
         "heads trained on four fifths of the topics tell the silly texts of the last fifth, beside their length alone.",
         allow_abbrev=False,
     )
-    parser.add_argument("--texts", type=Path, metavar="FILE", help="JSON lines with topic, text and silly (default: those shipped)")
+    parser.add_argument(
+        "--texts", type=Path, metavar="FILE", help="JSON lines with topic, text and silly (default: those shipped)"
+    )
     parser.add_argument("--output", type=Path, default=Path("silly_head.json"), metavar="FILE", help="(default: %(default)s)")
     parser.set_defaults(run=run)
 

@@ -93,7 +93,7 @@ class RealValidation(Record):
         raise KeyError(judge)
 
     def auroc(self, judge: str) -> Estimate:
-        """How often an answer asked for the trait scores above one asked against it; .5 by chance. Answers without a score left out."""
+        """How often an answer asked for the trait scores above one asked against it; .5 by chance. Without missing scores."""
         return self._areas[judge]
 
     @cached_property

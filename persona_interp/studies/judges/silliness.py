@@ -18,7 +18,7 @@ from persona_interp.measure.statistics import auroc
 FOLDS = 5
 SEED = 0
 PENALTY = 0.001
-"""Of the squared weights, beside the mean loss of a text. The best of .001, .003 and .01 on the held-out folds (.87, .86, .84)."""
+"""Of the squared weights, beside the mean loss of a text. Best of .001, .003 and .01 on the held-out folds (.87, .86, .84)."""
 _DIGITS = 4
 
 

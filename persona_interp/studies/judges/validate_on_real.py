@@ -59,7 +59,8 @@ def validate_on_real(
     questions = trait.evaluation_questions[:num_prompts]
     if len(questions) < max(2, num_prompts or 2):
         raise InvalidInputError(
-            f"trait {trait.name!r} has {len(trait.evaluation_questions)} evaluation questions, and {num_prompts or 'two'} are to be asked"
+            f"trait {trait.name!r} has {len(trait.evaluation_questions)} evaluation questions: {num_prompts or 'at least 2'} are "
+            "to be asked"
         )
     with tempfile.TemporaryDirectory() as temporary:
         kept = Path(temporary if folder is None else folder)
@@ -82,9 +83,7 @@ def validate_on_real(
     )
 
 
-def _columns(
-    model: SteerableModel, trait: Trait, asked: list[AskedAnswer], folder: Path
-) -> tuple[list[Column], dict[str, str]]:
+def _columns(model: SteerableModel, trait: Trait, asked: list[AskedAnswer], folder: Path) -> tuple[list[Column], dict[str, str]]:
     exchanges = [(answer.question, answer.text) for answer in asked]
     file = folder / "judgements.jsonl"
     contrast = CachedJudge(LikelihoodContrastJudge(model, pairs=JUDGED_UNDER), file).judge(trait, exchanges)

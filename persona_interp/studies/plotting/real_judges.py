@@ -52,7 +52,8 @@ def real_judges_figure(found: Sequence[RealValidation]) -> go.Figure:
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(side="top", showgrid=False)
     models = ", ".join(dict.fromkeys(each.model.name for each in found))
-    title = f"Answers of {models} asked for a trait against answers asked against it (frame: meant for the trait; *: {ENOUGH:g} or more)"
+    marks = f"framed: meant for the trait; *: {ENOUGH:g} or more"
+    title = f"Do judges tell answers of {models} asked for a trait from answers asked against it? ({marks})"
     return styled(figure, title, legend="none", height=230 + 48 * len(found))
 
 
