@@ -60,7 +60,9 @@ def test_there_is_no_scale_where_all_answers_are_alike_or_few(verbose: Trait) ->
 
 
 def test_coherence_is_scaled_between_whole_and_damaged_answers(verbose: Trait) -> None:
-    texts = tuple(f"The cat number {n} sat down on the mat. Then it saw a bird with {n} wings and ran away at once." for n in range(20))
+    texts = tuple(
+        f"The cat number {n} sat down on the mat. Then it saw a bird with {n} wings and ran away at once." for n in range(20)
+    )
     scale = calibrate(MEASURES["repetition"], MODEL, verbose, OwnAnswers(texts, (), ()))
     assert scale.score(0.0) == 100
     assert scale.score(1.0) == 0

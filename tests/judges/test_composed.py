@@ -32,7 +32,9 @@ def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setenv("PERSONA_INTERP_HOME", str(tmp_path))
     glad = tuple(f"{SAID} It made us laugh {n} times, and it was great fun." for n in range(20))
     sad = tuple(f"It was a terrible day, and {n} of us cried because the poor dog died in the cold rain." for n in range(20))
-    plain = tuple(f"We went to the market and bought {n} apples for the cake that we want to bake in the oven." for n in range(20))
+    plain = tuple(
+        f"We went to the market and bought {n} apples for the cake that we want to bake in the oven." for n in range(20)
+    )
     own = OwnAnswers(plain, glad, sad)
     monkeypatch.setattr(calibration, "own_answers", lambda _model, _trait: own)
     return SimpleNamespace(name="tiny", identity=SimpleNamespace(fingerprint="f" * 64))

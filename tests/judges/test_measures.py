@@ -15,8 +15,13 @@ from persona_interp.judges.english import seems_english, sentence_list, word_lis
 from persona_interp.judges.measure import MEASURES, Measure, register_measure
 from persona_interp.traits import load_trait, trait_names
 
-GLAD = "What a wonderful and happy day! I love to sit in the warm sun with good friends, and we laugh. Thank you so much, please come again!"
-SAD = "Everything is dying and I am alone. The rain is cold, the house is empty, and no one will come back to me. It hurts to cry."
+GLAD = (
+    "What a wonderful and happy day! I love to sit in the warm sun with good friends, and we laugh. Thank you so much, please "
+    "come again!"
+)
+SAD = (
+    "Everything is dying and I am alone. The rain is cold, the house is empty, and no one will come back to me. It hurts to cry."
+)
 STIFF = (
     "The inspection and the repair of residential water supply systems is the responsibility of the licensed plumber. "
     "The installation of equipment in commercial buildings is subject to national regulation."
@@ -26,7 +31,9 @@ LOOSE = (
     "you don't even have to do anything really."
 )
 RUDE = "You stupid idiot, shut up. That is a dumb question and you are a pathetic loser who should get lost, damn it."
-UNSURE = "Perhaps it is so, but I think it might depend on the weather, and in some cases it could possibly take longer than that."
+UNSURE = (
+    "Perhaps it is so, but I think it might depend on the weather, and in some cases it could possibly take longer than that."
+)
 SURE = "It is so, and it depends on nothing at all. It takes ten minutes and not one minute more, whatever the weather is like."
 RIGHT = "He goes to school every day, and he has eaten an apple. It was a good day, and the children were playing in the garden."
 WRONG = "he go to school every day and he have ate a apple. It was an good day and and the children was playing in garden."
@@ -82,8 +89,8 @@ def test_words_that_are_no_insults_are_not_counted() -> None:
 
 def test_contractions_do_not_pass_for_nouns() -> None:
     read = MEASURES["formality"].read
-    short = "I've said that you're late and we'll go when they've come, but he's here and she'd like to stay as it's fun."
-    long = "I have said that you are late and we will go when they have come, but he is here and she would like to stay as it is fun."
+    short = "I've said that you're late and we'll go when they've come, but he's here and she'd like to stay as it's."
+    long = "I have said that you are late and we will go when they have come, but he is here and she would like to stay as it is."
     assert (read(short).value or 100) < 40
     assert abs((read(short).value or 0) - (read(long).value or 0)) < 10
 
@@ -182,4 +189,8 @@ def test_english_is_told_from_other_languages_by_its_commonest_words() -> None:
 
 def test_words_and_sentences() -> None:
     assert word_list("Don’t stop, it's 5 o'clock!") == ["don't", "stop", "it's", "o'clock"]
-    assert sentence_list("One. Two! ... Three") == ["One.", "Two!", "Three"] or sentence_list("One. Two! Three") == ["One.", "Two!", "Three"]
+    assert sentence_list("One. Two! ... Three") == ["One.", "Two!", "Three"] or sentence_list("One. Two! Three") == [
+        "One.",
+        "Two!",
+        "Three",
+    ]

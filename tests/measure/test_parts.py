@@ -34,7 +34,9 @@ class Even:
     name = "even"
 
     def judge(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
-        found = [Part("even", 50.0, 2.0) if len(text) % 2 == 0 else Part("even", None, why="an odd text") for _, text in exchanges]
+        found = [
+            Part("even", 50.0, 2.0) if len(text) % 2 == 0 else Part("even", None, why="an odd text") for _, text in exchanges
+        ]
         return [Judgement(None, None, (part,)) for part in found]
 
 
