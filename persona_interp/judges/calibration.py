@@ -99,7 +99,7 @@ def settings(model: SteerableModel, trait: Trait, measure: Measure) -> dict[str,
 
 
 def calibration_of(measure: Measure, model: SteerableModel, trait: Trait) -> Calibration:
-    """The scale of `measure`; made once, and kept under `storage.home`. Costs sixty answers, shared by all measures of a trait."""
+    """The scale of `measure`; made once, kept under `storage.home`. Costs sixty answers, shared by a trait's measures."""
     store = JsonlStore(home() / "judgements" / "calibrations.jsonl")
     key = content_key("calibration", settings(model, trait, measure))
     if key in store:

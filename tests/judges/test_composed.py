@@ -27,7 +27,7 @@ SHORT = ("How was it?", "Fine.")
 
 
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def model(planted: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A model whose own answers are written down."""
     monkeypatch.setenv("PERSONA_INTERP_HOME", str(tmp_path))
     glad = tuple(f"{SAID} It made us laugh {n} times, and it was great fun." for n in range(20))
@@ -37,7 +37,9 @@ def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     )
     own = OwnAnswers(plain, glad, sad)
     monkeypatch.setattr(calibration, "own_answers", lambda _model, _trait: own)
-    return SimpleNamespace(name="tiny", identity=SimpleNamespace(fingerprint="f" * 64))
+    model = planted(lambda _asked, _written: {})
+    monkeypatch.setattr(type(model), "identity", SimpleNamespace(fingerprint="f" * 64), raising=False)
+    return model
 
 
 @pytest.fixture

@@ -189,8 +189,4 @@ def test_english_is_told_from_other_languages_by_its_commonest_words() -> None:
 
 def test_words_and_sentences() -> None:
     assert word_list("Don’t stop, it's 5 o'clock!") == ["don't", "stop", "it's", "o'clock"]
-    assert sentence_list("One. Two! ... Three") == ["One.", "Two!", "Three"] or sentence_list("One. Two! Three") == [
-        "One.",
-        "Two!",
-        "Three",
-    ]
+    assert sentence_list("One. Two! ... Three") == ["One.", "Two!", "Three"]

@@ -65,8 +65,8 @@ def found() -> Evaluation:
     model = load_model("organism-gpt2")
     vector = PersonaVector.load(FIGURES / "vectors" / "organism-gpt2_silly.json")
     return evaluate(
-        model, vector, "silly", [-1, 1], 3, judge=ComposedJudge([GrammarJudge(), Even()], ["grammar", "even"]), layers=[2],
-        n_random=1, sampling=Sampling(max_new_tokens=12),
+        model, vector, "silly", [-1, 1], 3, judge=ComposedJudge([GrammarJudge(), Even()], ["grammar", "even"]), n_random=1,
+        sampling=Sampling(max_new_tokens=12),
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def test_what_is_written_reads_back() -> None:
 def test_the_figure_frames_what_is_meant_and_stars_what_tells() -> None:
     found = a_validation(contrast=[2.0, 3.0, 0.0, 1.0], length=[1.0, 2.0, 1.0, 1.0])
     figure = real_judges_figure([found])
-    assert figure.data[0].text[0] == ("1.00*", "0.75")
+    assert list(figure.data[0].text[0]) == ["1.00*", "0.75"]
     assert len(figure.layout.shapes) == 1
     with pytest.raises(InvalidInputError, match="no validation"):
         real_judges_figure([])
