@@ -18,8 +18,9 @@ from persona_interp.traits.trait import Trait
 class MeasureJudge:
     """Scores answers by measures, each on the scale of the model's own answers (`Calibration`).
 
-    The trait score is that of the first measure of a trait, coherence that of the first measure of coherence; every measure is a
-    part of its own beside them. A measure that has no value for an answer gives it no score, and says why.
+    The trait score is that of the first measure that speaks for the trait (`Trait.measures`), coherence that of the first measure
+    of coherence; every measure is a part of its own beside them. A measure that the trait does not name is a part alone: how glad
+    an answer is says nothing of how honest it is. One that has no value for an answer gives it no score, and says why.
 
     Example:
         >>> judge = MeasureJudge(model, ["valence", "errors"])
@@ -45,29 +46,35 @@ class MeasureJudge:
             _warn(measure)
 
     def judge(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
-        """Score (question, answer) pairs.
-
-        Raises:
-            InvalidInputError: no measure is named, and none speaks for the trait.
-        """
+        """Score (question, answer) pairs."""
         measures = self.of(trait)
         if not exchanges:
             return []
         scales = [calibration_of(measure, self.model, trait) for measure in measures]
-        return [
-            _judgement([(measure, _part(measure, scale, answer)) for measure, scale in zip(measures, scales, strict=True)])
-            for _, answer in exchanges
-        ]
+        rows = [[_part(*pair, answer) for pair in zip(measures, scales, strict=True)] for _, answer in exchanges]
+        return [_judgement(trait, measures, parts) for parts in rows]
 
     def of(self, trait: Trait) -> tuple[Measure, ...]:
-        """The measures that `trait` is judged by."""
-        found = self.measures or tuple(MEASURES.find(name) for name in trait.measure_signs)
-        if not found:
+        """The measures that answers are put to when `trait` is judged: those named, else those that speak for it."""
+        return self.measures or tuple(MEASURES.find(name) for name in trait.measure_signs)
+
+    def check(self, trait: Trait) -> None:
+        """Say if it has no score to give for `trait`.
+
+        Raises:
+            InvalidInputError: no measure is named, and none speaks for the trait.
+        """
+        if not self.of(trait):
             raise InvalidInputError(
-                f"no measure speaks for the trait {trait.name!r}: name one, as in measure:NAME ({', '.join(MEASURES)}), or list "
-                "some under 'measures' in the trait's file"
+                f"no measure speaks for the trait {trait.name!r}: list some under 'measures' in the trait's file, or name one for "
+                f"a column of its own beside another judge, as in contrast+measure:NAME ({', '.join(MEASURES)})"
             )
-        return found
+        for measure in self.of(trait):
+            if measure.target == "trait" and measure.name not in trait.measure_signs:
+                say(
+                    f"warning: the trait {trait.name!r} does not name the measure {measure.name!r}: it is a column of its own and "
+                    "gives no trait score. List it under 'measures' in the trait's file if it speaks for the trait"
+                )
 
     def calibrations(self, trait: Trait) -> list[Calibration]:
         """The scales of its measures."""
@@ -85,11 +92,11 @@ def _part(measure: Measure, scale: Calibration, answer: str) -> Part:
     return Part(measure.name, scale.score(reading.value), reading.value, scale.why)
 
 
-def _judgement(found: Sequence[tuple[Measure, Part]]) -> Judgement:
-    trait, coherence = (
-        next((part.score for measure, part in found if measure.target == target), None) for target in ("trait", "coherence")
-    )
-    return Judgement(trait, coherence, tuple(part for _, part in found))
+def _judgement(trait: Trait, measures: Sequence[Measure], parts: Sequence[Part]) -> Judgement:
+    found = list(zip(measures, parts, strict=True))
+    speaking = (part.score for measure, part in found if measure.target == "trait" and measure.name in trait.measure_signs)
+    coherence = (part.score for measure, part in found if measure.target == "coherence")
+    return Judgement(next(speaking, None), next(coherence, None), tuple(parts))
 
 
 @cache

@@ -15,6 +15,7 @@ from persona_interp.judges.kinds import NO_JUDGE as NO_JUDGE
 from persona_interp.judges.kinds import register_judge as register_judge
 from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
 from persona_interp.judges.logprob import LogprobJudge
+from persona_interp.judges.measured import MeasureJudge
 from persona_interp.judges.trial import Trial, try_out
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.progress import say
@@ -164,6 +165,8 @@ def _alone(kind: str, argument: str, model: SteerableModel, trait: Trait | None)
             f"warning: {judge.name} is a poor judge of {trait.name!r}: {found.words}. Its scores may mean nothing: use auto, "
             f"{_INSTEAD}, endpoint:MODEL, or local:MODEL with a larger model",
         )
+    if trait is not None and isinstance(judge, MeasureJudge):
+        judge.check(trait)
     return judge
 
 

@@ -74,11 +74,25 @@ def test_without_a_name_the_measures_of_the_trait_judge(model: Any, trait: Trait
     found = judge.judge(trait, [LONG])[0]
     assert [part.name for part in found.parts] == ["valence", "afinn"]
     assert found.trait == found.parts[0].score
-    with pytest.raises(InvalidInputError, match="no measure speaks for the trait 'honest': name one"):
+    with pytest.raises(InvalidInputError, match="no measure speaks for the trait 'honest': list some"):
         load_judge("measure", model, trait=load_trait("honest"), guard=False)
     stranger = replace(trait, measures=("valance",))
     with pytest.raises(UnknownNameError, match="unknown measure 'valance'"):
         judge.judge(stranger, [LONG])
+
+
+def test_a_measure_that_a_trait_does_not_name_is_a_column_and_no_score(
+    model: Any, trait: Trait, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = load_judge("measure:length+valence", model, trait=trait, guard=False)
+    assert "'cheerful' does not name the measure 'length'" in capsys.readouterr().err
+    found = judge.judge(trait, [LONG])[0]
+    assert [part.name for part in found.parts] == ["length", "valence"]
+    assert found.trait == found.parts[1].score
+    other = judge.judge(load_trait("honest"), [LONG])[0]  # as an evaluation asks about another trait
+    assert other.trait is None
+    assert other.parts[1].value == found.parts[1].value
+    assert load_judge("measure", model, guard=False).judge(load_trait("honest"), [LONG]) == [Judgement(None, None)]
 
 
 def test_measures_of_trait_and_coherence_compose(model: Any, trait: Trait) -> None:
