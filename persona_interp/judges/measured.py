@@ -66,14 +66,14 @@ class MeasureJudge:
         """
         if not self.of(trait):
             raise InvalidInputError(
-                f"no measure speaks for the trait {trait.name!r}: list some under 'measures' in the trait's file, or name one for "
+                f"no measure speaks for the trait {trait.name!r}: list some under 'measures' in the trait's file, or name one as "
                 f"a column of its own beside another judge, as in contrast+measure:NAME ({', '.join(MEASURES)})"
             )
         for measure in self.of(trait):
             if measure.target == "trait" and measure.name not in trait.measure_signs:
                 say(
-                    f"warning: the trait {trait.name!r} does not name the measure {measure.name!r}: it is a column of its own and "
-                    "gives no trait score. List it under 'measures' in the trait's file if it speaks for the trait"
+                    f"warning: the trait {trait.name!r} does not name the measure {measure.name!r}: it is a column of its own "
+                    "and gives no trait score. List it under 'measures' in the trait's file if it speaks for the trait"
                 )
 
     def calibrations(self, trait: Trait) -> list[Calibration]:
