@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from persona_interp.cli import build_parser
-from persona_interp.measure.modulation import Modulated
 from persona_interp.judges.measure import MEASURES
+from persona_interp.measure.modulation import Modulated
 from persona_interp.models.registry import MODELS, shipped_models
 from persona_interp.organisms.gguf_export import KINDS
 from persona_interp.storage import read_json
