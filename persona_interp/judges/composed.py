@@ -41,13 +41,13 @@ class ComposedJudge:
 
     def judge(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
         """Score (question, answer) pairs."""
-        columns = [one_each(judge, trait, exchanges) for judge in self.judges]
-        return [self._joined(row) for row in zip(*columns, strict=True)]
+        given = [one_each(judge, trait, exchanges) for judge in self.judges]
+        parted = [_parted(label, found) for label, found in zip(self.labels, given, strict=True)]
+        rows = zip(zip(*given, strict=True), zip(*parted, strict=True), strict=True)
+        return [self._joined(row, parts) for row, parts in rows]
 
-    def _joined(self, row: Sequence[Judgement]) -> Judgement:
-        parts: list[Part] = []
-        for label, found in zip(self.labels, row, strict=True):
-            parts += found.parts or _parts(label, found)
+    def _joined(self, row: Sequence[Judgement], parted: Sequence[Sequence[Part]]) -> Judgement:
+        parts = [part for each in parted for part in each]
         scores = [
             next((one for found in row if (one := getattr(found, name)) is not None), None) for name in ("trait", "coherence")
         ]
@@ -62,11 +62,18 @@ class ComposedJudge:
         return [list(self.labels), *(determinants(judge, trait) for judge in self.judges)]
 
 
-def _parts(label: str, found: Judgement) -> list[Part]:
-    both = ((label, found.trait), (f"{label} coherence", found.coherence))
-    return [Part(name, score, why="" if score is not None else "no score") for name, score in both if score is not None] or [
-        Part(label, None, why="no score")
-    ]
+def _parted(label: str, found: Sequence[Judgement]) -> list[tuple[Part, ...]]:
+    """What one judge gave each answer, as parts: its own, or its scores under its label, the same columns for all."""
+    if any(judgement.parts for judgement in found):
+        return [judgement.parts for judgement in found]
+    coherent = any(judgement.coherence is not None for judgement in found)
+    named = not coherent or any(judgement.trait is not None for judgement in found)
+    columns = [("trait", label)] * named + [("coherence", f"{label} coherence")] * coherent
+    return [tuple(_part(name, getattr(judgement, target)) for target, name in columns) for judgement in found]
+
+
+def _part(name: str, score: float | None) -> Part:
+    return Part(name, score, why="no score" if score is None else "")
 
 
 def calibrations(judge: Judge, trait: Trait) -> list[Calibration]:

@@ -15,6 +15,7 @@ from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
 from persona_interp.judges.measures.silliness import HEAD, TEXTS
 from persona_interp.judges.text_head import TextHead, text_features
 from persona_interp.models.identity import ModelIdentity
+from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.storage import read_json
 from persona_interp.studies.judges.real_answers import AGAINST, ASKED_UNDER, FOR, JUDGED_UNDER
@@ -107,6 +108,7 @@ def test_answers_are_asked_under_other_instructions_than_the_contrast_reads(tiny
 def test_a_run_cut_short_goes_on_and_the_command_writes_both_files(
     tiny_model_path: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("persona_interp.studies.judges.real_answers.SAMPLING", Sampling(max_new_tokens=8))
     words = ["study", "judges", "--real", str(tiny_model_path("qwen2")), "--traits", "plain", "--num-prompts", "2"]
     assert main([*words, "--output", str(tmp_path / "real.json")]) == 0
     (found,) = real_report_from_json(read_json(tmp_path / "real.json", "judge validations"))
