@@ -11,10 +11,10 @@ import pytest
 
 from persona_interp.errors import InvalidInputError
 from persona_interp.judges.composed import ComposedJudge
-from persona_interp.measure.dose import DosePoint, scored_point
 from persona_interp.measure.evaluate import evaluate
 from persona_interp.measure.evaluation import Evaluation
 from persona_interp.measure.parts import part_names, part_scores, parts_sections, reasons
+from persona_interp.measure.point import DosePoint, judged_point
 from persona_interp.measure.report import markdown
 from persona_interp.models.registry import load_model
 from persona_interp.models.sampling import Sampling
@@ -53,9 +53,9 @@ def test_scores_and_reasons_are_gathered_by_column() -> None:
 
 
 def test_a_point_without_parts_is_written_as_before() -> None:
-    plain = scored_point(1.0, None, [Judgement(1.0, 2.0)])
+    plain = judged_point([Judgement(1.0, 2.0)], coefficient=1.0)
     assert {"parts", "missing"} & set(plain.to_json()) == set()
-    several = scored_point(1.0, None, [Judgement(1.0, 2.0, (Part("a", None, why="odd"),))])
+    several = judged_point([Judgement(1.0, 2.0, (Part("a", None, why="odd"),))], coefficient=1.0)
     assert DosePoint.from_json(json.loads(json.dumps(several.to_json()))) == several
     assert several.missing == {"a": {"odd": 1}}
 
