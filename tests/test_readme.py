@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from persona_interp.cli import build_parser
+from persona_interp.judges.measure import MEASURES
 from persona_interp.measure.modulation import Modulated
 from persona_interp.models.registry import MODELS, shipped_models
 from persona_interp.organisms.gguf_export import KINDS
@@ -77,6 +78,11 @@ def test_models_and_traits_are_named_as_they_are_registered() -> None:
     assert [name for name in [*MODELS, *shipped_models()] if f"`{name}`" not in models] == []
     traits = README[README.index("## Traits") : README.index("## Judges")]
     assert [name for name, origin in trait_names().items() if origin == "library" and f"`{name}`" not in traits] == []
+
+
+def test_measures_are_named_as_they_are_registered() -> None:
+    judges = README[README.index("## Judges") : README.index("## Troubleshooting")]
+    assert [name for name in MEASURES if f"| `{name}` |" not in judges] == []
 
 
 def test_the_python_version_is_that_of_the_project() -> None:

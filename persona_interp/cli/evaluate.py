@@ -132,6 +132,7 @@ def write_reports(found: Evaluation, reports: Sequence[Path]) -> None:
 def show(found: Evaluation) -> None:
     """Print what each coefficient did with an answer beside it, and the verdict."""
     from persona_interp.cli.tables import console, cut, table
+    from persona_interp.measure.parts import parts_sections
     from persona_interp.measure.report import result_headings, result_rows, shown
     from persona_interp.measure.verdict import verdict
 
@@ -142,6 +143,8 @@ def show(found: Evaluation) -> None:
     layers = ", ".join(map(str, found.layers))
     screen = console()
     screen.print(table(f"{found.vector} at layer {layers} of {found.model}, judged by {found.judge}", headings, rows))
+    for section in parts_sections(found):
+        screen.print(table(section.title, [(heading, "right") for heading in section.headings], section.rows))
     coherent = found.coherent_range
     lines = [
         f"asked: {found.questions[number]}",

@@ -17,7 +17,7 @@ from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.rows import token_texts
 from persona_interp.traits.conversation import Conversation
-from persona_interp.traits.judging import Judge
+from persona_interp.traits.judging import Judge, Part
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.steering import Steering
 
@@ -38,6 +38,7 @@ class Answer:
         finished: whether the model ended it by itself; None while it is written.
         trait: score, 0 to 100; None where there is none, or not yet.
         coherence: likewise.
+        parts: what each of several judges or measures gave it; empty where one judged.
     """
 
     text: str = ""
@@ -46,6 +47,7 @@ class Answer:
     finished: bool | None = None
     trait: float | None = None
     coherence: float | None = None
+    parts: tuple[Part, ...] = ()
 
     def grown(self, text: str, values: tuple[float, ...]) -> Answer:
         """With one token more, known by what it adds to the text."""
@@ -176,7 +178,7 @@ def _scored(
         job.check()
         return replace(found, note=f"no score: {error}")
     baseline, steered = (
-        replace(answer, trait=judgement.trait, coherence=judgement.coherence)
+        replace(answer, trait=judgement.trait, coherence=judgement.coherence, parts=judgement.parts)
         for answer, judgement in zip(found.both, judged, strict=True)
     )
     return Comparison(baseline, steered, judge.name)

@@ -54,6 +54,12 @@ def _endpoint(_model: Any, name: str) -> Judge:
     return CachedJudge(EndpointJudge(name), home() / "judgements" / f"{file[:100]}.jsonl")
 
 
+def _measure(model: Any, names: str) -> Judge:
+    from persona_interp.judges.measured import MeasureJudge
+
+    return MeasureJudge(model, [name.strip() for name in names.split("+")] if names else [])
+
+
 _AUTO = "the exact one on the model organisms, else the model itself where it can tell examples apart"
 _CONTRAST = "how much likelier an answer is under the trait's instructions"
 register_judge("auto", without_argument("auto", _made("registry:default_judge")), guard=False, help=_AUTO)
@@ -65,3 +71,7 @@ register_judge(
     help=_CONTRAST,
 )  # fmt: skip
 register_judge("perplexity", without_argument("perplexity", _made("coherence:PerplexityCoherence")), help="coherence alone")
+register_judge(
+    "measure", _measure, form="measure[:NAME]",
+    help="what can be counted without a language model, such as valence or length; without a name what speaks for the trait",
+)  # fmt: skip

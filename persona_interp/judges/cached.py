@@ -12,7 +12,7 @@ from persona_interp.jsonl_store import JsonlStore, content_key
 from persona_interp.judges.determinants import determinants
 from persona_interp.judges.one_each import one_each
 from persona_interp.progress import track
-from persona_interp.traits.judging import Judge, Judgement
+from persona_interp.traits.judging import Judge, Judgement, Part
 from persona_interp.traits.trait import Trait
 
 FORMAT_VERSION = 1
@@ -78,7 +78,7 @@ class CachedJudge:
                 part = waiting[start : start + at_once]
                 for given in self._as_they_come(trait, [exchange for _, exchange in part]):
                     shown = {"judge": self.name, "judged": trait.name}
-                    self._log.put_many({part[place][0]: {**shown, **asdict(judgement)} for place, judgement in given})
+                    self._log.put_many({part[place][0]: {**shown, **_entry(judgement)} for place, judgement in given})
                     self.n_asked += len(given)
                     bar.advance(len(given))
         return [self._read(key) for key in keys]
@@ -98,8 +98,16 @@ class CachedJudge:
         entry = self._log.get(key)
         try:
             scores = [None if entry[name] is None else float(entry[name]) for name in ("trait", "coherence")]
-            return Judgement(*scores)
-        except (KeyError, TypeError, ValueError) as error:
+            return Judgement(*scores, tuple(Part(**part) for part in entry.get("parts", ())))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileFormatError(
                 f"scores {self._log.path}: the entry {key} is damaged ({error!r}): delete that line, and it is scored again"
             ) from error
+
+
+def _entry(judgement: Judgement) -> dict[str, Any]:
+    """As JSON values; without parts where there are none, as it was before there were any."""
+    entry = asdict(judgement)
+    if not judgement.parts:
+        del entry["parts"]
+    return entry

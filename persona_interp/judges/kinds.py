@@ -35,7 +35,7 @@ JUDGES: Registry[JudgeKind] = Registry(
     "judge",
     "persona_interp.judges",
     home="persona_interp.judges.built_in",
-    first=("auto", "local", "logprob", "endpoint", "contrast", "perplexity"),
+    first=("auto", "local", "logprob", "endpoint", "contrast", "perplexity", "measure"),
 )
 """Kind -> how it is made. Entry points of the group ``persona_interp.judges`` add to it."""
 

@@ -11,7 +11,7 @@ from persona_interp.judges.surprise import answer_row
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.judging import Judgement
-from persona_interp.traits.trait import Trait
+from persona_interp.traits.trait import N_PAIRS, InstructionPair, Trait
 
 
 class LikelihoodContrastJudge:
@@ -27,16 +27,21 @@ class LikelihoodContrastJudge:
     Args:
         model: the judging model, never steered while it judges.
         scale: nats a token, > 0. The default suits instruction-tuned models of a few billion parameters only roughly.
+        pairs: which of the trait's pairs of instructions it reads, by their places; None: all. For answers that were asked for
+            under the others.
 
     Raises:
-        InvalidInputError: `scale` is not a positive number.
+        InvalidInputError: `scale` is not a positive number, or there is no such pair.
     """
 
-    def __init__(self, model: SteerableModel, *, scale: float = 0.1) -> None:
+    def __init__(self, model: SteerableModel, *, scale: float = 0.1, pairs: Sequence[int] | None = None) -> None:
         if not (math.isfinite(scale) and scale > 0):
             raise InvalidInputError(f"scale is {scale}: give a positive number of nats a token")
         self.model = model
+        if pairs is not None and (not pairs or not set(pairs) <= set(range(N_PAIRS))):
+            raise InvalidInputError(f"pairs are {list(pairs)}: give places from 0 to {N_PAIRS - 1}, or None for all")
         self.scale = scale
+        self.pairs = tuple(range(N_PAIRS) if pairs is None else pairs)
         self.name = f"contrast:{model.name}"
 
     def judge(self, trait: Trait, exchanges: Sequence[tuple[str, str]]) -> list[Judgement]:
@@ -52,18 +57,21 @@ class LikelihoodContrastJudge:
         rows: list[TokenisedAnswer] = []
         places: list[tuple[int, float]] = []
         for index, (question, answer) in enumerate(exchanges):
-            for pair in trait.instructions:
+            for pair in self._pairs(trait):
                 for system, sign in ((pair.positive, 1.0), (pair.negative, -1.0)):
                     row = answer_row(self.model, question, answer, system)
                     if row.answer_ids:
                         rows.append(row)
-                        places.append((index, sign / len(trait.instructions)))
+                        places.append((index, sign / len(self.pairs)))
         totals: list[float | None] = [None] * len(exchanges)
         for (index, weight), likelihood in zip(places, self.model.log_likelihood(rows) if rows else [], strict=True):
             totals[index] = (totals[index] or 0.0) + weight * float(likelihood.token_log_probs.double().mean())
         return totals
 
+    def _pairs(self, trait: Trait) -> list[InstructionPair]:
+        return [trait.instructions[place] for place in self.pairs]
+
     def determinants(self, trait: Trait) -> dict[str, Any]:
         """What its scores depend on besides the texts."""
-        pairs = [[pair.positive, pair.negative] for pair in trait.instructions]
+        pairs = [[pair.positive, pair.negative] for pair in self._pairs(trait)]
         return {"judge": "contrast", "model": self.model.identity.fingerprint, "scale": self.scale, "instructions": pairs}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from statistics import fmean
 from typing import Any, TypeAlias
 
 from persona_interp.measure.bootstrap import QuestionBootstrap
+from persona_interp.measure.parts import part_scores, reasons
 from persona_interp.measure.statistics import Estimate
 from persona_interp.records import Record, json_value
 from persona_interp.traits.judging import Judgement
@@ -27,16 +28,21 @@ class DosePoint(Record):
             first, then of the second, ...), the same at every coefficient.
         coherence_scores: likewise.
         examples: the first answers.
+        parts: name -> scores, where they come from several judges or measures: what each gave every answer.
+        missing: name -> why it gave no score -> how many answers.
     """
 
     json_kind = "dose"
     json_names = ("*", "trait", "coherence", "n", "n_without_score")
+    json_newer = ("parts", "missing")
 
     coefficient: float
     perturbation_ratio: float | None
     trait_scores: tuple[float | None, ...]
     coherence_scores: tuple[float | None, ...]
     examples: tuple[str, ...] = ()
+    parts: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict[str, "tuple[float | None, ...]"], hash=False)
+    missing: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]], hash=False)
 
     @property
     def n(self) -> int:
@@ -57,6 +63,10 @@ class DosePoint(Record):
     def coherence(self) -> float | None:
         """Mean coherence of the answers that have one, None if none has."""
         return mean_known(self.coherence_scores)
+
+    def json_items(self) -> dict[str, Any]:
+        """Without parts where there are none, as before there were any."""
+        return {name: value for name, value in super().json_items().items() if name not in self.json_newer or value}
 
 
 def mean_known(scores: Iterable[float | None]) -> float | None:
@@ -83,6 +93,8 @@ def judged_point(
         tuple(each.trait for each in judgements),
         tuple(each.coherence for each in judgements),
         tuple(examples[:N_EXAMPLES]),
+        part_scores(judgements),
+        reasons(judgements),
     )
 
 
@@ -93,7 +105,8 @@ def with_estimates(point: DosePoint, bootstrap: QuestionBootstrap, **more: Estim
         "coherence": bootstrap.mean(point.coherence_scores),
         **more,
     }
-    kept = {each.name: json_value(getattr(point, each.name)) for each in fields(point)}
+    values = {each.name: json_value(getattr(point, each.name)) for each in fields(point)}
+    kept = {name: value for name, value in values.items() if name not in point.json_newer or value}
     return {**kept, "n_without_score": point.n_without_score, **{name: estimate_json(each) for name, each in estimates.items()}}
 
 

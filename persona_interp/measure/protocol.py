@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.judges.composed import calibrations
 from persona_interp.judges.registry import load_judge
 from persona_interp.models.sampling import Sampling, derived_seed, row_seeds
 from persona_interp.models.steerable import SteerableModel
@@ -159,7 +160,9 @@ class Asked:
     @property
     def record(self) -> dict[str, Any]:
         """What provenance says of it."""
-        return {"seed": self.protocol.seed, "sampling": self.sampling.to_json()}
+        scales = [each.to_json() for each in calibrations(self.judge, self.trait)]
+        made = {"seed": self.protocol.seed, "sampling": self.sampling.to_json()}
+        return {**made, "calibrations": scales} if scales else made
 
 
 def split(options: Mapping[str, Any], *kinds: type[Any]) -> list[Any]:

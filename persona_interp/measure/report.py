@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from persona_interp.measure.evaluation_scores import EvaluationScores
+from persona_interp.measure.parts import parts_sections
 from persona_interp.measure.point import DosePoint
 from persona_interp.measure.sections import Section, sections_markdown
 from persona_interp.measure.statistics import Estimate
@@ -27,6 +28,7 @@ def sections(evaluation: EvaluationScores) -> tuple[Section, ...]:
     return (
         Section("Verdict", (verdict(evaluation), *evaluation.notes)),
         Section("Dose and response", _explained(evaluation), result_headings(evaluation), tuple(result_rows(evaluation))),
+        *parts_sections(evaluation),
         Section("Controls", _controls_explained(evaluation), *_controls(evaluation)),
         Section("Over all coefficients", _over_all_explained(evaluation), ("statistic", "estimate"), _over_all(evaluation)),
         Section("Examples", (), ("coefficient", "question", "answer"), tuple(_examples(evaluation))),

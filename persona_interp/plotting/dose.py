@@ -9,10 +9,14 @@ import plotly.graph_objects as go
 from persona_interp.measure.bootstrap import QuestionBootstrap, answers_each
 from persona_interp.measure.dose import DosePoint, DoseResponse
 from persona_interp.measure.layer_scan import MIN_COHERENCE
+from persona_interp.measure.parts import part_mean, part_names
 from persona_interp.measure.statistics import Estimate
 from persona_interp.plotting import hover
 from persona_interp.plotting.intervals import interval_bars
-from persona_interp.plotting.palette import BLUE, GREY, VERMILION, styled
+from persona_interp.plotting.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
+
+PARTS = (GREEN, ORANGE, PURPLE, SKY)
+"""Colours of the columns of several judges."""
 
 
 def dose_figure(dose: DoseResponse) -> go.Figure:
@@ -31,6 +35,9 @@ def dose_figure(dose: DoseResponse) -> go.Figure:
     on_hover = [_hover(point) for point in points]
     _curve(figure, points, f"{dose.trait} score", trait, BLUE, "circle", "solid", on_hover)
     _curve(figure, points, "coherence", coherence, VERMILION, "diamond", "dash", None)
+    for number, name in enumerate(part_names(points)):
+        means = [part_mean(bootstrap, point, name) for point in points]
+        _curve(figure, points, name, means, PARTS[number % len(PARTS)], "circle-open", "dot", None)
     # the dose is usable where coherence stays above this line
     figure.add_hline(y=MIN_COHERENCE, line={"color": GREY, "dash": "dot", "width": 1})
     figure.add_annotation(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from persona_interp.measure.evaluation import Evaluation
+from persona_interp.measure.parts import part_names
 from persona_interp.measure.report import sections, title
 from persona_interp.plotting.evaluation import evaluation_figure
+from persona_interp.plotting.parts import parts_figure
 from persona_interp.plotting.sections_page import save_sections
 
 
@@ -16,4 +18,7 @@ def save_report(path: str | Path, evaluation: Evaluation) -> Path:
     Raises:
         PersonaInterpError: the file cannot be written; nothing is left behind.
     """
-    return save_sections(path, title(evaluation), sections(evaluation), [evaluation_figure(evaluation)])
+    figures = [evaluation_figure(evaluation)]
+    if part_names(evaluation.curve):
+        figures.append(parts_figure(evaluation))
+    return save_sections(path, title(evaluation), sections(evaluation), figures)

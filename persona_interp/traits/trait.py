@@ -1,12 +1,13 @@
 """A trait: the texts that bring it out, the questions it may show in, and the rubric that scores it.
 
 The JSON on disk is the schema persona-vector code shares (``instruction``, ``questions``, ``eval_prompt``; Chen et al.,
-arXiv 2507.21509, section 2) with four fields of ours beside it: ``format_version``, ``name``,
-``description`` and ``n_extraction``, which says how many of the questions, from the first, are for extraction.
+arXiv 2507.21509, section 2) with five fields of ours beside it: ``format_version``, ``name``, ``description``, ``n_extraction``,
+which says how many of the questions, from the first, are for extraction, and ``measures``, which may be left out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from persona_interp.traits.rubric import check_rubric, fill_rubric
 
 FORMAT_VERSION = 1
 N_PAIRS = 5
-_OUR_FIELDS = ("format_version", "name", "description", "n_extraction")
+_OUR_FIELDS = ("format_version", "name", "description", "n_extraction", "measures")
 _SHARED_FIELDS = ("instruction", "questions", "eval_prompt")
 # Files that only show the answer to their judge get the question in front, so that every rubric states both.
 _QUESTION_PREAMBLE = "The question the assistant was asked:\n{question}\n\n"
@@ -44,6 +45,8 @@ class Trait:
         extraction_questions: asked while a vector is extracted; at least one.
         evaluation_questions: asked while it is evaluated, none of them an extraction question; may be empty.
         rubric: a judge's instructions with ``{question}`` and ``{answer}`` in them, asking for 0-100 or REFUSAL.
+        measures: names of measures that speak for the trait, the best first; a minus sign in front says that low values do. May
+            be empty. Which measures there are is not known here, so an unknown name is told when one is asked to score.
 
     Example:
         >>> trait = Trait.load("my_trait.json")
@@ -59,6 +62,7 @@ class Trait:
     extraction_questions: tuple[str, ...]
     evaluation_questions: tuple[str, ...]
     rubric: str
+    measures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -72,6 +76,12 @@ class Trait:
             + [(f"evaluation_questions[{i}]", q) for i, q in enumerate(self.evaluation_questions)]
         )
         check_rubric(_check_text(self.rubric, "rubric"), "field 'rubric'")
+        _check_measures(self.measures)
+
+    @property
+    def measure_signs(self) -> dict[str, int]:
+        """The measures that speak for the trait -> 1 where high values do, -1 where low ones do."""
+        return {name.removeprefix("-"): -1 if name.startswith("-") else 1 for name in self.measures}
 
     def rubric_for(self, question: str, answer: str) -> str:
         """The rubric with both placeholders filled; other braces, also those in the texts put in, stay as they are."""
@@ -87,6 +97,7 @@ class Trait:
             "n_extraction": len(self.extraction_questions),
             "questions": [*self.extraction_questions, *self.evaluation_questions],
             "eval_prompt": self.rubric,
+            **({"measures": list(self.measures)} if self.measures else {}),
         }
 
     @classmethod
@@ -147,6 +158,7 @@ def _parse(value: Mapping[str, Any], default_name: str | None) -> Trait:
         extraction_questions=questions[:n_extraction],
         evaluation_questions=questions[n_extraction:],
         rubric=rubric,
+        measures=_parse_measures(value) if ours else (),
     )
 
 
@@ -187,6 +199,24 @@ def _parse_split(value: Mapping[str, Any], n_questions: int) -> int:
     if type(count) is not int or not 1 <= count <= n_questions:
         raise InvalidInputError(f"field 'n_extraction' is {count!r}; expected 1 to {n_questions}, the number of questions")
     return count
+
+
+def _parse_measures(value: Mapping[str, Any]) -> tuple[str, ...]:
+    return _check_measures(_check_list(value.get("measures", []), "measures"))
+
+
+def _check_measures(names: Sequence[object]) -> tuple[str, ...]:
+    checked = [_check_text(name, f"measures[{index}]") for index, name in enumerate(names)]
+    bare = [name.removeprefix("-") for name in checked]
+    for index, name in enumerate(bare):
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+            raise InvalidInputError(
+                f"field 'measures[{index}]' is {checked[index]!r}; expected the name of a measure in small letters, with a minus "
+                "sign in front where low values speak for the trait"
+            )
+        if name in bare[:index]:
+            raise InvalidInputError(f"field 'measures[{index}]' names {name!r} a second time; name each measure once")
+    return tuple(checked)
 
 
 def _check_name(value: object) -> str:

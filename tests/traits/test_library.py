@@ -9,7 +9,10 @@ import pytest
 
 from persona_interp.traits import Trait, load_trait, trait_names
 
-NAMES = ("apathetic", "evil", "hallucinating", "honest", "humorous", "impolite", "optimistic", "silly", "sycophantic")
+NAMES = (
+    "apathetic", "cheerful", "evil", "formal", "gloomy", "hallucinating", "honest", "humorous", "impolite", "optimistic", "plain",
+    "silly", "sycophantic", "verbose",
+)  # fmt: skip
 
 # Words that say nothing about the topic; two questions sharing only these are not alike.
 FUNCTION_WORDS = (
@@ -32,7 +35,7 @@ def trait(request: pytest.FixtureRequest) -> Trait:
     return load_trait(request.param)
 
 
-def test_the_library_holds_the_nine_traits() -> None:
+def test_the_library_holds_the_fourteen_traits() -> None:
     assert tuple(name for name, origin in trait_names().items() if origin == "library") == NAMES
 
 
@@ -81,7 +84,7 @@ def test_no_question_of_the_whole_library_resembles_another() -> None:
         for name in NAMES
         for question in (*load_trait(name).extraction_questions, *load_trait(name).evaluation_questions)
     ]
-    assert len({question.casefold() for _, question in questions}) == 9 * 40
+    assert len({question.casefold() for _, question in questions}) == len(NAMES) * 40
     alike = [
         (first, second)
         for first, second in itertools.combinations(questions, 2)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from persona_interp.errors import FileFormatError, InvalidInputError
-from persona_interp.traits import InstructionPair, Trait
+from persona_interp.traits import InstructionPair, Trait, load_trait
 
 
 def make_trait(**changes: Any) -> Trait:
@@ -203,3 +203,29 @@ def test_a_trait_built_in_python_is_checked_too(changes: dict[str, Any], message
 
 def test_evaluation_questions_may_be_absent() -> None:
     assert make_trait(evaluation_questions=()).evaluation_questions == ()
+
+
+def test_measures_are_optional_and_read_back() -> None:
+    plain = load_trait("plain")
+    assert plain.measures == ("-readability",)
+    assert plain.measure_signs == {"readability": -1}
+    assert plain.to_json()["measures"] == ["-readability"]
+    without = dataclasses.replace(plain, measures=())
+    assert "measures" not in without.to_json()
+    assert Trait.from_json(without.to_json()) == without
+    theirs = {name: plain.to_json()[name] for name in ("instruction", "questions", "eval_prompt")}
+    assert Trait.from_json({**theirs, "measures": "whatever they mean by it"}, name="theirs").measures == ()
+
+
+@pytest.mark.parametrize(
+    ("measures", "said"),
+    [
+        (["valence", "-valence"], r"'measures\[1\]' names 'valence' a second time"),
+        (["Valence"], r"'measures\[0\]' is 'Valence'; expected the name of a measure"),
+        ([3], r"'measures\[0\]' is a int"),
+        ("valence", "'measures' is a str"),
+    ],
+)
+def test_measures_that_are_no_names_are_refused(measures: object, said: str) -> None:
+    with pytest.raises(FileFormatError, match=said):
+        Trait.from_json({**load_trait("plain").to_json(), "measures": measures})

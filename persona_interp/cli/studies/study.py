@@ -14,6 +14,7 @@ from persona_interp.cli.studies import (
     organisms,
     quantization,
     reproduction,
+    silliness,
     training,
     transfer,
 )
@@ -30,6 +31,7 @@ STUDIES = (
     reproduction,
     figures,
     training,
+    silliness,
 )
 
 # Before 0.2 every study was a command of its own; these names work for one more version.
@@ -75,4 +77,5 @@ def register(commands: Any) -> None:
 def register_old_names(commands: Any) -> None:
     """Add every study under its name of before 0.2."""
     for study in STUDIES:
-        study.register(_OldNames(commands))
+        if study.__name__.rpartition(".")[2] in OLD_NAMES:
+            study.register(_OldNames(commands))
