@@ -118,8 +118,9 @@ def say(message: str) -> None:
 
 
 def _print(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
+    stream = sys.stdout if "ipykernel" in sys.modules else sys.stderr  # a notebook shows stderr as if something had gone wrong
+    stream.write(f"{message}\n")
+    stream.flush()
 
 
 def _on_terminal() -> bool:

@@ -22,7 +22,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "traits list": ("persona-interp traits list",),
     "traits show": (
         "persona-interp traits show honest",
-        "persona-interp traits show honest --json > my_trait.json",
+        'persona-interp traits show honest --json | sed \'s/"honest"/"frank"/\' > my_trait.json',
     ),
     "traits add": ("persona-interp traits add my_trait.json --overwrite",),
     "extract-vectors": (
@@ -40,7 +40,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "export": (f"persona-interp export {_SILLY} --to gguf --output silly.gguf",),
     "import": ("persona-interp import silly.gguf --model organism-qwen2 --output imported.json",),
-    "align": ("persona-interp align --source organism-qwen2 --target organism-llama --num-anchors 40",),
+    "align": ("persona-interp align --source organism-qwen2 --target organism-llama --num-anchors 60",),
     "attribute": (f"persona-interp attribute --model organism-qwen2 {_SILLY} --layer 4",),
     "evaluate": (
         f"persona-interp evaluate --model organism-qwen2 {_SILLY} --trait silly --coefficients -0.5 0.5 --num-prompts 2 "
@@ -48,11 +48,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "evaluate-transfer": (
         "persona-interp evaluate-transfer --source organism-qwen2 --target organism-llama --trait silly --num-prompts 2 "
-        "--num-anchors 40 --max-new-tokens 24 --output silly_transfer.json",
+        "--num-anchors 60 --max-new-tokens 24 --output silly_transfer.json",
     ),
     "diagnose": (
-        "persona-interp diagnose --source organism-qwen2 --target organism-llama --trait silly --num-prompts 2 --num-anchors 40 "
-        "--max-new-tokens 24 --output silly_diagnosis.json",
+        "persona-interp diagnose --source organism-qwen2 --target organism-llama --trait silly --num-prompts 2 --num-anchors 60 "
+        "--max-new-tokens 24 --output silly_diagnosis",
     ),
     "monitor": (f"persona-interp monitor --model organism-qwen2 {_SILLY} --input chats.jsonl --layer 4",),
     "monitor-prediction": (

@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         print(f"error: {message}\nhelp: {self.prog} --help", file=sys.stderr)
         raise SystemExit(BAD_INPUT)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """As argparse, but a command itself refuses options that it does not know: it knows what was probably meant."""
         self._given = list(sys.argv[1:] if args is None else args)
         found, extras = super().parse_known_args(args, namespace)

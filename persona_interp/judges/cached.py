@@ -97,8 +97,8 @@ class CachedJudge:
     def _read(self, key: str) -> Judgement:
         entry = self._log.get(key)
         try:
-            scores = [None if entry[name] is None else float(entry[name]) for name in ("trait", "coherence")]
-            return Judgement(*scores, tuple(Part(**part) for part in entry.get("parts", ())))
+            trait, coherence = (None if entry[name] is None else float(entry[name]) for name in ("trait", "coherence"))
+            return Judgement(trait, coherence, tuple(Part(**part) for part in entry.get("parts", ())))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileFormatError(
                 f"scores {self._log.path}: the entry {key} is damaged ({error!r}): delete that line, and it is scored again"

@@ -48,10 +48,10 @@ class ComposedJudge:
 
     def _joined(self, row: Sequence[Judgement], parted: Sequence[Sequence[Part]]) -> Judgement:
         parts = [part for each in parted for part in each]
-        scores = [
+        trait, coherence = (
             next((one for found in row if (one := getattr(found, name)) is not None), None) for name in ("trait", "coherence")
-        ]
-        return Judgement(*scores, tuple(parts))
+        )
+        return Judgement(trait, coherence, tuple(parts))
 
     def calibrations(self, trait: Trait) -> list[Calibration]:
         """Those of its judges."""

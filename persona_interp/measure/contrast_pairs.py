@@ -20,12 +20,19 @@ FORMAT_VERSION = 2
 
 @dataclass(frozen=True)
 class ContrastPair:
-    """One question, answered with the trait and without it, under the `instruction`-th pair of the trait's instructions."""
+    """One question, answered with the trait and without it.
+
+    Attributes:
+        question: asked.
+        positive: the answer with the trait.
+        negative: the answer without it.
+        systems: the system prompts under which they were given, in that order; None where they are not known.
+    """
 
     question: str
     positive: str
     negative: str
-    instruction: int = 0
+    systems: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,8 @@ def kept_pairs(
         kept = read_json(path, "contrast pairs")
         if kept.get("key") == key:
             try:
-                return ContrastPairs(tuple(ContrastPair(**pair) for pair in kept["pairs"]), int(kept["n_tokens"]))
+                pairs = [ContrastPair(**{**pair, "systems": tuple(pair["systems"])}) for pair in kept["pairs"]]
+                return ContrastPairs(tuple(pairs), int(kept["n_tokens"]))
             except (KeyError, TypeError, ValueError) as error:
                 raise FileFormatError(f"contrast pairs {path} are damaged ({error!r}): delete the file") from error
     made = contrast_pairs(model, trait, n_pairs=n_pairs, sampling=sampling, seed=seed, batch_size=batch_size)
@@ -99,14 +107,14 @@ def contrast_pairs(
     asked = tuple(trait.extraction_questions if questions is None else questions)
     if not asked or n_pairs < 2:
         raise InvalidInputError(f"{n_pairs} contrast pairs of {len(asked)} questions: ask for at least 2, of at least 1 question")
-    chosen = [(asked[i % len(asked)], i % len(trait.instructions)) for i in range(n_pairs)]
-    conversations = [Conversation.ask(question, system=trait.instructions[place].positive) for question, place in chosen]
-    conversations += [Conversation.ask(question, system=trait.instructions[place].negative) for question, place in chosen]
+    chosen = [(asked[i % len(asked)], trait.instructions[i % len(trait.instructions)]) for i in range(n_pairs)]
+    conversations = [Conversation.ask(question, system=pair.positive) for question, pair in chosen]
+    conversations += [Conversation.ask(question, system=pair.negative) for question, pair in chosen]
     seeds = [fitting_seed(seed * 1_000_003 + i) for i in range(n_pairs)] * 2
     answers = model.generate(conversations, sampling=sampling, seed=seeds, batch_size=batch_size)
     found = tuple(
-        ContrastPair(question, positive.text, negative.text, place)
-        for (question, place), positive, negative in zip(chosen, answers[:n_pairs], answers[n_pairs:], strict=True)
+        ContrastPair(question, positive.text, negative.text, (pair.positive, pair.negative))
+        for (question, pair), positive, negative in zip(chosen, answers[:n_pairs], answers[n_pairs:], strict=True)
         if positive.text.strip() and negative.text.strip()
     )
     if len(found) < 2:

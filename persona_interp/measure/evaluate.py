@@ -147,7 +147,7 @@ def _arms(
     nonzero = [dose for dose in doses if dose != 0]
 
     def control(vector: PersonaVector) -> list[Condition]:
-        return steered(vector.trait, Steering.of(vector, positions=steering.positions), nonzero)
+        return steered(vector.trait, Steering(vector, positions=steering.positions), nonzero)
 
     return {
         BASELINE: [baseline()],

@@ -189,7 +189,7 @@ def _arms(
     """All conditions, by what they are for."""
 
     def curve(name: str, vector: PersonaVector) -> list[Condition]:
-        return steered(name, Steering.of(vector, positions=carrying.positions), doses)
+        return steered(name, Steering(vector, positions=carrying.positions), doses)
 
     native = Steering(own)
     return {

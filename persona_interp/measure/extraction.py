@@ -10,12 +10,13 @@ from typing import Any
 
 from persona_interp.errors import InvalidInputError, PersonaInterpError
 from persona_interp.measure.contrast_pairs import ContrastPair, ContrastPairs
+from persona_interp.measure.effectiveness import LayerEffectiveness
 from persona_interp.measure.layer_effectiveness import AUTO, PAIRS, layer_effectiveness
-from persona_interp.measure.scored_vector import scored
+from persona_interp.measure.scored_vector import layer_scores as scores_kept
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.models.texts import Read
-from persona_interp.progress import Progress, on_progress, say
+from persona_interp.progress import LOG, Progress, on_progress, say
 from persona_interp.traits.judging import Judge
 from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
@@ -36,7 +37,7 @@ def extract(
     *,
     positive: Read | Sequence[Read] | None = None,
     negative: Read | Sequence[Read] | None = None,
-    pairs: Sequence[tuple[Read, Read]] | None = None,
+    pairs: Sequence[Any] | None = None,
     questions: Sequence[str] | None = None,
     judge: str | Judge | None = None,
     samples: int | None = None,
@@ -113,9 +114,9 @@ def extract(
         )  # fmt: skip
         if layer_scores is None or rollouts is not None:
             return vector
-        return scored(
-            vector, model, trait, home, sampling=sampling or Sampling(), seed=seed, batch_size=batch_size, method=layer_scores
-        )
+        drawn: dict[str, Any] = {"sampling": sampling or Sampling(), "seed": seed, "batch_size": batch_size}
+        found = scores_kept(vector, model, trait, home, method=layer_scores, **drawn)
+        return vector if found is None else _recorded(vector, found)
 
 
 def _given(positive: Any, negative: Any, pairs: Any) -> list[tuple[Any, Any]]:
@@ -152,5 +153,9 @@ def _scored_texts(model: SteerableModel, found: TextContrast, method: str | None
     except PersonaInterpError as error:
         say(f"note: the layers could not be scored ({error}): name layers=[...]")
         return found.vector
-    say(scores.reason())
-    return scores.recorded_in(found.vector)
+    return _recorded(found.vector, scores)
+
+
+def _recorded(vector: PersonaVector, scores: LayerEffectiveness) -> PersonaVector:
+    LOG.info(scores.reason())
+    return scores.recorded_in(vector)

@@ -28,7 +28,6 @@ from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
 from persona_interp.traits.judging import Judge
-from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -100,9 +99,7 @@ def layer_effectiveness(
             model, trait, n_pairs=n_pairs, questions=questions, sampling=sampling, seed=seed + 1, batch_size=batch_size
         )
     if method == "screened-likelihood":
-        scores = screened_scores(
-            model, part, resolve_trait(model, trait), pairs.pairs, ratios=ratios or SCREENED_RATIOS, batch_size=batch_size
-        )
+        scores = screened_scores(model, part, pairs.pairs, ratios=ratios or SCREENED_RATIOS, batch_size=batch_size)
     elif method == "likelihood":
         scores = likelihood_scores(model, part, pairs.pairs, ratios=ratios or RATIOS, batch_size=batch_size)
     else:

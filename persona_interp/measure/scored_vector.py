@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from persona_interp.errors import PersonaInterpError
 from persona_interp.jsonl_store import content_key
 from persona_interp.judges.determinants import determinants
 from persona_interp.judges.registry import optional_judge
 from persona_interp.measure.contrast_pairs import kept_pairs
+from persona_interp.measure.effectiveness import LayerEffectiveness
 from persona_interp.measure.layer_effectiveness import AUTO, layer_effectiveness, pairs_sampling
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
@@ -33,16 +35,37 @@ def scored(
     batch_size: int | None = None,
     method: str = AUTO,
 ) -> PersonaVector:
-    """`vector` with a score of every layer. Where there can be none it is given back as it is, with a note: it is not lost."""
-    try:
-        drawn = pairs_sampling(method, sampling)
-        pairs = kept_pairs(folder / PAIRS, model, trait, sampling=drawn, seed=seed + 1, batch_size=batch_size)
-        found = layer_effectiveness(model, vector, trait, method=method, pairs=pairs, batch_size=batch_size)
-    except PersonaInterpError as error:
-        say(f"note: the layers could not be scored ({error}); --layer auto will go by geometry")
+    """`vector` with a score of every layer, and a line that says which is best and why.
+
+    Where there can be none it is given back as it is, with a note: it is not lost.
+    """
+    options: dict[str, Any] = {"sampling": sampling, "seed": seed, "batch_size": batch_size, "method": method}
+    found = layer_scores(vector, model, trait, folder, **options)
+    if found is None:
         return vector
     say(found.reason())
     return found.recorded_in(vector)
+
+
+def layer_scores(
+    vector: PersonaVector,
+    model: SteerableModel,
+    trait: Trait | str | Path,
+    folder: Path,
+    *,
+    sampling: Sampling,
+    seed: int,
+    batch_size: int | None,
+    method: str,
+) -> LayerEffectiveness | None:
+    """The score of every layer, by pairs of answers that are kept in `folder`; None, and a note, where there can be none."""
+    try:
+        drawn = pairs_sampling(method, sampling)
+        pairs = kept_pairs(folder / PAIRS, model, trait, sampling=drawn, seed=seed + 1, batch_size=batch_size)
+        return layer_effectiveness(model, vector, trait, method=method, pairs=pairs, batch_size=batch_size)
+    except PersonaInterpError as error:
+        say(f"note: the layers could not be scored ({error}); --layer auto will go by geometry")
+        return None
 
 
 def scored_vector(

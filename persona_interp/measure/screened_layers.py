@@ -21,11 +21,17 @@ from torch import Tensor
 from persona_interp.errors import PersonaInterpError, UnsupportedError
 from persona_interp.measure.contrast_pairs import ContrastPair
 from persona_interp.measure.effectiveness import LayerScore
-from persona_interp.measure.layer_proxies import answer_rows, best_doses, check_pairs, first_order_gains, likelihood_gains
+from persona_interp.measure.layer_proxies import (
+    answer_rows,
+    best_doses,
+    check_pairs,
+    early_weights,
+    first_order_gains,
+    likelihood_gains,
+)
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
-from persona_interp.traits.trait import Trait
 from persona_interp.vectors.persona_vector import PersonaVector
 
 N_READ = 24
@@ -43,7 +49,6 @@ _FEW = 4
 def screened_scores(
     model: SteerableModel,
     vector: PersonaVector,
-    trait: Trait,
     pairs: Sequence[ContrastPair],
     *,
     ratios: Sequence[float] = RATIOS,
@@ -52,9 +57,10 @@ def screened_scores(
 ) -> tuple[LayerScore, ...]:
     """How much of what the trait's instructions do to the words of answers steering does too, at the layers worth while.
 
-    With d the log probability of a token under the positive instruction less that under the negative one, and s what steering
-    adds to it without any instruction, the score is the sum of d s over the sum of d squared, over all tokens of both kinds of
-    answers: the slope of s on d.
+    With d the log probability of a token under the system prompt of the positive answer less that under the negative one's, and s
+    what steering adds to it without a system prompt, the score is the sum of d s over the sum of d squared, over all tokens of
+    both kinds of answers: the slope of s on d. Where pairs do not know their system prompts, it is by how much more steering
+    raises the log probability of answers with the trait than of those without, in nats a token.
 
     The layers where that grows fastest at coefficient 0 are steered, all in the direction in which one of the two kinds of
     answers has most to gain.
@@ -62,58 +68,61 @@ def screened_scores(
     Args:
         model: the model.
         vector: knows the residual norms (as extracted ones do).
-        trait: whose instructions the pairs were answered under.
         pairs: answers other than those the vector was made from.
         ratios: perturbation ratios to try; the best one counts.
         n_steered: layers to try them at.
         batch_size: rows run together, chosen by the model if None.
 
     Returns:
-        One score a layer tried, without a unit, with its interval over questions; layers that were not tried have none.
+        One score a layer tried, with its interval over questions; layers that were not tried have none.
 
     Raises:
         InvalidInputError: fewer than two pairs, no ratio, or a vector without residual norms.
-        PersonaInterpError: the instructions make no difference to any token.
+        PersonaInterpError: the system prompts make no difference to any token.
     """
     check_pairs(pairs, ratios)
     halves = answer_rows(model, pairs, N_READ)
-    rows, told = [*halves[1], *halves[-1]], _told_apart(model, trait, pairs, batch_size)
+    rows, told = [*halves[1], *halves[-1]], _told_apart(model, pairs, batch_size)
     with_trait, without = _slopes(model, vector, rows, told, batch_size)
     direction = 1 if with_trait.max() >= without.max() else -1
     steepest = (with_trait + without).argsort(descending=True, stable=True)[:n_steered].tolist()
     tried = vector.select(sorted(vector.layers[place] for place in steepest))
     gains = likelihood_gains(model, tried, rows, direction, ratios, batch_size, told)
     shares = direction * gains.unflatten(-1, (2, len(pairs))).sum(dim=-2)
-    # a ratio of sums: a pair whose words are told apart much counts more, and its share of that is no deviation
-    weight = torch.stack([each.square().sum() for each in told]).unflatten(0, (2, len(pairs))).sum(dim=0)
-    shares = shares - shares.mean(dim=-1, keepdim=True) * (weight / weight.mean() - 1)
+    if _prompted(pairs):  # a ratio of sums: a pair whose words are told apart much counts more, which is no deviation of its own
+        weight = torch.stack([each.square().sum() for each in told]).unflatten(0, (2, len(pairs))).sum(dim=0)
+        shares = shares - shares.mean(dim=-1, keepdim=True) * (weight / weight.mean() - 1)
     scored = {score.layer: score for score in best_doses(tried, shares.unsqueeze(0), (direction,), ratios, pairs)}
     return tuple(scored.get(layer, LayerScore(layer, None)) for layer in vector.layers)
 
 
-def _told_apart(
-    model: SteerableModel, trait: Trait, pairs: Sequence[ContrastPair], batch_size: int | None
-) -> list[Float[Tensor, " _"]]:
-    """What each token counts, of the answers with the trait and then of those without; times itself it adds up to 1 a pair."""
+def _prompted(pairs: Sequence[ContrastPair]) -> bool:
+    return all(pair.systems is not None for pair in pairs)
 
-    def read(systems: Sequence[str]) -> list[Tensor]:
-        asked = [Conversation.ask(pair.question, system) for pair, system in zip(pairs, systems, strict=True)] * 2
-        texts = [pair.positive for pair in pairs] + [pair.negative for pair in pairs]
-        whole = [model.chat.tokenise(conversation, text) for conversation, text in zip(asked, texts, strict=True)]
-        rows = [TokenisedAnswer(row.ids[: row.n_prompt + N_READ], row.n_prompt) for row in whole]
-        return [found.token_log_probs for found in model.log_likelihood(rows, batch_size=batch_size)]
 
-    instructions = [trait.instructions[pair.instruction] for pair in pairs]
-    told = [
-        positive - negative
-        for positive, negative in zip(
-            read([each.positive for each in instructions]), read([each.negative for each in instructions]), strict=True
-        )
+def _told_apart(model: SteerableModel, pairs: Sequence[ContrastPair], batch_size: int | None) -> list[Float[Tensor, " _"]]:
+    """What each token counts, of the answers with the trait and then of those without."""
+    asked = [(pair.question, pair.positive) for pair in pairs] + [(pair.question, pair.negative) for pair in pairs]
+
+    def rows(systems: Sequence[str | None]) -> list[TokenisedAnswer]:
+        whole = [
+            model.chat.tokenise(Conversation.ask(question, system), text)
+            for (question, text), system in zip(asked, systems, strict=True)
+        ]
+        return [TokenisedAnswer(row.ids[: row.n_prompt + N_READ], row.n_prompt) for row in whole]
+
+    if not _prompted(pairs):
+        plain = [early_weights(len(row.answer_ids)) for row in rows([None] * len(asked))]
+        return [*plain[: len(pairs)], *(-each for each in plain[len(pairs) :])]
+    under = [
+        [found.token_log_probs for found in model.log_likelihood(rows(systems * 2), batch_size=batch_size)]
+        for systems in zip(*(pair.systems or () for pair in pairs), strict=True)
     ]
+    told = [positive - negative for positive, negative in zip(*under, strict=True)]
     total = float(sum(each.square().sum() for each in told))
     if not total > 0:
         raise PersonaInterpError(
-            f"the instructions of {trait.name!r} make no difference to what {model.name} says: no layer can be told by them"
+            f"the trait's instructions make no difference to what {model.name} says: no layer can be told by them"
         )
     return [each * len(pairs) / total for each in told]
 

@@ -112,7 +112,7 @@ class _Standing(Engine):
         with self._hooks.off():
             return self._engine.log_probs(rows, [self._graph + graph for graph in graphs])
 
-    def gradient(self, *_: Any) -> Any:
+    def gradient(self, rows: Any, layers: Any, weights: Any) -> Any:
         raise UnsupportedError(f"{self.name} is being steered, and its gradient is of the unsteered model: ask after the block")
 
     def unembed(self, resid: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def test_every_help_has_an_example_that_parses(name: str) -> None:
     examples = EXAMPLES[name]
     assert all(f"  {line}\n" in shown for line in examples)
     for line in examples:
-        program, *words = shlex.split(line.partition(" > ")[0])
+        program, *words = shlex.split(re.split(r" [>|] ", line)[0])
         assert program == "persona-interp"
         assert line.startswith(f"persona-interp {name}")
         assert callable(build_parser().parse_args(words).run)

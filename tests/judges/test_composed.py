@@ -66,7 +66,8 @@ def test_a_measure_scores_on_the_models_own_scale_and_says_why_it_cannot(model: 
     assert short.parts[0].score is None
     assert "fewer than 5" in short.parts[0].why
     gloomy = judge.judge(load_trait("gloomy"), [LONG])[0]
-    assert (gloomy.trait or 100) < 20
+    assert gloomy.trait is not None
+    assert gloomy.trait < 20
 
 
 def test_without_a_name_the_measures_of_the_trait_judge(model: Any, trait: Trait) -> None:

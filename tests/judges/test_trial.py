@@ -60,7 +60,8 @@ def test_every_trait_of_the_library_has_texts_of_its_own(name: str) -> None:
     asked = {*trait.extraction_questions, *trait.evaluation_questions}
     assert asked.isdisjoint(text.question for text in texts)
     lengths = [len(text.answer.split()) for text in texts]
-    assert 10 <= min(lengths) <= max(lengths) <= 35  # nothing is to be had by counting words
+    if name != "verbose":  # whose answers are told by their length
+        assert 10 <= min(lengths) <= max(lengths) <= 35, "nothing is to be had by counting words"
 
 
 def test_a_judge_that_can_tell_passes_on_twelve_texts() -> None:

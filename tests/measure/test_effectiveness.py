@@ -137,12 +137,12 @@ def test_only_the_layers_that_a_gradient_singles_out_are_steered(
         return likelihoods(self, rows, graphs, **options)
 
     monkeypatch.setattr(SteerableModel, "log_likelihoods", counted)
-    scores = screened_scores(organism, planted, organism_trait("honest"), pairs.pairs)
+    scores = screened_scores(organism, planted, pairs.pairs)
     assert steered == {score.layer for score in scores if score.score is not None}
     assert len(steered) == N_STEERED < organism.n_layers
     known = [score for score in scores if score.score is not None]
     assert all(score.coefficient is not None and score.coefficient < 0 for score in known), "it is honest: room is downwards"
-    turned = screened_scores(organism, -planted, organism_trait("honest"), pairs.pairs)
+    turned = screened_scores(organism, -planted, pairs.pairs)
     assert [score.score for score in turned] == pytest.approx([score.score for score in scores], abs=1e-5)
 
 
@@ -153,7 +153,7 @@ def test_where_no_gradient_can_be_had_a_faint_push_singles_layers_out(
         raise UnsupportedError("no gradient")
 
     monkeypatch.setattr(SteerableModel, "likelihood_gradient", refused)
-    found = screened_scores(organism, planted, organism_trait("honest"), pairs.pairs)
+    found = screened_scores(organism, planted, pairs.pairs)
     assert max(found, key=lambda score: -9.0 if score.score is None else score.score).layer == 4
 
 
@@ -161,11 +161,11 @@ def test_a_score_whose_dose_was_picked_says_what_to_expect_on_other_questions(
     organism: SteerableModel, planted: PersonaVector, pairs: ContrastPairs
 ) -> None:
     picked = likelihood_scores(organism, planted, pairs.pairs)[4]
-    alone = screened_scores(organism, planted, organism_trait("honest"), pairs.pairs)[4]
+    alone = screened_scores(organism, planted, pairs.pairs)[4]
     assert picked.held_out is not None
     assert alone.held_out is None, "one dose: nothing was picked"
     again = ContrastPairs((*pairs.pairs, *pairs.pairs), pairs.n_tokens)
-    doubled = screened_scores(organism, planted, organism_trait("honest"), again.pairs)[4]
+    doubled = screened_scores(organism, planted, again.pairs)[4]
     assert alone.low is not None
     assert doubled.low == pytest.approx(alone.low, abs=1e-4), "the same questions asked again say nothing new"
 

@@ -143,7 +143,7 @@ texts = ["The sea is " + " ".join(["calm and wide"] * n) + " today." for n in ra
 pairs = [ContrastPair(f"What is thing {n}?", texts[n], texts[-1 - n]) for n in range(8)]
 anchors = [Anchor(f"What is thing {n}?", texts[n % 16][:24]) for n in range(50)]
 found = {
-    "screened": peak_of(lambda: screened_scores(model, vector, load_trait("silly"), pairs)),
+    "screened": peak_of(lambda: screened_scores(model, vector, pairs)),
     "likelihood": peak_of(lambda: likelihood_scores(model, vector, pairs[:4], ratios=[0.2])),
     "anchors": peak_of(lambda: read_rows(model, anchors, folder=home)),
 }

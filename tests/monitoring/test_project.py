@@ -122,8 +122,8 @@ def test_vector_lengths_are_projections_over_the_norm(tiny_model: Callable[[str]
     vector = vector_of(model)
     plain = project(model, vector, TEXTS[:1])
     lengths = project(model, vector, TEXTS[:1], unit="vector_length")
-    assert lengths.answers(2) == pytest.approx([plain.answers(2)[0] / vector.norms[1]])
-    assert lengths.prompts(0) == pytest.approx([plain.prompts(0)[0] / vector.norms[0]])
+    assert lengths.answers(2) == pytest.approx([plain.answers(2)[0] / float(vector.norms[1])])
+    assert lengths.prompts(0) == pytest.approx([plain.prompts(0)[0] / float(vector.norms[0])])
     assert project(model, vector * 3, TEXTS[:1]).answers(2) == pytest.approx(plain.answers(2))
     assert project(model, vector * 2, TEXTS[:1], unit="vector_length").answers(2)[0] == pytest.approx(lengths.answers(2)[0] / 2)
 

@@ -16,7 +16,7 @@ from persona_interp.demo.shelf import Shelf
 from persona_interp.judges.registry import load_judge
 from persona_interp.measure.dose import dose_response
 from persona_interp.measure.layer_effectiveness import layer_effectiveness
-from persona_interp.models import registry
+from persona_interp.models import catalogue
 from persona_interp.models.baked import bake
 from persona_interp.models.gguf_torch import DequantisedModel
 from persona_interp.models.registry import find_model, load_model
@@ -42,7 +42,7 @@ def prompts(model: SteerableModel) -> list[list[int]]:
 
 
 def test_its_name_finds_the_installed_weights_and_means_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "cached_weights", lambda hub_id: False)
+    monkeypatch.setattr(catalogue, "cached_weights", lambda hub_id: False)
     source = find_model("smollm2-135m-instruct")
     assert (source.name, Path(source.location), source.engine) == ("smollm2-135m-instruct", smollm2_gguf(), "torch")
     assert find_model(smollm2_gguf()).engine == "llama.cpp"

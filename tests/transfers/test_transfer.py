@@ -122,7 +122,7 @@ def test_shuffled_pairs_and_cut_entries_carry_nothing(pair: tuple[AnchorRows, An
 def test_a_coefficient_means_the_same_perturbation_ratio(pair: tuple[AnchorRows, AnchorRows], vector: PersonaVector) -> None:
     found = transfer(vector, *pair).vector
     ratio = vector.norms[1] / 20.0
-    assert found.norm_ratios.tolist() == pytest.approx((ratio,) * 3)
+    assert found.norm_ratios.tolist() == pytest.approx((float(ratio),) * 3)
     raw = transfer(vector, *pair, calibration="none").vector
     torch.testing.assert_close(transfer(vector, *pair, calibration=3.0).vector.directions, 3.0 * raw.directions)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from persona_interp.errors import missing_extra
 from persona_interp.judges.measure import Measure, Reader, register_measure
 
@@ -12,7 +14,8 @@ def _make() -> Reader:
     except ImportError as error:
         raise missing_extra("measure 'readability'", "measures") from error
     # of its grades the one that needs no list of syllables, which this version would download
-    return lambda text: float(textstat.automated_readability_index(text))
+    index: Callable[[str], float] = textstat.automated_readability_index  # pyright: ignore[reportAttributeAccessIssue]
+    return lambda text: float(index(text))
 
 
 register_measure(

@@ -121,7 +121,8 @@ class RealValidation(Record):
             pairs = [(x, y) for own, x, y in rows if own == condition and x is not None and y is not None]
             if len(pairs) < 3 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
                 return None
-            result: Any = spearmanr(*zip(*pairs, strict=True))
+            ours, theirs = zip(*pairs, strict=True)
+            result: Any = spearmanr(ours, theirs)
             found.append(float(result.statistic))
         return sum(found) / len(found)
 

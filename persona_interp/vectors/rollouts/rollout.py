@@ -178,4 +178,4 @@ def _scores(value: Mapping[str, Any]) -> Judgement | None:
         if score is not None and type(score) not in (int, float):
             raise InvalidInputError(f"field {name!r} is {score!r}: expected a number from 0 to 100, or null")
         scores.append(None if score is None else float(score))
-    return Judgement(*scores)
+    return Judgement(scores[0], scores[1])
