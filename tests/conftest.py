@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be as narrow as it says
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["PERSONA_INTERP_HOME"] = tempfile.mkdtemp(prefix="persona-interp-tests-")
 

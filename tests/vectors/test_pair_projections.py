@@ -87,7 +87,7 @@ def test_with_one_question_nothing_is_held_out_and_it_says_so(model: SteerableMo
     assert not found.held_out
     for row, norm in enumerate(vector.norms):  # along the vector itself, the means lie as far apart as it is long
         gap = sum(found.positive[row]) / len(found.positive[row]) - sum(found.negative[row]) / len(found.negative[row])
-        assert gap == pytest.approx(norm, rel=1e-4)
+        assert gap == pytest.approx(float(norm), rel=1e-4)
 
 
 def test_only_the_samples_and_layers_of_the_vector_are_read(model: SteerableModel, tmp_path: Path) -> None:
