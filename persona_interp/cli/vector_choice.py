@@ -124,4 +124,4 @@ def settled(vector: PersonaVector, layers: arguments.LayersOrAll, first_layer: i
 
     if layers == "auto":
         return Steering.auto(vector, first_layer)
-    return Steering.of(vector, None if layers == "all" else layers)
+    return Steering.of(vector, layers)

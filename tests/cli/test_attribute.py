@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from persona_interp.attribution.attribution import Attribution
 from persona_interp.attribution.check import AblationCheck
 from persona_interp.attribution.vector_lens import VectorLens
 from persona_interp.storage import read_json
+from persona_interp.vectors.persona_vector import PersonaVector
 
 BRIEF = ("--max-new-tokens", 5, "--judge", "contrast")
 
@@ -35,12 +37,13 @@ def test_what_writes_and_what_it_says_is_shown_and_written(attribute: Callable) 
     assert ran.code == 0, ran.err
     assert "answers: those the vector was made from, in v.run" in ran.err
     assert "what writes loud into layer 2 of tiny-qwen2" in ran.out
-    assert "10 pairs of answers to 2 questions" in ran.out
     assert "the vector at layer 2 read as tokens" in ran.out
     assert "--check ablates it" in ran.out
     data = read_json(Path("a.json"), "attribution")
     found = Attribution.from_json(data["attribution"])
-    assert (found.layer, found.n_pairs, found.n_questions, data["check"]) == (2, 10, 2, None)
+    assert (found.layer, found.n_questions, data["check"]) == (2, 2, None)
+    assert found.n_pairs >= 8
+    assert f"{found.n_pairs} pairs of answers to 2 questions" in ran.out
     for each in found.top(3):
         assert each.component.name in ran.out
     assert [each.layer for each in VectorLens.from_json(data["lens"]).layers] == [0, 1, 2, 3]
@@ -75,9 +78,15 @@ def test_a_folder_of_another_extraction_is_not_used_unless_asked_for_and_then_re
     lines = Path("v.run/rollouts.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     others = [line for line in lines if json.loads(line)["instruction"] != 0]
     Path("v.run/rollouts.jsonl").write_text("".join(others), encoding="utf-8")
-    assert "note: v.run is not used: v.run keeps 8 pairs, the vector was made from 10" in attribute("--layer", 1).err
+    made_from = PersonaVector.load("v.json").counts["kept_pairs"]
+    left = sum(json.loads(line)["instruction"] != 0 for line in lines) // 2
+    said = attribute("--layer", 1).err
+    found = re.search(r"note: v.run is not used: v.run keeps (\d+) pairs, the vector was made from (\d+)", said)
+    assert found is not None, said
+    kept = int(found[1])
+    assert (int(found[2]), kept <= left, kept < made_from) == (made_from, True, True)
     ran = attribute("--layer", 1, "--rollouts", "v.run")
-    assert (ran.code, "keeps 8 pairs" in ran.err) == (2, True)
+    assert (ran.code, f"keeps {kept} pairs" in ran.err) == (2, True)
 
 
 def test_mistakes_are_found_before_the_model_is_loaded(attribute: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,12 +33,12 @@ def test_align_shows_which_layers_correspond_and_reads_once(run: Callable, model
     assert ran.code == 0, ran.err
     assert "held-out R2" in ran.out
     assert "Layers of tiny-qwen2 and tiny-gpt2" in Path("layers.html").read_text()
-    kept = sorted(Path("home/anchors").iterdir())
+    kept = sorted(Path("home/anchors").glob("*.safetensors"))
     assert len(kept) == 2
     times = [path.stat().st_mtime_ns for path in kept]
     other = run(*words, "--num-anchors", 60, "--similarity", "cka")
     assert (other.code, "CKA" in other.out) == (0, True)
-    assert [path.stat().st_mtime_ns for path in sorted(Path("home/anchors").iterdir())] == times
+    assert [path.stat().st_mtime_ns for path in sorted(Path("home/anchors").glob("*.safetensors"))] == times
     refused = run(*words, "--report", "layers.png")
     assert refused.code == 2
     assert "name an .html file" in refused.err

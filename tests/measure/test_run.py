@@ -133,7 +133,7 @@ def test_a_function_takes_a_protocol_and_changes_of_it(model: SteerableModel, st
     fewer = dose_response(model, steering.vector, TRAIT, [4.0], layers=[2], protocol=PROTOCOL, num_prompts=1)
     assert fewer.points[0].trait_scores == plain.points[0].trait_scores[:2]
     with pytest.raises(TypeError, match=r"no option 'temperature': options are batch_size, folder, judge"):
-        dose_response(model, steering.vector, TRAIT, [4.0], temperature=1.0)  # pyright: ignore[reportCallIssue]
+        dose_response(model, steering.vector, TRAIT, [4.0], layers=[2], temperature=1.0)  # pyright: ignore[reportCallIssue]
 
 
 def test_a_protocol_refuses_what_cannot_be_asked(model: SteerableModel) -> None:
@@ -143,8 +143,6 @@ def test_a_protocol_refuses_what_cannot_be_asked(model: SteerableModel) -> None:
         Protocol(questions=[]).asked(model, TRAIT)
     with pytest.raises(InvalidInputError, match="a question is given twice"):
         Protocol(questions=["a", "a"]).asked(model, TRAIT)
-    with pytest.raises(InvalidInputError, match="num_prompts is 3, and trait 'silly' has 2 questions"):
-        Protocol(num_prompts=3).asked(model, TRAIT)
     with pytest.raises(InvalidInputError, match="with 0 alone nothing is steered"):
         checked_coefficients([0.0])
     assert checked_coefficients([0.0], steered=False) == (0.0,)

@@ -111,7 +111,7 @@ def test_every_number_is_what_its_name_says(pair: tuple[SteerableModel, Steerabl
         assert at.cosine == pytest.approx(at.shift / at.distance)
         half = 4.3027 * float(along.std()) / 3**0.5  # Student's t, two degrees of freedom
         assert (at.low, at.high) == (pytest.approx(at.shift - half, rel=1e-3), pytest.approx(at.shift + half, rel=1e-3))
-        assert at.norm == pytest.approx(vector.norms[row])
+        assert at.norm == pytest.approx(float(vector.norms[row]))
     assert shift.n_prompts == 3
 
 

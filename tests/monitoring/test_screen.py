@@ -89,7 +89,7 @@ def test_the_difference_is_the_samples_projection_minus_that_of_the_models_own_a
     assert by_name["one"].own_answers == by_name["three"].own_answers  # the same prompt, the same own answers
     backwards = screen(model, vector, SAMPLES, layer=3, own_samples=2, sampling=SHORT, seed=4, folder=tmp_path, reverse=True)
     assert [sample.name for sample in backwards.samples] == [sample.name for sample in reversed(found.samples)]
-    assert found.norm == pytest.approx(vector.norms[1])
+    assert found.norm == pytest.approx(float(vector.norms[1]))
 
 
 def test_what_was_made_is_not_made_again_and_does_not_depend_on_the_rest(

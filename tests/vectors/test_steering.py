@@ -62,7 +62,7 @@ def test_the_key_is_the_one_that_kept_answers_go_by() -> None:
 
 def test_layers_are_named_chosen_or_refused(tiny_model: Callable[[str], SteerableModel]) -> None:
     given = vector(1.0, 2.0, 3.0)
-    assert Steering(given).layers == Steering.of(given).layers == (0, 1, 2)
+    assert Steering(given).layers == Steering.of(given, "all").layers == (0, 1, 2)
     chosen = Steering.auto(given, 1, coefficient=2.0)
     assert (chosen.coefficient, len(chosen.layers)) == (2.0, 1)
     assert chosen.reason is not None

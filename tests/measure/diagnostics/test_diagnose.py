@@ -72,7 +72,7 @@ def test_any_vector_of_the_model_can_be_carried_into_a_twin() -> None:
     model = load_model("organism-llama")
     longer = planted_vector(model, "silly") * 1.5
     found = twin_diagnosis(model, "silly", TwinRecipe(scale=2.0), vector=longer, num_prompts=4)
-    assert found.measurements["magnitude"]["norm"] == pytest.approx(longer.norms[0], rel=1e-4)
-    assert found.measurements["magnitude"]["native_norm"] == pytest.approx(2 * longer.norms[0], rel=1e-4)
+    assert found.measurements["magnitude"]["norm"] == pytest.approx(float(longer.norms[0]), rel=1e-4)
+    assert found.measurements["magnitude"]["native_norm"] == pytest.approx(2 * float(longer.norms[0]), rel=1e-4)
     with pytest.raises(InvalidInputError, match="is not planted in organism-natural"):
         twin_diagnosis(load_model("organism-natural"), "silly", TwinRecipe())
