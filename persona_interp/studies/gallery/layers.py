@@ -56,8 +56,8 @@ LAYER_CHOICES = GalleryFigure(
 twenty evaluation questions (four answers each, standard errors of up to five points); the best one is dark. Markers above a
 bar: the ways of choosing that chose it, on other questions. A marker above a low bar chose badly.
 
-Likelihood, which --layer auto goes by, costs at most 5.3 % of the tokens of the exhaustive sweep. Geometry (how well a layer
-separates answers) and a fixed depth cost nothing. natural has nothing planted.""",
+Screened likelihood, which --layer auto goes by, costs at most 5.3 % of the tokens of the exhaustive sweep. Geometry (how well
+a layer separates answers) and a fixed depth cost nothing. natural has nothing planted.""",
     steps=(Step("persona-interp study layers --output layers", 35),),
     data=("layers/*.json",),
     draw=_layer_choices,

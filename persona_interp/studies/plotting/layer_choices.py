@@ -8,12 +8,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from persona_interp.errors import InvalidInputError
+from persona_interp.measure.layer_effectiveness import AUTO
 from persona_interp.plotting.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, VERMILION, styled
 from persona_interp.studies.layers import Choice, LayerBench
 
 _METHODS = {
     "sweep": ("exhaustive sweep", BLACK, "star"),
-    "likelihood": ("likelihood (--layer auto)", BLUE, "circle"),
+    AUTO: ("screened likelihood (--layer auto)", BLUE, "circle"),
     "gradient": ("gradient", GREEN, "square"),
     "geometry": ("geometry (separation)", VERMILION, "diamond"),
     "lens": ("logit lens", ORANGE, "triangle-up"),

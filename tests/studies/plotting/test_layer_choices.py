@@ -9,7 +9,7 @@ from persona_interp.plotting.palette import GREY, PALE
 from persona_interp.studies.layers import Choice, LayerBench, PlanResult
 from persona_interp.studies.plotting.layer_choices import layer_choices_figure
 
-CHOSEN = {"sweep": 1, "likelihood": 1, "gradient": 0, "geometry": 2, "lens": 2, "fixed depth": 1, "fixed layer": 0}
+CHOSEN = {"sweep": 1, "screened-likelihood": 1, "gradient": 0, "geometry": 2, "lens": 2, "fixed depth": 1, "fixed layer": 0}
 EFFECTS = {0: 20.0, 1: 80.0, 2: 5.0}
 BENCH = LayerBench(
     "organism-a", "silly", EFFECTS,
