@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.compile.readout import Captured
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.chat import TokenisedAnswer
@@ -141,11 +142,11 @@ class Engine(ABC):
 
     def next_logits(self, prompts: Sequence[Sequence[int]], graph: InterventionGraph) -> Float[Tensor, "batch vocab"]:
         """The logits of the token behind each prompt, float32."""
-        raise NotImplementedError
+        raise self._cannot("give the logits of a next token")
 
     def capture(self, rows: Sequence[TokenisedAnswer], graph: InterventionGraph) -> list[Captured]:
         """What the captures of `graph` read of given texts, without their last answer tokens (`TokenisedAnswer.fed`)."""
-        raise NotImplementedError
+        raise self._cannot("read residuals of texts")
 
     def log_probs(
         self, rows: Sequence[TokenisedAnswer], graphs: Sequence[InterventionGraph]
@@ -154,7 +155,7 @@ class Engine(ABC):
 
         Logits are made where answers are, and where they are many not all at once.
         """
-        raise NotImplementedError
+        raise self._cannot("give log probabilities")
 
     def gradient(
         self, rows: Sequence[TokenisedAnswer], layers: Sequence[int], weights: Sequence[Float[Tensor, " _"]]
@@ -163,11 +164,11 @@ class Engine(ABC):
 
         Added to every token of the row, at 0; float32.
         """
-        raise NotImplementedError
+        raise self._cannot("take gradients")
 
     def unembed(self, resid: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """What the final norm and the unembedding make of residuals, float32."""
-        raise NotImplementedError
+        raise self._cannot("unembed residuals")
 
     def walks(self, longest: int) -> bool:
         """Whether continuations of prompts of up to `longest` tokens, pads included, can be walked over kept keys and values."""
@@ -181,7 +182,11 @@ class Engine(ABC):
             likely: paths that will probably be asked for behind every prompt, each behind those it grows on.
             longest: tokens of the longest prompt, these included.
         """
-        raise NotImplementedError
+        raise self._cannot("walk continuations over a cache")
+
+    def _cannot(self, what: str) -> UnsupportedError:
+        """What an engine says that lacks a method, should it be asked all the same."""
+        return UnsupportedError(f"{self.name} cannot {what}: its engine has no such method; see its capabilities")
 
     def close(self) -> None:  # noqa: B027  (most hold nothing)
         """Free what is held outside Python. Twice does no harm."""
