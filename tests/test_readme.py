@@ -18,7 +18,8 @@ from persona_interp.storage import read_json
 from persona_interp.studies.attribution import AttributionCase, attribution_markdown, attribution_summary
 from persona_interp.studies.diagnoses.pairs_bench import pairs_from_json
 from persona_interp.studies.diagnoses.pairs_text import pairs_markdown, pairs_summary
-from persona_interp.studies.judges.judge_validation import judges_markdown, report_from_json
+from persona_interp.studies.judges.judge_validation import JudgeValidation, judges_markdown
+from persona_interp.studies.judges.validations_file import validations_from
 from persona_interp.studies.layers import LayerBench, layers_markdown
 from persona_interp.studies.organism_cards.card import OrganismCard
 from persona_interp.studies.organism_cards.text import bench_markdown, card_markdown
@@ -237,6 +238,6 @@ def test_what_is_said_of_quantization_is_in_its_data() -> None:
 
 
 def test_the_tables_of_judges_are_those_of_their_data() -> None:
-    found = report_from_json(read_json(ROOT / "figures" / "judges.json", "judge validations"))
+    found = validations_from(read_json(ROOT / "figures" / "judges.json", "judge validations"), JudgeValidation)
     assert {each.model.name for each in found} == set(shipped_models())
     assert judges_markdown(found) in README

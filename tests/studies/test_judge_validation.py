@@ -14,8 +14,9 @@ from persona_interp.judges.likelihood_contrast import LikelihoodContrastJudge
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.studies.judges.garbage_texts import KINDS, garbage_texts
-from persona_interp.studies.judges.judge_validation import JudgeValidation, judges_markdown, report_from_json, report_json
+from persona_interp.studies.judges.judge_validation import JudgeValidation, judges_markdown
 from persona_interp.studies.judges.validate_judges import validate_judges
+from persona_interp.studies.judges.validations_file import validations_from, validations_json
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def found(folder: Path) -> JudgeValidation:
     """Through the command, on the smallest organism, one answer a question."""
     words = ["validate-judges", "--model", "organism-gpt2", "--traits", "silly", "--samples", "1"]
     assert main([*words, "--output", str(folder / "judges.json")]) == 0
-    (validation,) = report_from_json(json.loads((folder / "judges.json").read_text(encoding="utf-8")))
+    (validation,) = validations_from(json.loads((folder / "judges.json").read_text(encoding="utf-8")), JudgeValidation)
     return validation
 
 
@@ -49,15 +50,15 @@ def test_what_is_written_reads_back_and_says_what_was_not_measured(found: JudgeV
     text = (folder / "judges.md").read_text(encoding="utf-8")
     assert text == judges_markdown([found])
     assert text.count("not measured here") == 4
-    data = report_json([found])
-    again = report_from_json(json.loads(json.dumps(data)))
-    assert report_json(again) == data
+    data = validations_json([found])
+    again = validations_from(json.loads(json.dumps(data)), JudgeValidation)
+    assert validations_json(again) == data
     data["validations"][0]["answers"]["exact_trait"].pop()
     with pytest.raises(FileFormatError, match="different lengths"):
-        report_from_json(data)
+        validations_from(data, JudgeValidation)
     del data["validations"][0]["answers"]
     with pytest.raises(FileFormatError, match="'answers' is missing"):
-        report_from_json(data)
+        validations_from(data, JudgeValidation)
 
 
 @pytest.mark.slow

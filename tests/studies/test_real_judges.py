@@ -24,11 +24,10 @@ from persona_interp.studies.judges.real_validation import (
     Damaged,
     RealValidation,
     real_markdown,
-    real_report_from_json,
-    real_report_json,
 )
 from persona_interp.studies.judges.silliness import labelled_texts, train_silliness
 from persona_interp.studies.judges.validate_on_real import validate_on_real
+from persona_interp.studies.judges.validations_file import validations_from, validations_json
 from persona_interp.studies.plotting.real_judges import real_judges_figure
 from persona_interp.traits import load_trait
 
@@ -78,12 +77,12 @@ def test_the_table_says_what_is_used_and_what_was_not_measured() -> None:
 
 def test_what_is_written_reads_back() -> None:
     found = a_validation(contrast=[2.0, 3.0, 0.0, None], length=[1.0, 2.0, 1.0, 1.0])
-    data = json.loads(json.dumps(real_report_json([found])))
-    assert real_report_from_json(data) == (found,)
+    data = json.loads(json.dumps(validations_json([found])))
+    assert validations_from(data, RealValidation) == (found,)
     assert data["validations"][0]["judges"][0]["auroc"]["value"] == 1
     del data["validations"][0]["columns"]
     with pytest.raises(FileFormatError, match="'columns' is missing"):
-        real_report_from_json(data)
+        validations_from(data, RealValidation)
 
 
 def test_the_figure_frames_what_is_meant_and_stars_what_tells() -> None:
@@ -111,7 +110,7 @@ def test_a_run_cut_short_goes_on_and_the_command_writes_both_files(
     monkeypatch.setattr("persona_interp.studies.judges.real_answers.SAMPLING", Sampling(max_new_tokens=8))
     words = ["study", "judges", "--real", str(tiny_model_path("qwen2")), "--traits", "plain", "--num-prompts", "2"]
     assert main([*words, "--output", str(tmp_path / "real.json")]) == 0
-    (found,) = real_report_from_json(read_json(tmp_path / "real.json", "judge validations"))
+    (found,) = validations_from(read_json(tmp_path / "real.json", "judge validations"), RealValidation)
     assert (tmp_path / "real.md").read_text(encoding="utf-8") == real_markdown([found])
     assert found.conditions == (FOR, FOR, AGAINST, AGAINST)
     assert [column.judge for column in found.columns if column.speaks] == ["contrast", "readability"]

@@ -49,8 +49,9 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.models.registry import find_model, shipped_models
     from persona_interp.organisms.grammar.questions import check_trait
     from persona_interp.storage import write_json, write_text
-    from persona_interp.studies.judges.judge_validation import judges_markdown, report_json
+    from persona_interp.studies.judges.judge_validation import judges_markdown
     from persona_interp.studies.judges.validate_judges import validate_judges
+    from persona_interp.studies.judges.validations_file import validations_json
 
     if args.real:
         _run_real(args)
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
             for trait in traits:
                 folder = args.output.with_suffix(".run")
                 found.append(validate_judges(model, trait, samples=args.samples, seed=args.seed, folder=folder))
-                write_json(args.output, report_json(found))
+                write_json(args.output, validations_json(found))
                 show(found[-1])
     report = write_text(args.output.with_suffix(".md"), judges_markdown(found))
     note()
@@ -82,10 +83,10 @@ def _run_real(args: argparse.Namespace) -> None:
         REAL_HEADINGS,
         RealValidation,
         real_markdown,
-        real_report_json,
         real_rows,
     )
     from persona_interp.studies.judges.validate_on_real import validate_on_real
+    from persona_interp.studies.judges.validations_file import validations_json
     from persona_interp.traits.catalogue import load_trait, trait_names
 
     if args.models:
@@ -101,7 +102,7 @@ def _run_real(args: argparse.Namespace) -> None:
         with arguments.loaded(name) as model:
             for trait in traits:
                 found.append(validate_on_real(model, trait, num_prompts=args.num_prompts, seed=args.seed, folder=folder))
-                write_json(args.output, real_report_json(found))
+                write_json(args.output, validations_json(found))
                 headings = [(heading, "right" if place else "left") for place, heading in enumerate(REAL_HEADINGS)]
                 rows = [[cell.strip("*") for cell in row] for row in real_rows(found[-1])]
                 console().print(table(f"{model.name}, {trait.name}: asked for it against asked against it", headings, rows))

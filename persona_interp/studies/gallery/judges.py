@@ -8,13 +8,14 @@ import plotly.graph_objects as go
 
 from persona_interp.storage import read_json
 from persona_interp.studies.gallery.entry import GalleryFigure, Step
-from persona_interp.studies.judges.judge_validation import report_from_json
+from persona_interp.studies.judges.judge_validation import JudgeValidation
+from persona_interp.studies.judges.validations_file import validations_from
 from persona_interp.studies.plotting.judges import judges_figure
 
 
 def _judges(folder: Path) -> go.Figure:
     path = folder / "judges.json"
-    return judges_figure(report_from_json(read_json(path, "judge validations"), source=str(path)))
+    return judges_figure(validations_from(read_json(path, "judge validations"), JudgeValidation, source=str(path)))
 
 
 JUDGES = GalleryFigure(

@@ -7,15 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from persona_interp.errors import FileFormatError
 from persona_interp.measure.markdown_table import markdown_table
 from persona_interp.measure.statistics import Estimate
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.records import Record
-from persona_interp.storage import check_format_version
 from persona_interp.studies.judges.agreement import SPLIT, Agreement, agreement, bins
 
-FORMAT_VERSION = 1
 TARGETS = ("trait", "coherence")
 CONTROLS = ("length", "shuffled")
 NOT_MEASURED = {
@@ -161,24 +158,6 @@ class JudgeValidation(Record):
         if len({len(column) for column in columns}) > 1:
             raise ValueError("the columns under 'answers' are of different lengths")
         return {**data, **answers}
-
-
-def report_json(validations: Sequence[JudgeValidation]) -> dict[str, Any]:
-    """Several validations as one JSON object; read them back with `report_from_json`."""
-    return {"format_version": FORMAT_VERSION, "validations": [each.to_json() for each in validations]}
-
-
-def report_from_json(data: Mapping[str, Any], *, source: str = "judge validations") -> tuple[JudgeValidation, ...]:
-    """The inverse of `report_json`.
-
-    Raises:
-        FileFormatError: another format version, or a field that is missing or malformed.
-    """
-    check_format_version(data, FORMAT_VERSION, source)
-    validations = data.get("validations")
-    if not isinstance(validations, list):
-        raise FileFormatError(f"{source}: field 'validations' is missing or no list")
-    return tuple(JudgeValidation.from_json(each, source=source) for each in validations)
 
 
 HEADINGS = ("AUROC", "Pearson", "Spearman", "within", "calibration")

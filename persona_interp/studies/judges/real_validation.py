@@ -8,16 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from persona_interp.errors import FileFormatError
 from persona_interp.judges.trial import ENOUGH
 from persona_interp.measure.markdown_table import markdown_table
 from persona_interp.measure.statistics import Estimate, auroc
 from persona_interp.models.identity import ModelIdentity
 from persona_interp.records import Record
-from persona_interp.storage import check_format_version
 from persona_interp.studies.judges.real_answers import AGAINST, FOR
 
-FORMAT_VERSION = 1
 FEW_MISSING = 0.25
 """Share of answers that a judge may leave without a score and still be used."""
 
@@ -158,24 +155,6 @@ class RealValidation(Record):
         ]
         coherence = [{"judge": each.judge, "auroc": self.coherence_auroc(each.judge).to_json()} for each in self.coherence]
         return {"trait": self.trait, "judges": judges, "judges_of_coherence": coherence, **super().json_items()}
-
-
-def real_report_json(validations: Sequence[RealValidation]) -> dict[str, Any]:
-    """Several validations as one JSON object; read them back with `real_report_from_json`."""
-    return {"format_version": FORMAT_VERSION, "validations": [each.to_json() for each in validations]}
-
-
-def real_report_from_json(data: Mapping[str, Any], *, source: str = "judge validations") -> tuple[RealValidation, ...]:
-    """The inverse of `real_report_json`.
-
-    Raises:
-        FileFormatError: another format version, or a field that is missing or malformed.
-    """
-    check_format_version(data, FORMAT_VERSION, source)
-    validations = data.get("validations")
-    if not isinstance(validations, list):
-        raise FileFormatError(f"{source}: field 'validations' is missing or no list")
-    return tuple(RealValidation.from_json(each, source=source) for each in validations)
 
 
 REAL_HEADINGS = ("judge", "AUROC", "shuffled", "rank correlation with contrast", "without a score", "used for claims")
