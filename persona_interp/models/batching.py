@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,7 +126,9 @@ class Room:
 ANY_ROOM = Room()
 
 
-def buckets(lengths: Sequence[int], batch_size: int | None, room: Room = ANY_ROOM) -> list[list[int]]:
+def buckets(
+    lengths: Sequence[int], batch_size: int | None, room: Room = ANY_ROOM, alike: Sequence[Hashable] | None = None
+) -> list[list[int]]:
     """Indices grouped into batches of similar length, longest first, so that memory runs out at once or not at all.
 
     Args:
@@ -134,16 +136,21 @@ def buckets(lengths: Sequence[int], batch_size: int | None, room: Room = ANY_ROO
         batch_size: rows in a batch, fewer only where their memory is not there; None: as many as `room` has, and as keep a batch
             under 16384 tokens.
         room: what bounds a batch.
+        alike: what rows have in common that should stand next to each other, such as a prompt.
 
     Raises:
         InvalidInputError: a batch size below 1.
     """
     if batch_size is not None and batch_size < 1:
         raise InvalidInputError(f"batch_size is {batch_size}, expected at least 1, or None to let the model choose")
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    kinds = alike or range(len(lengths))
+    longest: dict[Hashable, tuple[int, int]] = {}
+    for index, kind in enumerate(kinds):
+        longest[kind] = min(longest.get(kind, (0, index)), (-lengths[index], index))
+    order = sorted(range(len(lengths)), key=lambda index: (longest[kinds[index]], -lengths[index], index))
     groups: list[list[int]] = []
     while order:
-        size = room.rows(lengths[order[0]], batch_size)
+        size = room.rows(-longest[kinds[order[0]]][0], batch_size)
         groups.append(order[:size])
         order = order[size:]
     return groups
@@ -156,6 +163,7 @@ def run_in_batches(
     batch_size: int | None,
     what: str,
     room: Room = ANY_ROOM,
+    alike: Sequence[Hashable] | None = None,
 ) -> None:
     """Call `run` with the row indices of each batch; halve the batch when memory runs out, and say so.
 
@@ -165,11 +173,12 @@ def run_in_batches(
         batch_size: see `buckets`.
         what: the job, for messages.
         room: see `buckets`.
+        alike: see `buckets`.
 
     Raises:
         PersonaInterpError: a single row does not fit into memory.
     """
-    waiting = buckets(lengths, batch_size, room)
+    waiting = buckets(lengths, batch_size, room, alike)
     if batch_size is not None and waiting and len(waiting[0]) < min(batch_size, len(lengths)):
         say(f"there is no memory for {what} {batch_size} rows at a time; {len(waiting[0])} are run together")
     while waiting:

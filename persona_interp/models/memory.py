@@ -84,22 +84,18 @@ class PassCost:
     config: Any
     dtype: torch.dtype
 
-    def reading(self, *, kept_layers: int = 0, logits: bool = False) -> RowBytes:
+    def reading(self, *, kept_layers: int = 0, logits: bool = False, cached: bool = False) -> RowBytes:
         """A forward without gradients, while the residuals of `kept_layers` blocks are kept at every position.
 
-        With `logits` those of the last position are made, and taken over in float32.
+        With `logits` those of the last position are made, and taken over in float32; with `cached`, keys and values are kept.
         """
-        kept = kept_layers * self._width * self.dtype.itemsize
+        kept = kept_layers * self._width * self.dtype.itemsize + (self._cache if cached else 0)
         last = 3 * 4 * self.config.vocab_size if logits else 0
         return lambda n: n * (self._block + kept + self._attention(n)) + last
 
     def generating(self) -> RowBytes:
         """A prefill, the cache of keys and values, and the drawing of a token."""
-        config = self.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        cache = 2 * config.num_hidden_layers * heads * head_dim * self.dtype.itemsize
-        return lambda n: n * (self._block + cache + self._attention(n)) + _SAMPLER * config.vocab_size
+        return lambda n: n * (self._block + self._cache + self._attention(n)) + _SAMPLER * self.config.vocab_size
 
     def differentiating(self) -> RowBytes:
         """A forward and a backward pass: what every block computes is kept until the gradient has come back to it."""
@@ -119,6 +115,14 @@ class PassCost:
         expert = getattr(config, "moe_intermediate_size", None) or inner
         inner = max(int(inner), experts * int(expert)) if experts > 1 else int(inner)
         return (12 * self._width + 5 * inner) * 4  # norms compute in float32 whatever the dtype
+
+    @property
+    def _cache(self) -> int:
+        """Bytes a token of keys and values."""
+        config = self.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return 2 * config.num_hidden_layers * heads * head_dim * self.dtype.itemsize
 
     def _attention(self, n: int) -> int:
         """Bytes a token of attention scores, where they are computed one by one."""

@@ -39,9 +39,9 @@ class Rooms:
         whole = sum(len(node.layers_of(n_layers)) for node in captures if node.reduction == "none")
         return self._room(self._cost.reading(kept_layers=2 * whole))
 
-    def scoring(self, n_kept_layers: int) -> Room:
-        """For likelihoods, while the residuals of some layers are kept to restart from."""
-        return self._room(self._cost.reading(kept_layers=n_kept_layers))
+    def scoring(self, n_kept_layers: int, *, cached: bool) -> Room:
+        """For likelihoods, while the residuals of some layers are kept to restart from, or the keys and values of prompts."""
+        return self._room(self._cost.reading(kept_layers=n_kept_layers, cached=cached))
 
     def differentiating(self) -> Room:
         """For gradients."""

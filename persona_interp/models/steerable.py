@@ -264,8 +264,10 @@ class SteerableModel(NextTokens):
                 bar.advance(len(rows) * len(graphs))
 
             kept = len(restart_layers(graphs)) if self.capabilities.restarts else 0
-            room = self._rooms.scoring(kept)
-            run_in_batches(lengths, run, batch_size=batch_size, what="scoring", room=room)
+            # an engine may run a prompt once for all rows that stand together, and keep what it left
+            alike = [row.prompt_ids for row in tokenised] if len(graphs) == 1 else None
+            room = self._rooms.scoring(kept, cached=alike is not None and len(set(alike)) < len(alike))
+            run_in_batches(lengths, run, batch_size=batch_size, what="scoring", room=room, alike=alike)
         return [[likelihood for likelihood in found if likelihood is not None] for found in results]
 
     def likelihood_gradient(

@@ -81,6 +81,29 @@ def test_prompts_that_are_touched_are_run_in_every_row(graph: InterventionGraph,
     assert shared_prompts(batch, graph) is None, why
 
 
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, *MORE_ARCHITECTURES])
+def test_answers_scored_behind_prompts_run_once_are_likely_as_every_row_alone(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = any_model(architecture)
+    said = ["No.", "Bees make honey and the moon is far away", "How", "Tell me more about bees, bees and bees"]
+    rows = [model.chat.tokenise(asked, text) for text in said for asked in ASKED]
+    graph = answers_steered(model, len(rows))
+    used: list[int] = []
+    cache = SharedPrompts.cache
+    monkeypatch.setattr(SharedPrompts, "cache", lambda self, hf: used.append(len(self.ids)) or cache(self, hf))
+    for name, under in (("plain", InterventionGraph()), ("steered", graph)):
+        together = model.log_likelihood(rows, graph=under)
+        alone = [model.log_likelihood([row], graph=under.for_rows([place]))[0] for place, row in enumerate(rows)]
+        for found, single in zip(together, alone, strict=True):
+            torch.testing.assert_close(found.token_log_probs, single.token_log_probs, **CLOSE, msg=name)
+    walks = model.engine.walks(64)
+    assert used == ([3, 3] if walks else []), "three distinct prompts, run once"
+    touched = InterventionGraph((Write(0, Add(direction(model)), positions="all"),))
+    model.log_likelihood(rows, graph=touched)
+    assert len(used) == (2 if walks else 0), "prompts that are steered are run in every row"
+
+
 def test_prompts_that_differ_are_not_run_apart() -> None:
     batch = pad([[5, 6, 7], [5, 6, 8], [5, 6, 9], [9, 9]], [3, 3, 3, 2], 0, torch.device("cpu"))
     assert shared_prompts(batch, InterventionGraph()) is None

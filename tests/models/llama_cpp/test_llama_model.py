@@ -186,7 +186,7 @@ def test_batches_are_sized_by_what_is_free(gguf_model, monkeypatch: pytest.Monke
     model = gguf_model("organism-llama")
     rooms = model._rooms
     needs = [rooms.generating([900]), rooms.capturing(CAPTURES, model.n_layers), rooms.differentiating(), rooms.predicting()]
-    needs.append(rooms.scoring(2))
+    needs.append(rooms.scoring(2, cached=True))
     assert rooms.known
     assert all(room.rows(900) > 1 for room in needs)
     monkeypatch.setattr(memory, "free_memory", lambda _device: 2**20)

@@ -17,6 +17,7 @@ from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.checks import verified_blocks
 from persona_interp.models.continuations import Walker
 from persona_interp.models.engines.capabilities import REMOTE, TORCH
+from persona_interp.models.engines.nnsight.shared_prompts import SharedRows, shared_rows
 from persona_interp.models.engines.nnsight.traced import Restart, TracedModel
 from persona_interp.models.engines.protocol import Answered, Engine, OnStep
 from persona_interp.models.families import context_length, layout_of, text_config
@@ -114,7 +115,8 @@ class NnsightEngine(Engine):
         """See `Engine.log_probs`.
 
         With several graphs the residual stream is read once, unsteered, at the layers where a graph begins to write; each graph
-        then runs from its own layer on. The numbers are those of full forwards.
+        then runs from its own layer on. With one graph that leaves prompts alone, a prompt that rows share is run once. The
+        numbers are those of full forwards.
         """
         size = len(rows)
         if self._traced.head is None:  # what it then makes of a batch are the logits of every answer position at once
@@ -122,7 +124,12 @@ class NnsightEngine(Engine):
         found: list[list[Tensor]] = [[] for _ in graphs]
         for start in range(0, len(rows), size):
             places = range(start, min(start + size, len(rows)))
-            part, answers = self._padded([rows[place] for place in places]), [rows[place].answer_ids for place in places]
+            chosen = [rows[place] for place in places]
+            answers = [row.answer_ids for row in chosen]
+            if len(graphs) == 1 and (shared := self._shared(chosen, graphs[0])) is not None:
+                found[0] += self._traced.log_probs(shared, graphs[0].for_rows(places), answers)
+                continue
+            part = self._padded(chosen)
             layers = restart_layers(graphs) if self.capabilities.restarts else []
             resid = self._traced.residuals(part, layers) if layers else {}
             for scored, graph, layer in zip(found, graphs, map(_begins, graphs), strict=True):
@@ -151,6 +158,12 @@ class NnsightEngine(Engine):
     def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]], longest: int) -> AbstractContextManager[Walker]:
         """See `Engine.walking`."""
         return self._traced.walking(shared, likely)
+
+    def _shared(self, rows: Sequence[TokenisedAnswer], graph: InterventionGraph) -> SharedRows | None:
+        """Where the model was seen to answer the same behind a cache of keys and values with gaps."""
+        longest = 2 * max(len(row.fed) for row in rows)  # pads of prompts and of answers
+        found = shared_rows(rows, graph, self._pad_id, self.device)
+        return found if found is not None and self._traced.head is not None and self._traced.walks(longest) else None
 
     def _padded(self, rows: Sequence[TokenisedAnswer]) -> PaddedBatch:
         return self._pad([row.fed for row in rows], [row.n_prompt for row in rows])

@@ -28,7 +28,7 @@ from persona_interp.interventions.positions import decode_masks
 from persona_interp.models.batching import PaddedBatch
 from persona_interp.models.continuations import Walker
 from persona_interp.models.engines.nnsight.cache_walk import CacheWalk, walks_exactly, within_window
-from persona_interp.models.engines.nnsight.shared_prompts import last_column, shared_prompts
+from persona_interp.models.engines.nnsight.shared_prompts import SharedRows, last_column, shared_prompts
 from persona_interp.models.families import FamilyLayout, text_config
 from persona_interp.models.generation_settings import plain_settings
 from persona_interp.models.inference import frozen, inference_only
@@ -186,12 +186,23 @@ class TracedModel:
         return answers
 
     def log_probs(
-        self, batch: PaddedBatch, graph: InterventionGraph, answers: Sequence[Sequence[int]], *, start: Restart | None = None
+        self,
+        batch: PaddedBatch | SharedRows,
+        graph: InterventionGraph,
+        answers: Sequence[Sequence[int]],
+        *,
+        start: Restart | None = None,
     ) -> list[Float[Tensor, " n_answer"]]:
         """The log probability of every token of each row's answer, which its last positions predict. Float32 on the CPU.
 
-        `start` as in `forward`.
+        `start` as in `forward`, for whole rows. `SharedRows` need a `head`.
         """
+        after: dict[str, Any] = {}
+        inputs = batch.inputs
+        if isinstance(batch, SharedRows):
+            with self._running():
+                after[cache_name(self._hf_model)] = batch.prompts.cache(self._hf_model)
+            batch = batch.tails
         longest = max(1, *map(len, answers))
         if self.head is None:
             logits = self.forward(batch, graph, Readouts((), len(self._blocks)), n_logits=longest, start=start)
@@ -203,7 +214,7 @@ class TracedModel:
         )
         hidden: Any = None
         with self._running():
-            with self._traced.trace(**batch.inputs, use_cache=False, logits_to_keep=longest) as tracer:
+            with self._traced.trace(**inputs, **after, use_cache=bool(after), logits_to_keep=longest) as tracer:
                 if start is None:
                     traced.forward(batch.spans)
                 else:
