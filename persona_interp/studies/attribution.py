@@ -126,14 +126,17 @@ def attribution_markdown(found: Sequence[AttributionCase]) -> str:
     return "\n".join(markdown_table(HEADINGS, attribution_rows(found))) + "\n"
 
 
+def _planted_share(case: AttributionCase) -> float | None:
+    """Of the difference, what the components of the planted block write; None where one of them is not known."""
+    whole = case.attribution
+    shares = [each.share.value for each in whole.contributions if each.component.layer == whole.layer]
+    return None if None in shares else sum(share for share in shares if share is not None)
+
+
 def attribution_summary(found: Sequence[AttributionCase]) -> str:
     """In how many cases the checks hold, in one paragraph."""
     held = sum(case.heads.holds for case in found)
-    own = [
-        sum(each.share.value or 0.0 for each in case.attribution.contributions if each.component.layer == case.attribution.layer)
-        for case in found
-        if case.planted
-    ]
+    own = [share for case in found if case.planted and (share := _planted_share(case)) is not None]
     first = [case.mlp for case in found if case.mlp is not None and case.mlp.top.components[0].layer == 0]
     coherence = [known for check in first for arm in (check.top, check.placebo) if (known := arm.point.coherence) is not None]
     words = [

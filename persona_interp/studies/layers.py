@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from persona_interp.errors import PersonaInterpError
 from persona_interp.measure.conditions import steered
 from persona_interp.measure.contrast_pairs import contrast_pairs
 from persona_interp.measure.effectiveness import LayerEffectiveness
@@ -133,7 +134,8 @@ class LayerBench(Record):
     @property
     def met(self) -> bool:
         """Whether the cheap choice reaches 95 % of the exhaustive one's effect at 10 % of its tokens or fewer."""
-        return (self.auto.share or 0.0) >= SHARE_WANTED and self.auto.token_share <= TOKENS_ALLOWED
+        share = self.auto.share
+        return share is not None and share >= SHARE_WANTED and self.auto.token_share <= TOKENS_ALLOWED
 
 
 def bench_layers(model: SteerableModel, name: str, *, seed: int = 0) -> LayerBench:
@@ -155,7 +157,8 @@ def bench_layers(model: SteerableModel, name: str, *, seed: int = 0) -> LayerBen
     geometry = layer_effectiveness(model, vector, trait, method="geometry")
     say(f"{model.name}, {name}: every layer on the evaluation questions")
     questions = trait.evaluation_questions
-    direction = 1 if (sweep.best().coefficient or 0.0) > 0 else -1
+    coefficient = sweep.best().coefficient
+    direction = 1 if coefficient is not None and coefficient > 0 else -1
     truth = sweep_layers(
         model, vector, trait, directions=(direction,), questions=questions, samples=SAMPLES, seed=seed + 3, **common
     )
@@ -216,7 +219,9 @@ def _compared(plan: LayerPlan, found: Sequence[DosePoint], truth: LayerScan, sin
     `effect` is that of the best budget on all questions. The difference is measured on questions that neither side's dose was
     picked on (`held_out_best`); the single layer is the best one on all of them, which favours it.
     """
-    base = truth.baseline.trait or 0.0
+    base = truth.baseline.trait
+    if base is None:
+        raise PersonaInterpError("the unsteered answers have no trait score: nothing can be measured against them")
     usable = [point for point in found if coherent(point) and point.trait is not None]
     best = max(usable, key=lambda point: direction * (point.trait or 0.0), default=truth.baseline)
     difference = held_out_difference(

@@ -12,6 +12,7 @@ from persona_interp.alignment.methods import EFFECTS, alignment_names
 from persona_interp.measure.coherent_range import COHERENT
 from persona_interp.measure.evaluate_transfer import evaluate_transfer
 from persona_interp.measure.markdown_table import markdown_table
+from persona_interp.measure.point import mean_known
 from persona_interp.measure.protocol import Protocol
 from persona_interp.measure.recovery import native_movement
 from persona_interp.measure.scored_vector import scored_vector
@@ -194,18 +195,19 @@ def unmet(cases: Sequence[TransferCase]) -> list[str]:
 
     Undefined recoveries do not count. Controls are held to it on average: single ones scatter by chance, see `summary`.
     """
-    known = [case for case in cases if case.recoveries[EFFECTS].value is not None]
-    values = [case.recoveries[EFFECTS].value or 0.0 for case in known]
+    known = [(case, value) for case in cases if (value := case.recoveries[EFFECTS].value) is not None]
     said: list[str] = []
-    if not known or fmean(values) < BAR["mean"]:
-        said.append(f"mean recovery {fmean(values) if values else 0.0:.2f} < {BAR['mean']}")
-    for case, value in zip(known, values, strict=True):
+    if not known:
+        return ["recovery is known of no transfer"]
+    if (mean := fmean(value for _, value in known)) < BAR["mean"]:
+        said.append(f"mean recovery {mean:.2f} < {BAR['mean']}")
+    for case, value in known:
         if value < BAR["least"] or not coherent(case.coherence, COHERENT):
             said.append(f"{_pair(case)}: recovery {value:.2f}, coherence {_whole(case.coherence)}")
     for name, most in (("random", BAR["control"]), ("shuffled", BAR["control"]), ("naive", BAR["naive"])):
-        drawn = [_control(case, name).value or 0.0 for case in known]
-        if drawn and fmean(drawn) > most:
-            said.append(f"{name}: {fmean(drawn):.2f} on average > {most}")
+        drawn = [_control(case, name).value for case, _ in known]
+        if (beside := mean_known(drawn)) is None or beside > most:
+            said.append(f"{name}: not known" if beside is None else f"{name}: {beside:.2f} on average > {most}")
     return said
 
 
@@ -215,13 +217,12 @@ def summary(cases: Sequence[TransferCase]) -> str:
     if not known:
         return "no target's own vector moves its trait by 20 points: recovery is undefined everywhere"
 
-    def spread(values: Sequence[float]) -> str:
-        return f"{fmean(values):.2f} on average ({min(values):.2f} to {max(values):.2f})"
+    def spread(found: Sequence[Estimate]) -> str:
+        values = [each.value for each in found if each.value is not None]
+        return f"{fmean(values):.2f} on average ({min(values):.2f} to {max(values):.2f})" if values else "not known"
 
-    recovered = spread([case.recoveries[EFFECTS].value or 0.0 for case in known])
-    controls = [
-        f"{name} {spread([_control(case, name).value or 0.0 for case in known])}" for name in ("random", "shuffled", "naive")
-    ]
+    recovered = spread([case.recoveries[EFFECTS] for case in known])
+    controls = [f"{name} {spread([_control(case, name) for case in known])}" for name in ("random", "shuffled", "naive")]
     least = min((case.coherence for case in known if case.coherence is not None), default=None)
     return (
         f"{len(known)} of {len(cases)} defined; effects recover {recovered}; {'; '.join(controls)}; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from persona_interp.measure.statistics import Estimate
 from persona_interp.storage import read_json
 from persona_interp.studies.attribution import AttributionCase, attribution_summary
 from persona_interp.studies.organism_cards.text import _whole
@@ -24,6 +25,18 @@ def test_a_transfer_is_reported_without_a_number_and_does_not_meet_the_bar() -> 
     assert summary([unjudged, judged]).endswith("lowest coherence 88")
     assert "| not judged |" in transfer_markdown([unjudged])
     assert TransferCase.from_json(unjudged.to_json()) == unjudged
+
+
+def test_a_control_that_was_not_judged_is_not_a_control_of_nothing() -> None:
+    """An unknown recovery is left out of the mean, and where no other is known the bar is not met."""
+    file = ROOT / "figures" / "transfer" / "organism-qwen2_organism-llama_silly.json"
+    judged = TransferCase.from_json(read_json(file))
+    unknown = Estimate(None, None, None, 0)
+    blind = replace(judged, controls={**judged.controls, "random": unknown})
+    assert "random: not known" in unmet([blind])
+    assert "random not known" in summary([blind])
+    loud = replace(judged, controls={**judged.controls, "random": Estimate(0.5, 0.4, 0.6, 8)})
+    assert "random: 0.50 on average > 0.1" in unmet([loud, blind]), "0.25 if the unknown one counted as 0"
 
 
 def test_an_ablation_without_coherence_says_so() -> None:

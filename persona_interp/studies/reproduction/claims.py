@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from persona_interp.measure.evaluation import COHERENT, Evaluation
 from persona_interp.measure.modulation import Modulated
+from persona_interp.measure.point import mean_known
 from persona_interp.measure.statistics import pearson
 from persona_interp.measure.transfer_evaluation import PART, TransferEvaluation
 from persona_interp.records import Record
@@ -67,22 +68,22 @@ def _transfer(found: Findings) -> Claim:
     known = [each for each in found.transfers if each.recovery.value is not None]
     if not known:
         return Claim(claim, "not measured", "no target's own vector moves its trait by 20 points, so recovery is undefined")
-    values = [each.recovery.value or 0.0 for each in known]
+    values = [value for each in known if (value := each.recovery.value) is not None]
     controls = {
-        name: fmean(each.control_recoveries[name].value or 0.0 for each in known)
+        name: mean_known(each.control_recoveries[name].value for each in known)
         for name in ("random", "shuffled", "naive")
         if all(name in each.control_recoveries for each in known)
     }
     arrived = sum(value >= PART for value in values)
     coherence = [each.main.points for each in known]
     lowest = min((point.coherence for points in coherence for point in points if point.coherence is not None), default=None)
-    listed = ", ".join(f"{name} {value:.2f}" for name, value in controls.items())
+    listed = ", ".join(f"{name} {'not known' if value is None else f'{value:.2f}'}" for name, value in controls.items())
     text = (
         f"{arrived} of {len(known)} transfers recover at least half of the effect of the target's own vector: "
         f"{fmean(values):.2f} on average, {min(values):.2f} to {max(values):.2f}; controls on average: {listed}"
     )
     text += f"; lowest coherence {lowest:.0f}" if lowest is not None else ""
-    good = all(abs(value) < CONTROL for value in controls.values())
+    good = all(value is not None and abs(value) < CONTROL for value in controls.values())
     return Claim(claim, _how_many(arrived if good else 0, len(known)), text)
 
 
@@ -121,8 +122,9 @@ def _black_box(found: Findings) -> Claim:
     placebos = [each for each in found.modulations if each.placebo]
     viable = sum(works(each, found.modulations) for each in outside)
     listed = "; ".join(f"{each.mode}, {each.trait}: {each.share}" for each in outside)
-    beside = [abs(each.share.value or 0.0) for each in placebos]
-    text = f"share of what a control vector inside the same GGUF moves: {listed}; placebos at most {max(beside, default=0.0):.2f}"
+    beside = [abs(value) for each in placebos if (value := each.share.value) is not None]
+    most = f"placebos at most {max(beside):.2f}" if beside else "no placebo was measured"
+    text = f"share of what a control vector inside the same GGUF moves: {listed}; {most}"
     return Claim(claim, _how_many(viable, len(outside)), text)
 
 
@@ -147,10 +149,11 @@ def _inner_correlation(each: Evaluation) -> float | None:
     within = each.coherent_range
     if within is None:
         return None
-    points = [point for point in each.curve if within.low <= point.coefficient <= within.high and point.trait is not None]
+    inside = [point for point in each.curve if within.low <= point.coefficient <= within.high]
+    points = [(point.coefficient, point.trait) for point in inside if point.trait is not None]
     if len(points) < 4:
         return None
-    return pearson([point.coefficient for point in points], [point.trait or 0.0 for point in points]).value
+    return pearson([coefficient for coefficient, _ in points], [trait for _, trait in points]).value
 
 
 def _coherent_ratio(each: Evaluation) -> float | None:

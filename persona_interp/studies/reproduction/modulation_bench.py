@@ -108,13 +108,15 @@ def overview_markdown(found: Sequence[Modulated]) -> str:
 
 
 def works(each: Modulated, found: Sequence[Modulated]) -> bool:
-    """Whether a mode moves its trait the right way, by more than any placebo of the same model and trait does."""
-    placebos = [
-        abs(other.share.value or 0.0)
-        for other in found
-        if other.placebo and (other.model, other.trait) == (each.model, each.trait)
-    ]
-    return each.share.low is not None and each.share.low > max([MEANS_SOMETHING, *placebos])
+    """Whether a mode moves its trait the right way, by more than any placebo of the same model and trait does.
+
+    A placebo of unknown effect rules nothing out: then it is not known to work.
+    """
+    placebos = [other.share for other in found if other.placebo and (other.model, other.trait) == (each.model, each.trait)]
+    beside = [abs(share.value) for share in placebos if share.value is not None]
+    if each.share.low is None or len(beside) < len(placebos):
+        return False
+    return each.share.low > max([MEANS_SOMETHING, *beside])
 
 
 def modulation_summary(found: Sequence[Modulated]) -> str:
