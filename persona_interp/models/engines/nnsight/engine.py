@@ -132,7 +132,8 @@ class NnsightEngine(Engine):
             part = self._padded(chosen)
             layers = restart_layers(graphs) if self.capabilities.restarts else []
             resid = self._traced.residuals(part, layers) if layers else {}
-            for scored, graph, layer in zip(found, graphs, map(_begins, graphs), strict=True):
+            for scored, graph in zip(found, graphs, strict=True):
+                layer = _begins(graph, otherwise=max(layers, default=None))
                 begin = Restart(layer, resid[layer]) if layer is not None and layer in resid else None
                 scored += self._traced.log_probs(part, graph.for_rows(places), answers, start=begin)
         return found
@@ -177,5 +178,5 @@ def restart_layers(graphs: Sequence[InterventionGraph]) -> list[int]:
     return sorted({layer for layer in map(_begins, graphs) if layer is not None}) if len(graphs) > 1 else []
 
 
-def _begins(graph: InterventionGraph) -> int | None:
-    return min((write.layer for write in graph.writes), default=None)
+def _begins(graph: InterventionGraph, otherwise: int | None = None) -> int | None:
+    return min((write.layer for write in graph.writes), default=otherwise)
