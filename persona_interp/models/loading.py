@@ -40,6 +40,8 @@ class LoadOptions:
     cache_dir: str | Path | None = None
     quantization: str | None = None
     engine: str | None = None
+    tensor_parallel_size: int = 1
+    engine_options: Mapping[str, Any] | None = None
 
     def changes_a_module(self) -> bool:
         """Whether any option asks for something that an already loaded module has settled."""

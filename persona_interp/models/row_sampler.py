@@ -70,9 +70,8 @@ class RowSampler(LogitsProcessor):
             self._warpers.append(TopKLogitsWarper(sampling.top_k))
         if sampling.top_p < 1:
             self._warpers.append(TopPLogitsWarper(sampling.top_p))
-        streams = [torch.Generator().manual_seed(seed) for seed in seeds]
-        numbers = [torch.rand(sampling.max_new_tokens, generator=stream, dtype=torch.float64) for stream in streams]
-        self._uniform = torch.stack(numbers)
+        if seeds:
+            self._uniform = torch.stack([uniform_numbers(seed, sampling.max_new_tokens) for seed in seeds])
 
     def __call__(self, input_ids: Int[Tensor, "batch pos"], scores: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:  # type: ignore[override]
         """Scores with one finite entry a row, or all of them, biased and penalised, when greedy.
@@ -82,24 +81,8 @@ class RowSampler(LogitsProcessor):
             InvalidInputError: a bias of a token the model does not have.
         """
         check_scores(scores, f"new token {self._step + 1}", self._model, self._dtype)
-        if self._biased is not None:
-            if (largest := int(self._biased.max())) >= scores.shape[1]:
-                raise InvalidInputError(
-                    f"logit_bias names token {largest}, but the model has tokens 0 to {scores.shape[1] - 1}: make the biases "
-                    "with this model's tokenizer"
-                )
-            biases = self._biases.to(scores).expand(len(scores), -1)
-            scores = scores.index_add(1, self._biased.to(scores.device), biases)
-        if self._penalty != 1 and self._answers is not None:
-            held = self._answers.to(scores.device)
-            seen = scores.gather(1, held)
-            scores = scores.scatter(1, held, torch.where(seen > 0, seen / self._penalty, seen * self._penalty))
-        if self._uniform is not None:
-            warped = scores.float()
-            for warper in self._warpers:
-                warped = warper(cast(torch.LongTensor, input_ids), warped)
-            chosen = draw(warped, self._uniform[:, self._step].to(_uniform_dtype(scores.device), copy=False).to(scores.device))
-            scores = torch.full_like(scores, -torch.inf).scatter(1, chosen.unsqueeze(1), 0.0)
+        uniform = None if self._uniform is None else self._uniform[:, self._step]
+        scores = self.chosen(scores, uniform, self._answers)
         if self._end_id is not None and any(self._over):
             over = torch.tensor(self._over, device=scores.device).unsqueeze(1)
             ended = torch.full_like(scores[:1], -torch.inf)
@@ -113,6 +96,42 @@ class RowSampler(LogitsProcessor):
             self._over = self.on_step(self._places, scores)
         return scores
 
+    def chosen(
+        self,
+        scores: Float[Tensor, "batch vocab"],
+        uniform: Float[Tensor, " batch"] | None,
+        answers: Int[Tensor, "batch step"] | None,
+    ) -> Float[Tensor, "batch vocab"]:
+        """What a step leaves possible: scores with one finite entry a row, or all of them, biased and penalised, when greedy.
+
+        Args:
+            scores: of the step.
+            uniform: the numbers its tokens are drawn with; None: greedy.
+            answers: tokens drawn before, None where there are none or nothing is penalised.
+
+        Raises:
+            InvalidInputError: a bias of a token the model does not have.
+        """
+        if self._biased is not None:
+            if (largest := int(self._biased.max())) >= scores.shape[1]:
+                raise InvalidInputError(
+                    f"logit_bias names token {largest}, but the model has tokens 0 to {scores.shape[1] - 1}: make the biases "
+                    "with this model's tokenizer"
+                )
+            biases = self._biases.to(scores).expand(len(scores), -1)
+            scores = scores.index_add(1, self._biased.to(scores.device), biases)
+        if self._penalty != 1 and answers is not None:
+            held = answers.to(scores.device)
+            seen = scores.gather(1, held)
+            scores = scores.scatter(1, held, torch.where(seen > 0, seen / self._penalty, seen * self._penalty))
+        if uniform is not None:
+            warped = scores.float()
+            for warper in self._warpers:
+                warped = warper(cast(torch.LongTensor, None), warped)
+            drawn = draw(warped, uniform.to(_uniform_dtype(scores.device), copy=False).to(scores.device))
+            scores = torch.full_like(scores, -torch.inf).scatter(1, drawn.unsqueeze(1), 0.0)
+        return scores
+
     def for_rows(self, rows: Sequence[int]) -> RowSampler:
         """A sampler of some rows alone, which draw what they would have drawn among the others; nothing may be drawn yet."""
         part = copy.copy(self)
@@ -120,6 +139,11 @@ class RowSampler(LogitsProcessor):
         if self._uniform is not None:
             part._uniform = self._uniform[list(rows)]
         return part
+
+
+def uniform_numbers(seed: int, n: int) -> Float[Tensor, " step"]:
+    """The numbers a row with this seed draws its tokens with, one a step."""
+    return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def telling(on_step: OnStep | None, readouts: Readouts) -> Callable[[Sequence[int], Tensor], Sequence[bool]] | None:

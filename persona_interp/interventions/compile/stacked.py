@@ -125,6 +125,31 @@ class StackedWrite:
             where = where & other
         return torch.where(where.unsqueeze(-1), written, resid)
 
+    def at(self, rows: Int[Tensor, " token"], steps: Int[Tensor, " token"]) -> StackedWrite:
+        """The write at single tokens, each a row of its own: those of `rows` at `steps`, all of them written.
+
+        What is the same for all tokens is kept once.
+        """
+        index = rows[:1] if bool((rows == rows[0]).all()) else rows
+        coefficient = self.coefficient[index]
+        if self.schedule is not None:
+            own = replace(self.schedule, index=self.schedule.index[rows])
+            coefficient = coefficient * own.factors(steps.unsqueeze(1), coefficient)
+        condition = self.condition
+        return replace(
+            self,
+            direction=self.direction[index],
+            coefficient=coefficient,
+            scalars={name: value[index] for name, value in self.scalars.items()},
+            rows=None,
+            condition=condition and replace(
+                condition,
+                direction=condition.direction[index],
+                scalars={name: value[index] for name, value in condition.scalars.items()},
+            ),
+            schedule=None,
+        )
+
 
 @dataclass(frozen=True)
 class StackedGraph:
@@ -155,6 +180,27 @@ def stack_writes(graph: InterventionGraph, n_rows: int) -> StackedGraph:
     for write in graph.writes:
         by_layer.setdefault(write.layer, []).append(write)
     return StackedGraph({layer: tuple(_stack(group, n_rows) for group in _groups(writes)) for layer, writes in by_layer.items()})
+
+
+def stack_by_row(graphs: Sequence[InterventionGraph]) -> StackedGraph:
+    """Compile a graph for each row: row i is written to by all of ``graphs[i]``, whatever rows its writes name.
+
+    The work grows with the number of writes, not with its square, so a row may also stand for one of many users.
+    """
+    by_layer: dict[int, dict[tuple[int, Hashable], list[Write]]] = {}
+    for row, graph in enumerate(graphs):
+        places: dict[int, int] = {}
+        for write in graph.writes:
+            places[write.layer] = place = places.get(write.layer, -1) + 1
+            own = replace(write, rows=(row,))
+            by_layer.setdefault(write.layer, {}).setdefault((place, _key(own)), []).append(own)
+    # the first writes of all rows, then the second ones: each row sees its own in their order
+    return StackedGraph(
+        {
+            layer: tuple(_stack(groups[key], len(graphs)) for key in sorted(groups, key=lambda key: key[0]))
+            for layer, groups in by_layer.items()
+        }
+    )
 
 
 def _groups(writes: list[Write]) -> list[list[Write]]:

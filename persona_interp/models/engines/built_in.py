@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from persona_interp.errors import UnsupportedError
-from persona_interp.models.engines.capabilities import ENDPOINT, LLAMA_CPP, TORCH, TRANSFORMER_LENS
+from persona_interp.models.engines.capabilities import ENDPOINT, LLAMA_CPP, TORCH, TRANSFORMER_LENS, VLLM
 from persona_interp.models.engines.registry import register_engine
 from persona_interp.models.source import ModelSource
 
@@ -22,6 +22,12 @@ def _llama_cpp(source: ModelSource, options: Any, tokenizer: Any, remote: bool |
 
     refuse_in_llama_cpp(source.location, options, tokenizer, remote)
     return LlamaCppModel(source.location, name=source.name)
+
+
+def _vllm(source: ModelSource, options: Any, tokenizer: Any, remote: bool | str) -> Any:
+    from persona_interp.models.engines.vllm.opening import open_model
+
+    return open_model(source, options, tokenizer, remote)
 
 
 def _transformer_lens(source: ModelSource, options: Any, tokenizer: Any, remote: bool | str) -> Any:
@@ -59,6 +65,13 @@ register_engine(
     opens=lambda source: source.gguf or source.is_hugging_face,
     load=_transformer_lens,
     capabilities=TRANSFORMER_LENS,
+    runs="Hugging Face models, GGUF files",
+)
+register_engine(
+    "vllm",
+    opens=lambda source: source.gguf or source.is_hugging_face,
+    load=_vllm,
+    capabilities=VLLM,
     runs="Hugging Face models, GGUF files",
 )
 register_engine("endpoint", opens=_is_url, load=_endpoint, capabilities=ENDPOINT, runs="OpenAI-compatible servers")

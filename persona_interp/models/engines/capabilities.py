@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 from persona_interp.interventions.graph import InterventionGraph, Write, WritePositions
-from persona_interp.interventions.operations import Add, Operation
+from persona_interp.interventions.operations import Ablate, AblateThenAdd, Add, AddPreservingNorm, Cap, Clamp, Operation
 
 Need: TypeAlias = Literal["captures", "likelihoods", "gradients", "unembedding", "streams", "module"]
 """What a verb needs beside what its graph holds; each is a field of `Capabilities`."""
@@ -104,6 +104,15 @@ LLAMA_CPP = Capabilities(
     operations=frozenset({Add}),
     conditions=False,
     schedules=False,
+    gradients=False,
+    unembedding=False,
+    module=False,
+    restarts=False,
+)
+VLLM = Capabilities(
+    "vLLM",
+    # its workers are processes of their own, which know no operation that a program has added
+    operations=frozenset({Add, AddPreservingNorm, Ablate, AblateThenAdd, Clamp, Cap}),
     gradients=False,
     unembedding=False,
     module=False,

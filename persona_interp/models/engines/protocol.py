@@ -98,6 +98,7 @@ class Engine(ABC):
         n_layers: blocks.
         n_ctx: tokens a text may have, prompt and answer together.
         file_fingerprint: of the file the weights came from, where several forms of them belong together by it.
+        packs_rows: it batches rows itself, as their lengths and its memory allow, and runs best with many at a time.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Engine(ABC):
     n_layers: int
     n_ctx: int
     file_fingerprint: str | None = None
+    packs_rows: bool = False
 
     @property
     @abstractmethod

@@ -1,0 +1,1 @@
+"""Hugging Face models, run by vLLM: a plugin on its releases, with the intervention graphs of every other engine."""
