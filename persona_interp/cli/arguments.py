@@ -138,6 +138,12 @@ def add_model_options(parser: argparse.ArgumentParser, *, option: str = "--model
         "--quantize", choices=("8bit", "4bit"), help='smaller weights for small GPUs (needs "persona-interp[quantized]")'
     )
     add_engine_option(group)
+    group.add_argument(
+        "--tensor-parallel", type=count, default=1, metavar="N", help="GPUs that hold the model together (with --engine vllm)"
+    )
+    group.add_argument(
+        "--replicas", type=count, default=1, metavar="N", help="copies of it that share the work, each on GPUs of its own (likewise)"
+    )
     group.add_argument("--revision", help="branch, tag or commit on the hub")
     group.add_argument("--remote", action="store_true", help="run on NDIF's servers instead of this machine")
     group.add_argument("--trust-remote-code", action="store_true", help="allow code that comes with the model to run")
@@ -191,6 +197,8 @@ def load_model(args: argparse.Namespace, name: str | None = None, *, beside: str
         trust_remote_code=args.trust_remote_code,
         quantization=args.quantize,
         engine=engine,
+        tensor_parallel_size=args.tensor_parallel,
+        replicas=args.replicas,
     )
 
 

@@ -98,24 +98,26 @@ def check_lengths(lengths: Sequence[int], new_tokens: int, n_ctx: int, model_nam
 
 @dataclass(frozen=True)
 class Room:
-    """What bounds the batches of one pass besides `TOKENS_PER_BATCH`.
+    """What bounds the batches of one pass.
 
     Attributes:
         most: rows.
         a_row: bytes of a row, where they are known.
         device: on which they are needed.
+        tokens: of all rows together, their pads counted.
     """
 
     most: int = ROWS_PER_BATCH
     a_row: RowBytes | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    tokens: int = TOKENS_PER_BATCH
 
     def rows(self, length: int, batch_size: int | None = None) -> int:
         """How many rows of `length` tokens fit, at least one; with a batch size asked for, that many if they do."""
-        fits = MOST_ROWS if batch_size is None else batch_size
+        fits = self.most if batch_size is None else batch_size
         if self.a_row is not None:
             fits = pass_bytes(self.device, asked=batch_size is not None) // max(1, self.a_row(length))
-        wanted = min(self.most, TOKENS_PER_BATCH // max(1, length)) if batch_size is None else batch_size
+        wanted = min(self.most, self.tokens // max(1, length)) if batch_size is None else batch_size
         return max(1, min(wanted, fits))
 
     def bytes_of(self, n_rows: int, length: int) -> int:
@@ -124,6 +126,8 @@ class Room:
 
 
 ANY_ROOM = Room()
+PACKED = Room(most=1024, tokens=2**22)
+"""For engines that batch rows themselves: enough at a time to keep them busy, few enough that results come as they are ready."""
 
 
 def buckets(

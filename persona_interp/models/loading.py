@@ -41,6 +41,7 @@ class LoadOptions:
     quantization: str | None = None
     engine: str | None = None
     tensor_parallel_size: int = 1
+    replicas: int = 1
     engine_options: Mapping[str, Any] | None = None
 
     def changes_a_module(self) -> bool:

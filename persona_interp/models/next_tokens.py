@@ -157,7 +157,7 @@ class NextTokens:
 
     @property
     def _rooms(self) -> Rooms:
-        return Rooms(self.config, self.dtype, self.device, known=self.engine.runs_here)
+        return Rooms(self.config, self.dtype, self.device, known=self.engine.runs_here, packed=self.engine.packs_rows)
 
     def _finite(self, values: Tensor, what: str) -> Tensor:
         return check_finite(values, what, self.name, self.dtype)

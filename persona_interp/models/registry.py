@@ -38,6 +38,7 @@ def load_model(
     quantization: str | None = None,
     engine: str | None = None,
     tensor_parallel_size: int = 1,
+    replicas: int = 1,
     engine_options: Mapping[str, Any] | None = None,
 ) -> SteerableModel:
     """Load a model ready to be read and steered.
@@ -70,6 +71,7 @@ def load_model(
             but ``"torch"`` for a name whose weights came as such a file (`PACKAGED`): they become the numbers they stand for,
             float32 without a `dtype`. ``"vllm"`` serves many rows fast, on one or several GPUs.
         tensor_parallel_size: GPUs that hold the model together, with ``engine="vllm"``.
+        replicas: copies of the model that share the rows of every call, each on GPUs of its own, with ``engine="vllm"``.
         engine_options: further arguments of vLLM's ``LLM``, such as ``max_model_len`` or ``gpu_memory_utilization``.
 
     Raises:
@@ -81,7 +83,10 @@ def load_model(
         PersonaInterpError: the hub cannot be reached and the model is not cached, or memory ran out.
     """
     options = LoadOptions(dtype, device, device_map, revision, trust_remote_code, cache_dir, quantization, engine)
-    options = replace(options, tensor_parallel_size=tensor_parallel_size, engine_options=engine_options)
+    if tensor_parallel_size < 1 or replicas < 1:
+        raise InvalidInputError(f"tensor_parallel_size is {tensor_parallel_size} and replicas {replicas}: give at least 1")
+    spread: dict[str, Any] = {"tensor_parallel_size": tensor_parallel_size, "replicas": replicas, "engine_options": engine_options}
+    options = replace(options, **spread)
     if isinstance(model, nn.Module):
         from persona_interp.models.engines.nnsight.opening import wrap_module
 
@@ -109,9 +114,9 @@ def _source(name: str | Path, options: LoadOptions, remote: bool | str) -> Model
         raise InvalidInputError(
             f"engine {engine.name!r} runs {engine.runs}, which {source.location} is not: give such a one{fetch}, or leave it out"
         )
-    if engine.name != VLLM and (options.tensor_parallel_size != 1 or options.engine_options):
+    if engine.name != VLLM and ((options.tensor_parallel_size, options.replicas) != (1, 1) or options.engine_options):
         raise InvalidInputError(
-            f"tensor_parallel_size and engine_options are of engine {VLLM!r}, and {source.name} runs on {engine.name!r}: give "
+            f"tensor_parallel_size, replicas and engine_options are of engine {VLLM!r}, and {source.name} runs on {engine.name!r}: give "
             f"engine={VLLM!r}, or leave them out"
         )
     return replace(source, engine=engine.name)

@@ -5,6 +5,7 @@ A new engine is one more entry of `SUBJECTS`. What it does not claim in its `Cap
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from oracle import assert_not_close
 from torch import Tensor
+from vllm_models import vllm_model
 
 from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.conditions import ProjectionCondition
@@ -49,11 +51,17 @@ def _memory(request: pytest.FixtureRequest) -> SteerableModel:
     return load_model(file)
 
 
+def _vllm(request: pytest.FixtureRequest) -> SteerableModel:
+    return vllm_model("organism-llama")
+
+
 SUBJECTS: dict[str, Callable[[pytest.FixtureRequest], SteerableModel]] = {
     "nnsight": _nnsight,
     "llama.cpp": _llama_cpp,
     "memory": _memory,
 }
+if "PERSONA_INTERP_TEST_VLLM" in os.environ:  # in an environment of its own, see test_vllm.py
+    SUBJECTS = {"vllm": _vllm}
 
 
 @pytest.fixture(params=SUBJECTS)

@@ -191,10 +191,10 @@ class VllmEngine(Engine):
         self._raise_failures()
         return list(zip(answers, scores, strict=True))
 
-    def _prompt(self, asked: _Asked) -> dict[str, Any]:
-        salt = cache_salt(asked.graph, asked.request.n_prompt or len(asked.ids))
-        prompt: dict[str, Any] = {"prompt_token_ids": list(asked.ids)}
-        return prompt if salt is None else {**prompt, "cache_salt": salt}
+    def _prompt(self, asked: _Asked) -> Any:
+        from vllm.inputs.engine import tokens_input
+
+        return tokens_input(list(asked.ids), cache_salt=cache_salt(asked.graph, asked.request.n_prompt or len(asked.ids)))
 
     def _params(self, asked: _Asked) -> Any:
         from vllm import SamplingParams

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,12 +15,13 @@ from persona_interp.models.engines.vllm.plugin import DRAWS, LOAD_FORMAT, WORKER
 _SETTINGS = {
     "VLLM_USE_V2_MODEL_RUNNER": "0",  # the one whose batch the slot map reads
     "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
 """Environment variables of vLLM, where they are not set."""
 _CPU_CACHE = 2**30
 _OURS = ("model", "tokenizer", "runner", "worker_extension_cls", "load_format", "logits_processors", "async_scheduling", "dtype")
+_NO_COMPILER = "TORCH_COMPILE_DISABLE"
 _OP = "persona_interp::block"
 
 
@@ -63,8 +65,9 @@ def start(location: str, *, dtype: str, revision: str | None, tensor_parallel_si
         **_by_platform(options),
         **options,
     }
+    eager = arguments.get("enforce_eager", False)
     try:
-        with unmounted():
+        with unmounted(), _compiling_nothing() if eager else nullcontext():
             return library.LLM(
                 location,
                 dtype=dtype,
@@ -77,6 +80,19 @@ def start(location: str, *, dtype: str, revision: str | None, tensor_parallel_si
             )
     except (ValueError, RuntimeError, NotImplementedError, TypeError) as error:
         raise PersonaInterpError(f"vLLM does not start with {location}: {error}") from error
+
+
+@contextmanager
+def _compiling_nothing() -> Iterator[None]:
+    """Processes started in this block compile nothing: vLLM has small compiled functions of its own, which cost a minute once."""
+    before = os.environ.get(_NO_COMPILER)
+    os.environ[_NO_COMPILER] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_NO_COMPILER)
+        if before is not None:
+            os.environ[_NO_COMPILER] = before
 
 
 def _by_platform(options: Mapping[str, Any]) -> dict[str, Any]:

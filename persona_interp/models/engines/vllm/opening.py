@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from persona_interp.models.adapter_folder import holds_adapter
 from persona_interp.models.chat import ChatFormat
 from persona_interp.models.engines.vllm.engine import VllmEngine
 from persona_interp.models.engines.vllm.library import start, vllm
+from persona_interp.models.engines.vllm.replicas import Replicas, gpus_of
 from persona_interp.models.families import layout_of
 from persona_interp.models.gguf_file import file_fingerprint, read_header
 from persona_interp.models.gguf_torch import load_gguf_in_torch
@@ -47,28 +50,57 @@ def open_model(source: ModelSource, options: LoadOptions, tokenizer: Any, remote
         arguments["download_dir"] = str(cache_dir)
     if options.trust_remote_code:
         arguments["trust_remote_code"] = True
-    llm = start(
-        location,
-        dtype=_dtype(config, options),
-        revision=revision,
-        tensor_parallel_size=options.tensor_parallel_size,
-        options=arguments,
-    )
-    engine = VllmEngine(
-        llm,
-        config,
-        name=source.name,
-        fingerprint=lambda: fingerprint(load_hf_model(location, _plain(options), local=local, weights=True, shipped=shipped_models())),
-        file_fingerprint=file_fingerprint(read_header(Path(source.location))) if source.gguf else None,
-    )
+    settled = _Settled(source, location, local, config, options, arguments)
+    copies: list[VllmEngine] = []
+    try:
+        for copy in range(options.replicas):
+            with gpus_of(copy, options.replicas, options.tensor_parallel_size):
+                copies.append(_started(settled))
+    except BaseException:
+        for copy in copies:
+            copy.close()
+        raise
+    engine = copies[0] if len(copies) == 1 else Replicas(copies)
     return SteerableModel(
         engine, tokenizer, name=source.name, revision=commit or revision, chat=ChatFormat(tokenizer, settings)
     )
 
 
+@dataclass(frozen=True)
+class _Settled:
+    """What every copy of a model is started with."""
+
+    source: ModelSource
+    location: str
+    local: bool
+    config: Any
+    options: LoadOptions
+    arguments: dict[str, Any]
+
+
+def _started(settled: _Settled) -> VllmEngine:
+    source, location, options = settled.source, settled.location, settled.options
+    llm = start(
+        location,
+        dtype=_dtype(settled.config, options),
+        revision=options.revision,
+        tensor_parallel_size=options.tensor_parallel_size,
+        options=settled.arguments,
+    )
+
+    def weights() -> str:
+        plain = LoadOptions("auto", "cpu", None, options.revision, options.trust_remote_code, options.cache_dir)
+        return fingerprint(load_hf_model(location, plain, local=settled.local, weights=True, shipped=shipped_models()))
+
+    file = file_fingerprint(read_header(Path(source.location))) if source.gguf else None
+    return VllmEngine(llm, settled.config, name=source.name, fingerprint=weights, file_fingerprint=file)
+
+
 def _refuse(source: ModelSource, options: LoadOptions, remote: bool | str) -> None:
     if remote:
         raise InvalidInputError(f"remote={remote!r} is of PyTorch models on NDIF; vLLM runs here: leave it out")
+    if options.replicas > 1 and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
+        raise InvalidInputError("replicas are processes, and VLLM_ENABLE_V1_MULTIPROCESSING=0 says there are to be none: unset it")
     given = {"device": options.device != "auto", "device_map": options.device_map, "quantization": options.quantization}
     if named := [name for name, is_given in given.items() if is_given]:
         raise InvalidInputError(
@@ -119,10 +151,3 @@ def _dtype(config: Any, options: LoadOptions) -> str:
     if options.torch_dtype() is None and dtype == torch.float16 and current_platform.is_cpu():
         dtype = torch.float32
     return str(dtype).removeprefix("torch.")
-
-
-def _plain(options: LoadOptions) -> LoadOptions:
-    """How the weights are read for their fingerprint: on the CPU, as they are."""
-    return LoadOptions(
-        "auto", "cpu", None, options.revision, options.trust_remote_code, options.cache_dir
-    )

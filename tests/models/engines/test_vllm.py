@@ -1,0 +1,76 @@
+"""vLLM, in an environment that these tests build: the contract, the claims of vllm_claims.py, and the commands.
+
+Where its wheel cannot be had they fail.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import vllm_env
+
+pytestmark = pytest.mark.slow  # minutes, of which fetching and starting vLLM are most
+
+HERE = Path(__file__).parent
+COMMANDS = HERE.parent.parent / "cli" / "vllm_commands.py"
+FILES = (HERE / "test_contract.py", HERE / "vllm_claims.py", COMMANDS)
+CASES = (
+    "alone_and_among_strangers",
+    "without_a_prefix_cache",
+    "every_architecture",
+    "cache_never_mixes",
+    "comes_back_as_prompt",
+    "coefficient_0",
+    "log_probabilities",
+    "captures_pooled",
+    "preempted",
+    "while_they_are_written",
+    "n_2",
+    "never_given",
+    "refused",
+    "real_model",
+    "commands",
+    "likelihoods_are_those_of_one_token_after_the_other",
+    "does_not_claim_is_refused",
+)
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:  # a gigabyte, which is not kept as pytest's own folders are
+        yield vllm_env.make(Path(folder) / "vllm")
+
+
+@pytest.fixture(scope="module")
+def outcomes(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Name of each case -> what went wrong with it, nothing where it passed."""
+    report = tmp_path_factory.mktemp("vllm") / "report.xml"
+    words = ("-m", "pytest", "-q", "-o", "addopts=", "--import-mode=importlib", "-W", "ignore", "-p", "no:cacheprovider")
+    done = vllm_env.run(python, *words, f"--junitxml={report}", *FILES)
+    assert report.is_file(), f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    cases = ElementTree.parse(report).iter("testcase")  # noqa: S314  (written a moment ago)
+    return {case.get("name", ""): "\n".join(str(child.text)[-3000:] for child in case if child.tag != "properties") for case in cases}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_holds_in_vllm(outcomes: dict[str, str], case: str) -> None:
+    found = {name: wrong for name, wrong in outcomes.items() if case in name}
+    assert found, f"no case of that name ran: {sorted(outcomes)}"
+    assert not any(found.values()), found
+
+
+def test_every_other_case_passed_too(outcomes: dict[str, str]) -> None:
+    assert {name: wrong for name, wrong in outcomes.items() if wrong} == {}
+    assert len(outcomes) > 30
+
+
+def test_compiled_graphs_hold_the_operation_and_answer_alike(python: Path) -> None:
+    """A process of its own: once with torch.compile, on the CPU, where the custom operation stands in the graph."""
+    done = vllm_env.run(python, HERE / "vllm_compiled.py", TORCH_COMPILE_DISABLE="0")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "compiled with 4 calls of persona_interp::block" in done.stdout, done.stdout[-2000:]
+    assert "tokens equal" in done.stdout
