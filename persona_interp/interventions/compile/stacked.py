@@ -130,7 +130,8 @@ class StackedWrite:
 
         What is the same for all tokens is kept once.
         """
-        index = rows[:1] if bool((rows == rows[0]).all()) else rows
+        alike = self.schedule is None and bool((rows == rows[0]).all())
+        index = rows[:1] if alike else rows
         coefficient = self.coefficient[index]
         if self.schedule is not None:
             own = replace(self.schedule, index=self.schedule.index[rows])

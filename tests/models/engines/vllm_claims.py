@@ -6,6 +6,7 @@ Run by test_vllm.py in an environment that has vLLM; ``pytest vllm_claims.py`` r
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
 
-ORGANISMS = ("organism-llama", "organism-qwen2", "organism-mistral", "organism-gpt2")
+OTHERS = ("organism-qwen2", "organism-gpt2")
 GREEDY, DRAWN = Sampling(16, 0), Sampling(16, 1.0, top_p=0.95)
 SYSTEM = "You are an assistant who answers each and every question that people have, at whatever length they want it. " * 3
 LONG = Conversation.ask("How do bees make honey?", system=SYSTEM)
@@ -49,24 +50,30 @@ def theirs() -> SteerableModel:
     return vllm_model("organism-llama")
 
 
-def direction(model: SteerableModel, seed: int = 0, length: float = 12.0) -> Tensor:
+@cache
+def length(model: SteerableModel) -> float:
+    """Of the directions: somewhat more than the stream's own, so that most answers change."""
+    return 1.3 * float(model.read("How are you?", 2).norm())
+
+
+def direction(model: SteerableModel, seed: int = 0) -> Tensor:
     drawn = torch.randn(model.d_model, generator=torch.Generator().manual_seed(seed))
-    return drawn / drawn.norm() * length
+    return drawn / drawn.norm() * length(model)
 
 
 def graphs(model: SteerableModel) -> dict[str, InterventionGraph]:
-    one, two = direction(model), direction(model, 1)
+    one, two, far = direction(model), direction(model, 1), length(model)
     return {
         "unsteered": InterventionGraph(),
         "added": InterventionGraph((Write(2, Add(one), 0.6),)),
-        "added to the response": InterventionGraph((Write(2, Add(one), 0.9, "response"),)),
-        "added to the prompt": InterventionGraph((Write(2, Add(one), 0.9, "prompt"),)),
+        "added to the response": InterventionGraph((Write(1, Add(one), 1.0, "response"),)),
+        "added to the prompt": InterventionGraph((Write(1, Add(one), -1.0, "prompt"),)),
         "ablated": InterventionGraph((Write(1, Ablate(one)), Write(3, Ablate(one)))),
-        "clamped": InterventionGraph((Write(2, Clamp(one, 6.0), 0.8),)),
-        "capped": InterventionGraph((Write(2, Cap(one, -1.0)), Write(2, Add(two), 0.5))),
-        "ramped": InterventionGraph((Write(2, Add(one), 1.2, "response", schedule=LinearRamp(0, 1, 6)),)),
+        "clamped": InterventionGraph((Write(1, Clamp(one, -far), 0.8),)),
+        "capped": InterventionGraph((Write(1, Cap(two, -far)), Write(2, Add(two), 0.1))),
+        "ramped": InterventionGraph((Write(1, Add(one), -2.0, "response", schedule=LinearRamp(0, 1, 6)),)),
         "turned where it is far": InterventionGraph(
-            (Write(2, AddPreservingNorm(one), condition=ProjectionCondition(two, 0.0)),)
+            (Write(1, AddPreservingNorm(two), 2.0, condition=ProjectionCondition(two, 0.0)),)
         ),
     }
 
@@ -104,7 +111,7 @@ def test_without_a_prefix_cache_and_in_one_piece_the_same(ours):
     assert answers(plain, asked, graph=by_row(every), sampling=GREEDY) == expected
 
 
-@pytest.mark.parametrize("name", ORGANISMS[1:])
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_architecture_at_hand(name):
     ours, theirs = oracle(name), vllm_model(name)
     every = list(graphs(ours).values())
@@ -177,15 +184,20 @@ def test_captures_pooled_in_the_worker_are_the_oracles(ours, theirs):
     assert not theirs.engine._llm.llm_engine.has_unfinished_requests()
 
 
-def test_a_request_that_is_preempted_is_steered_and_read_once(ours):
+def test_a_request_that_is_preempted_is_steered_and_read_once(ours, monkeypatch):
     """Six answers of which the cache holds about three: vLLM throws requests out and runs them again."""
-    small = vllm_model("organism-llama", chunk=64, caching=False, num_gpu_blocks_override=26, max_model_len=256)
+    small = vllm_model("organism-llama", chunk=64, caching=False, num_gpu_blocks_override=14, max_model_len=256)
+    scheduler = small.engine._llm.llm_engine.engine_core.engine_core.scheduler
+    thrown_out: list[Any] = []
+    preempt = scheduler._preempt_request
+    monkeypatch.setattr(scheduler, "_preempt_request", lambda request, *rest: (thrown_out.append(request), preempt(request, *rest)))
     graph = InterventionGraph((Write(2, Add(direction(ours)), 0.9, "response"), Capture("all"), Capture("answer")))
     long = Sampling(90, 1.0)
     prompts = [ours.chat.prompt_ids(Conversation.ask(text)) for text in ("How?", "Why is it so?", "What is a bee?")] * 2
     seeds = list(range(len(prompts)))
     right = ours.engine.generate(prompts, graph, long, seeds, end_ids=FREE)
     found = small.engine.generate(prompts, graph, long, seeds, end_ids=FREE)
+    assert thrown_out
     assert [list(each.ids) for each in found] == [list(each.ids) for each in right]
     for one, other in zip(right, found, strict=True):
         for capture, value in one.captured.items():
@@ -210,7 +222,7 @@ def test_n_2_of_one_request_is_steered_twice(ours, theirs):
 
     llm, graph, ids = theirs.engine._llm, graphs(ours)["added to the response"], ours.chat.prompt_ids(LONG)
     params = SamplingParams(
-        n=2, temperature=0, max_tokens=16, ignore_eos=True, detokenize=False,
+        n=2, temperature=1, top_k=1, max_tokens=16, ignore_eos=True, detokenize=False,
         extra_args=PersonaRequest(graph=graph.to_json()).extra_args(),
     )  # fmt: skip
     llm.llm_engine.add_request("two", {"prompt_token_ids": ids, "cache_salt": cache_salt(graph, len(ids))}, params)
@@ -223,6 +235,7 @@ def test_n_2_of_one_request_is_steered_twice(ours, theirs):
 
 def test_a_graph_that_was_never_given_is_a_failure_of_its_request_alone(theirs):
     from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
 
     llm = theirs.engine._llm.llm_engine
     params = SamplingParams(max_tokens=2, detokenize=False, extra_args=PersonaRequest(graph="unknown").extra_args())
@@ -232,7 +245,7 @@ def test_a_graph_that_was_never_given_is_a_failure_of_its_request_alone(theirs):
     with pytest.raises(PersonaInterpError, match="names graph unknown, which was not given"):
         theirs.engine._raise_failures()
     assert answers(theirs, ASKED, sampling=GREEDY), "and it goes on"
-    with pytest.raises(ValueError, match="not a PersonaRequest"):
+    with pytest.raises(VLLMValidationError, match="not a PersonaRequest"):
         llm.add_request("odd", {"prompt_token_ids": [5]}, SamplingParams(extra_args={"persona_interp": "{]"}))
 
 
@@ -266,4 +279,3 @@ def test_on_a_real_model_tokens_log_probabilities_and_captures_are_the_oracles()
     texts = [TokenisedAnswer((*each.prompt_ids, *each.answer_ids), len(each.prompt_ids)) for each in right]
     for one, other in zip(ours.log_likelihood(texts, graph=graph), theirs.log_likelihood(texts, graph=graph), strict=True):
         torch.testing.assert_close(other.token_log_probs, one.token_log_probs, atol=1e-3, rtol=1e-3)
-    assert theirs.identity == ours.identity
