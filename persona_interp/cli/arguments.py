@@ -142,7 +142,11 @@ def add_model_options(parser: argparse.ArgumentParser, *, option: str = "--model
         "--tensor-parallel", type=count, default=1, metavar="N", help="GPUs that hold the model together (with --engine vllm)"
     )
     group.add_argument(
-        "--replicas", type=count, default=1, metavar="N", help="copies of it that share the work, each on GPUs of its own (likewise)"
+        "--replicas",
+        type=count,
+        default=1,
+        metavar="N",
+        help="copies that share the work, each on GPUs of its own (likewise)",
     )
     group.add_argument("--revision", help="branch, tag or commit on the hub")
     group.add_argument("--remote", action="store_true", help="run on NDIF's servers instead of this machine")

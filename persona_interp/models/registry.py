@@ -85,7 +85,11 @@ def load_model(
     options = LoadOptions(dtype, device, device_map, revision, trust_remote_code, cache_dir, quantization, engine)
     if tensor_parallel_size < 1 or replicas < 1:
         raise InvalidInputError(f"tensor_parallel_size is {tensor_parallel_size} and replicas {replicas}: give at least 1")
-    spread: dict[str, Any] = {"tensor_parallel_size": tensor_parallel_size, "replicas": replicas, "engine_options": engine_options}
+    spread: dict[str, Any] = {
+        "tensor_parallel_size": tensor_parallel_size,
+        "replicas": replicas,
+        "engine_options": engine_options,
+    }
     options = replace(options, **spread)
     if isinstance(model, nn.Module):
         from persona_interp.models.engines.nnsight.opening import wrap_module
@@ -116,7 +120,7 @@ def _source(name: str | Path, options: LoadOptions, remote: bool | str) -> Model
         )
     if engine.name != VLLM and ((options.tensor_parallel_size, options.replicas) != (1, 1) or options.engine_options):
         raise InvalidInputError(
-            f"tensor_parallel_size, replicas and engine_options are of engine {VLLM!r}, and {source.name} runs on {engine.name!r}: give "
-            f"engine={VLLM!r}, or leave them out"
+            f"tensor_parallel_size, replicas and engine_options are of engine {VLLM!r}, and {source.name} runs on "
+            f"{engine.name!r}: give engine={VLLM!r}, or leave them out"
         )
     return replace(source, engine=engine.name)

@@ -29,7 +29,7 @@ from persona_interp.traits.catalogue import load_trait
 
 NAME = "smollm2-135m-instruct"
 BARS = {"one vector for all": 1.05, "every request its own": 1.10}
-ROWS, TOKENS = 32, 48
+ROWS, TOKENS = 16, 24
 OPTIONS = {"max_model_len": 1024, "enable_prefix_caching": False}
 
 
@@ -47,7 +47,9 @@ def main() -> None:
 
     graphs = _graphs(served)
     ratios = compare(
-        lambda: answer(InterventionGraph()), {name: lambda graph=graph: answer(graph) for name, graph in graphs.items()}, args.rounds
+        lambda: answer(InterventionGraph()),
+        {name: lambda graph=graph: answer(graph) for name, graph in graphs.items()},
+        args.rounds,
     )
     for name, ratio in ratios.items():
         print(f"steered against unsteered, {name}: CPU {ratio.cpu:.3f}, elapsed {ratio.wall:.3f}, goal {BARS[name]:.2f}")

@@ -143,7 +143,8 @@ class StackedWrite:
             coefficient=coefficient,
             scalars={name: value[index] for name, value in self.scalars.items()},
             rows=None,
-            condition=condition and replace(
+            condition=condition
+            and replace(
                 condition,
                 direction=condition.direction[index],
                 scalars={name: value[index] for name, value in condition.scalars.items()},

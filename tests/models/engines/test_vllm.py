@@ -53,7 +53,9 @@ def outcomes(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     done = vllm_env.run(python, *words, f"--junitxml={report}", *FILES)
     assert report.is_file(), f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     cases = ElementTree.parse(report).iter("testcase")  # noqa: S314  (written a moment ago)
-    return {case.get("name", ""): "\n".join(str(child.text)[-3000:] for child in case if child.tag != "properties") for case in cases}
+    return {
+        case.get("name", ""): "\n".join(str(child.text)[-3000:] for child in case if child.tag != "properties") for case in cases
+    }
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -146,7 +147,9 @@ def test_an_answer_that_comes_back_as_prompt_is_not_taken_from_the_cache(ours, t
     (right,) = ours.engine.generate([longer], graph, GREEDY, [0], end_ids=FREE)
     (found,) = theirs.engine.generate([longer], graph, GREEDY, [0], end_ids=FREE)
     assert list(found.ids) == list(right.ids)
-    assert torch.allclose(theirs.next_token_logits([longer], graph=graph), ours.next_token_logits([longer], graph=graph), atol=1e-3)
+    assert torch.allclose(
+        theirs.next_token_logits([longer], graph=graph), ours.next_token_logits([longer], graph=graph), atol=1e-3
+    )
 
 
 def test_coefficient_0_is_unsteered_to_the_bit(theirs):
@@ -190,7 +193,7 @@ def test_a_request_that_is_preempted_is_steered_and_read_once(ours, monkeypatch)
     scheduler = small.engine._llm.llm_engine.engine_core.engine_core.scheduler
     thrown_out: list[Any] = []
     preempt = scheduler._preempt_request
-    monkeypatch.setattr(scheduler, "_preempt_request", lambda request, *rest: (thrown_out.append(request), preempt(request, *rest)))
+    monkeypatch.setattr(scheduler, "_preempt_request", lambda *args, **how: (thrown_out.append(args), preempt(*args, **how)))
     graph = InterventionGraph((Write(2, Add(direction(ours)), 0.9, "response"), Capture("all"), Capture("answer")))
     long = Sampling(90, 1.0)
     prompts = [ours.chat.prompt_ids(Conversation.ask(text)) for text in ("How?", "Why is it so?", "What is a bee?")] * 2
@@ -212,25 +215,26 @@ def test_answers_are_told_while_they_are_written(ours, theirs):
         own = [text for at, text in told if at == row]
         assert len(own) >= len(answer.answer_ids)
         assert own[-1] == answer.text
-        assert all(later.startswith(sooner) for sooner, later in zip(own, own[1:], strict=False))
+        assert all(later.startswith(sooner) for sooner, later in pairwise(own))
     assert [answer.text for answer in found] == [answer.text for answer in ours.generate(ASKED, graph=graph, sampling=GREEDY)]
 
 
 def test_n_2_of_one_request_is_steered_twice(ours, theirs):
     """As a server asks for it, through `extra_args` alone, the graph being part of the request."""
     from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
 
     llm, graph, ids = theirs.engine._llm, graphs(ours)["added to the response"], ours.chat.prompt_ids(LONG)
     params = SamplingParams(
         n=2, temperature=1, top_k=1, max_tokens=16, ignore_eos=True, detokenize=False,
-        extra_args=PersonaRequest(graph=graph.to_json()).extra_args(),
+        extra_args=PersonaRequest(graph=graph.to_json()).extra_args(), output_kind=RequestOutputKind.FINAL_ONLY,
     )  # fmt: skip
     llm.llm_engine.add_request("two", {"prompt_token_ids": ids, "cache_salt": cache_salt(graph, len(ids))}, params)
-    outputs = []
+    outputs: list[Any] = []
     while llm.llm_engine.has_unfinished_requests():
-        outputs += [each for each in llm.llm_engine.step() if each.finished]
+        outputs += llm.llm_engine.step()
     (right,) = ours.engine.generate([ids], graph, GREEDY, [0], end_ids=FREE)
-    assert [list(one.token_ids) for one in outputs[0].outputs] == [list(right.ids)] * 2
+    assert [list(one.token_ids) for each in outputs for one in each.outputs] == [list(right.ids)] * 2
 
 
 def test_a_graph_that_was_never_given_is_a_failure_of_its_request_alone(theirs):
@@ -265,7 +269,9 @@ def test_what_it_lacks_is_refused_in_words(theirs: SteerableModel, what: Callabl
 @pytest.mark.real
 def test_on_a_real_model_tokens_log_probabilities_and_captures_are_the_oracles():
     ours, theirs = smollm2(), vllm_model("smollm2-135m-instruct", chunk=64, max_model_len=512)
-    every = {name: graph for name, graph in graphs(ours).items() if name in ("unsteered", "added", "added to the response", "ramped")}
+    every = {
+        name: graph for name, graph in graphs(ours).items() if name in ("unsteered", "added", "added to the response", "ramped")
+    }
     asked = [Conversation.ask(text) for text in ("What is a bicycle?", "How do bees make honey?", "Why?", "Who are you?")]
     reads = InterventionGraph((Capture("answer"), Capture("prompt_last")))
     graph = by_row(list(every.values())) + reads

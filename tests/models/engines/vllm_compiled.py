@@ -5,6 +5,7 @@ Prints how often the custom operation was called from compiled code in one forwa
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 
 import torch
@@ -39,11 +40,10 @@ def main() -> None:
             for capture, value in one.captured.items():
                 torch.testing.assert_close(other.captured[capture], value, atol=1e-4, rtol=1e-4)
         calls = Counter(event.name for event in seen.events())
-        operation, norm = calls["persona_interp::block"], calls["aten::embedding"]
-        print(f"{operation} calls of the operation in {norm} forward passes")
-        passes = len(found[0].answer_ids) if found[0].finished is False else max(len(each.answer_ids) for each in found)
-        print(f"compiled with {round(operation / max(1, passes))} calls of persona_interp::block, {ours.n_layers} blocks")
-    print("tokens equal")
+        # what is not compiled calls the function behind the operation, which the profiler does not see
+        passes = max(len(answer.answer_ids) for answer in found)
+        sys.stdout.write(f"compiled with {calls['persona_interp::block'] / passes:g} calls of persona_interp::block\n")
+    sys.stdout.write("tokens equal\n")
     theirs.close()
 
 

@@ -72,7 +72,7 @@ class VllmEngine(Engine):
 
     @property
     def device(self) -> torch.device:
-        """vLLM takes ids from the CPU."""
+        """VLLM takes ids from the CPU."""
         return torch.device("cpu")
 
     @property
@@ -142,9 +142,7 @@ class VllmEngine(Engine):
         with self._lock:
             answers = self._run(asked)
         found = [
-            torch.tensor(
-                [tokens[token].logprob for token, tokens in zip(text.answer_ids, scores[text.n_prompt :], strict=True)]
-            )
+            torch.tensor([tokens[token].logprob for token, tokens in zip(text.answer_ids, scores[text.n_prompt :], strict=True)])
             for (_, scores), text in zip(answers, list(rows) * len(graphs), strict=True)
         ]
         return [found[start : start + len(rows)] for start in range(0, len(found), len(rows))] if rows else [[] for _ in graphs]
@@ -181,7 +179,9 @@ class VllmEngine(Engine):
                         open_.discard(output.request_id)
                 if told and on_step is not None:
                     over = on_step(Step(told, lambda at=told: [answers[p][-1] for p in at], lambda p: self._so_far(asked[p])))
-                    done = [str(asked[p].request.key) for p, ended in zip(told, over or [False] * len(told), strict=True) if ended]
+                    done = [
+                        str(asked[p].request.key) for p, ended in zip(told, over or [False] * len(told), strict=True) if ended
+                    ]
                     engine.abort_request([key for key in done if key in open_])
                     open_ -= set(done)
         finally:
@@ -238,8 +238,7 @@ class VllmEngine(Engine):
     def _raise_failures(self) -> None:
         failed = {key: why for found in self._rpc("persona_failures") for key, why in found.items()}
         if failed:
-            key, why = min(failed.items())
-            raise PersonaInterpError(f"{self.name}: {why}")
+            raise PersonaInterpError(f"{self.name}: {failed[min(failed)]}")
 
     def _rpc(self, name: str, *args: Any) -> list[Any]:
         return self._engine().collective_rpc(name, args=args)

@@ -38,7 +38,9 @@ def make_steerable(model: nn.Module, config: Any) -> TokenSteering:
     try:
         blocks: Any = model.get_submodule(layout.blocks)
     except AttributeError as error:
-        raise UnsupportedError(f"{type(model).__name__} of vLLM has no {layout.blocks}: this architecture is not steered") from error
+        raise UnsupportedError(
+            f"{type(model).__name__} of vLLM has no {layout.blocks}: this architecture is not steered"
+        ) from error
     if len(blocks) != n_layers:
         raise UnsupportedError(f"{layout.blocks} has {len(blocks)} modules for {n_layers} blocks: run it without pipeline stages")
     steering = TokenSteering(n_layers, next(model.parameters()).device)

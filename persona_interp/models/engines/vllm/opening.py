@@ -61,9 +61,7 @@ def open_model(source: ModelSource, options: LoadOptions, tokenizer: Any, remote
             copy.close()
         raise
     engine = copies[0] if len(copies) == 1 else Replicas(copies)
-    return SteerableModel(
-        engine, tokenizer, name=source.name, revision=commit or revision, chat=ChatFormat(tokenizer, settings)
-    )
+    return SteerableModel(engine, tokenizer, name=source.name, revision=commit or revision, chat=ChatFormat(tokenizer, settings))
 
 
 @dataclass(frozen=True)
@@ -100,23 +98,25 @@ def _refuse(source: ModelSource, options: LoadOptions, remote: bool | str) -> No
     if remote:
         raise InvalidInputError(f"remote={remote!r} is of PyTorch models on NDIF; vLLM runs here: leave it out")
     if options.replicas > 1 and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
-        raise InvalidInputError("replicas are processes, and VLLM_ENABLE_V1_MULTIPROCESSING=0 says there are to be none: unset it")
+        raise InvalidInputError(
+            "replicas are processes, and VLLM_ENABLE_V1_MULTIPROCESSING=0 says there are to be none: unset it"
+        )
     given = {"device": options.device != "auto", "device_map": options.device_map, "quantization": options.quantization}
     if named := [name for name, is_given in given.items() if is_given]:
         raise InvalidInputError(
-            f"{' and '.join(named)} say how PyTorch holds a model; vLLM takes tensor_parallel_size and engine_options: leave it out"
+            f"{' and '.join(named)} say how PyTorch holds a model: leave it out; vLLM takes tensor_parallel_size, engine_options"
         )
     if source.local and not source.gguf and holds_adapter(Path(source.location)):
-        raise UnsupportedError(f"{source.location} is an adapter; merge it (merge_and_unload(), save_pretrained()), and load that")
+        raise UnsupportedError(
+            f"{source.location} is an adapter; merge it (merge_and_unload(), save_pretrained()), and load that"
+        )
 
 
 def _as_folder(source: ModelSource, options: LoadOptions) -> Path:
     """A GGUF file's weights as a Hugging Face folder, which vLLM reads; made once and kept under the data folder."""
     folder = home() / "models" / "vllm" / file_fingerprint(read_header(Path(source.location)))
     if not folder.is_dir():
-        model = load_gguf_in_torch(
-            source.location, LoadOptions(), None, name=source.name, remote=False, shipped=shipped_models()
-        )
+        model = load_gguf_in_torch(source.location, LoadOptions(), None, name=source.name, remote=False, shipped=shipped_models())
 
         def write(place: Path) -> None:
             model.hf_model.save_pretrained(place)

@@ -150,7 +150,9 @@ def gpus_of(copy: int, n_copies: int, each: int) -> Iterator[None]:
     before = os.environ.get(_GPUS)
     names = [name.strip() for name in before.split(",")] if before else [str(index) for index in range(n_here)]
     if len(names) < n_copies * each:
-        raise InvalidInputError(f"{n_copies} replicas of {each} GPUs need {n_copies * each}, and {len(names)} are here: ask for fewer")
+        raise InvalidInputError(
+            f"{n_copies} replicas of {each} GPUs need {n_copies * each}, and {len(names)} are here: ask for fewer"
+        )
     os.environ[_GPUS] = ",".join(names[copy * each : (copy + 1) * each])
     try:
         yield
