@@ -40,7 +40,7 @@ FRONT_DOORS = {"__init__", "__main__"}
 
 # Pure code: these never reach a model library, at any depth.
 PURE = ("interventions.operations", "interventions.graph", "residuals.moments", "alignment")
-MODEL_LIBRARIES = ("nnsight", "transformers", "transformer_lens", "llama_cpp", "gguf")
+MODEL_LIBRARIES = ("nnsight", "transformers", "transformer_lens", "llama_cpp", "gguf", "vllm")
 HEAVY = (*MODEL_LIBRARIES, "plotly", "sklearn", "gradio")
 
 FILE_LINES = 330

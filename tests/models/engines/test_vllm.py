@@ -74,5 +74,11 @@ def test_compiled_graphs_hold_the_operation_and_answer_alike(python: Path) -> No
     """A process of its own: once with torch.compile, on the CPU, where the custom operation stands in the graph."""
     done = vllm_env.run(python, HERE / "vllm_compiled.py", TORCH_COMPILE_DISABLE="0")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "compiled with 4 calls of persona_interp::block" in done.stdout, done.stdout[-2000:]
+    assert "compiled with 6 calls of persona_interp::block" in done.stdout, done.stdout[-2000:]
     assert "tokens equal" in done.stdout
+
+
+def test_two_replicas_share_rows_and_go_on_where_an_extraction_stopped(python: Path, tmp_path: Path) -> None:
+    done = vllm_env.run(python, HERE / "vllm_replicas.py", tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split("\n")[:2] == ["rows equal", "resumed"]

@@ -60,7 +60,8 @@ class VllmEngine(Engine):
         self.n_layers = int(text_config(config).num_hidden_layers)
         # a text that is scored passes whole, last token and all, and vLLM draws one behind it
         self.n_ctx = int(llm.llm_engine.model_config.max_model_len) - 2
-        self._llm, self._fingerprint, self._found = llm, fingerprint, None
+        self._llm: Any = llm
+        self._fingerprint, self._found = fingerprint, ""
         self._keys, self._lock = count(), Turns()
         self._kept: dict[str, str] = {}
         llm.collective_rpc("persona_follow")
@@ -83,7 +84,7 @@ class VllmEngine(Engine):
     @property
     def fingerprint(self) -> str:
         """See `Engine.fingerprint`."""
-        if self._found is None:
+        if not self._found:
             self._found = self._fingerprint()
         return self._found
 
@@ -192,12 +193,12 @@ class VllmEngine(Engine):
         return list(zip(answers, scores, strict=True))
 
     def _prompt(self, asked: _Asked) -> Any:
-        from vllm.inputs.engine import tokens_input
+        from vllm.inputs.engine import tokens_input  # pyright: ignore[reportMissingImports]
 
         return tokens_input(list(asked.ids), cache_salt=cache_salt(asked.graph, asked.request.n_prompt or len(asked.ids)))
 
     def _params(self, asked: _Asked) -> Any:
-        from vllm import SamplingParams
+        from vllm.sampling_params import SamplingParams  # pyright: ignore[reportMissingImports]
 
         reads = bool(asked.graph.captures)
         settings: dict[str, Any] = {

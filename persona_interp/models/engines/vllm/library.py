@@ -97,13 +97,13 @@ def _compiling_nothing() -> Iterator[None]:
 
 def _by_platform(options: Mapping[str, Any]) -> dict[str, Any]:
     """On a CPU no compiler and a small cache; on a GPU graphs that are cut at our operation, which reads what a step wants."""
-    from vllm.platforms import current_platform
+    from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
     if current_platform.is_cpu():
         return {"enforce_eager": True, "kv_cache_memory_bytes": _CPU_CACHE}
     if options.get("enforce_eager") or "compilation_config" in options:
         return {}
-    from vllm.config import CompilationConfig
+    from vllm.config import CompilationConfig  # pyright: ignore[reportMissingImports]
 
     cut = [*CompilationConfig._attention_ops, _OP]
     return {"compilation_config": {"splitting_ops": cut, "cudagraph_mode": "PIECEWISE"}}

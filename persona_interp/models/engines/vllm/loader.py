@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
-from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader  # pyright: ignore[reportMissingImports]
 
 from persona_interp.errors import UnsupportedError
 from persona_interp.models.engines.vllm.block_op import at_block

@@ -145,7 +145,7 @@ def _described(location: str, options: LoadOptions, *, local: bool) -> tuple[Any
 
 def _dtype(config: Any, options: LoadOptions) -> str:
     """By its name: what was asked for, else what the checkpoint was saved in, but no half precision on a CPU."""
-    from vllm.platforms import current_platform
+    from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
     dtype = options.torch_dtype() or getattr(config, "dtype", None) or torch.float32
     if options.torch_dtype() is None and dtype == torch.float16 and current_platform.is_cpu():

@@ -20,7 +20,7 @@ def register() -> None:
     """Make the way of loading known to this process. Twice does no harm."""
     if multiprocessing.parent_process() is not None:  # a process of vLLM's own, which has started from the user's main module
         unmount()
-    from vllm.model_executor.model_loader import _LOAD_FORMAT_TO_MODEL_LOADER, register_model_loader
+    from vllm.model_executor.model_loader import _LOAD_FORMAT_TO_MODEL_LOADER, register_model_loader  # pyright: ignore[reportMissingImports]
 
     if LOAD_FORMAT not in _LOAD_FORMAT_TO_MODEL_LOADER:
         from persona_interp.models.engines.vllm.loader import SteerableLoader

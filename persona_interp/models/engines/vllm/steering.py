@@ -135,7 +135,7 @@ def _whole(hidden: Tensor, rest: Tensor | None) -> Tensor:
 
 def _scheduled_now() -> bool:
     """Whether the forward pass holds requests; trial runs of vLLM hold none."""
-    from vllm.forward_context import get_forward_context, is_forward_context_available
+    from vllm.forward_context import get_forward_context, is_forward_context_available  # pyright: ignore[reportMissingImports]
 
     return is_forward_context_available() and bool(get_forward_context().attn_metadata)
 
