@@ -32,7 +32,9 @@ def graphs(model: SteerableModel) -> list[InterventionGraph]:
         InterventionGraph((Write(1, Add(direction(model, 0)), 1.0),)),
         InterventionGraph((Write(1, Add(direction(model, 1)), -1.5, "response"),)),
         InterventionGraph((Write(0, Add(direction(model, 2)), 2.0, "prompt"),)),
-        InterventionGraph((Write(1, Add(direction(model, 3)), 3.0, schedule=ExponentialDecay(2.0)), Write(last, Ablate(direction(model, 4))))),
+        InterventionGraph(
+            (Write(1, Add(direction(model, 3)), 3.0, schedule=ExponentialDecay(2.0)), Write(last, Ablate(direction(model, 4))))
+        ),
         InterventionGraph((Write(1, Cap(direction(model, 5), -0.5)), Write(1, Add(direction(model, 6)), 0.5))),
     ]
 
@@ -65,9 +67,7 @@ def test_rows_that_come_and_go_say_what_each_says_alone(name: str) -> None:
     model = SteerableModel(tiny_hf_model(name, tokenizer), tokenizer, name=name)
     before = {key: value.clone() for key, value in model.hf_model.state_dict().items()}
     each = [(prompt, graph) for prompt, graph in zip(prompts(len(tokenizer), 12), graphs(model) * 2, strict=True)]
-    alone = [
-        list(model.engine.generate([prompt], graph, GREEDY, [0], end_ids=frozenset())[0].ids) for prompt, graph in each
-    ]
+    alone = [list(model.engine.generate([prompt], graph, GREEDY, [0], end_ids=frozenset())[0].ids) for prompt, graph in each]
     assert len({tuple(ids) for ids in alone}) > 8
     rows = [RunningRow(prompt, graph) for prompt, graph in each]
     arrivals, lengths = [0, 0, 1, 1, 1, 3, 4, 8, 8, 30, 30, 31], [12, 3, 12, 1, 7, 12, 2, 12, 5, 12, 4, 12]

@@ -71,8 +71,8 @@ class RunningBatch:
         kinds = set(getattr(text_config(hf_model.config), "layer_types", None) or ())
         if kinds - _KINDS:
             raise UnsupportedError(
-                f"a {type(hf_model).__name__} has layers of the kind {sorted(kinds - _KINDS)[0]!r}, whose memory of a text cannot "
-                "be laid beside another's: its rows are answered one after the other"
+                f"a {type(hf_model).__name__} has layers of the kind {sorted(kinds - _KINDS)[0]!r}, whose memory of a text "
+                "cannot be laid beside another's: its rows are answered one after the other"
             )
         self._hf_model, self._alone, self._pad_id = hf_model, alone, pad_id
         self._blocks = list(hf_model.get_submodule(layout.blocks).children())
