@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from persona_interp.errors import InvalidInputError
+from persona_interp.errors import InvalidInputError, missing_extra
 
 OWN_NAMES = ["localhost", "127.0.0.1", "[::1]", "::1"]
 """Names under which requests to a server on loopback come. Others are of web pages elsewhere that point at it."""
@@ -47,6 +47,34 @@ def address(listener: socket.socket) -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def import_server_libraries(feature: str, extra: str) -> None:
+    """Load what serves, also where nnsight has given every object an attribute `save`.
+
+    Some classes of anyio, made when they are first asked for, refuse to have an attribute of which no annotation is known.
+
+    Args:
+        feature: for the error.
+        extra: that brings what is missing.
+
+    Raises:
+        MissingExtraError: something is not installed.
+    """
+    try:
+        import uvicorn
+        from anyio import TypedAttributeSet
+
+        if hasattr(object, "save"):
+            TypedAttributeSet.__annotations__ = {**TypedAttributeSet.__annotations__, "save": Any}
+        from anyio._backends._asyncio import AsyncIOBackend
+        from anyio.abc import SocketAttribute
+        from anyio.streams.file import FileStreamAttribute
+        from anyio.streams.tls import TLSAttribute
+    except ImportError as error:
+        raise missing_extra(feature, extra) from error
+
+    _ = uvicorn, AsyncIOBackend, SocketAttribute, FileStreamAttribute, TLSAttribute
 
 
 def is_loopback(host: str) -> bool:

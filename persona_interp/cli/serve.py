@@ -61,8 +61,9 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Serve until Ctrl-C."""
     from persona_interp.progress import say
-    from persona_interp.serving.server import Settings, serve
+    from persona_interp.serving.server import Settings, prepare, serve
 
+    prepare()
     if args.remote:
         raise UnsupportedError("serve runs models on this machine, which --remote does not: leave it out")
     if not args.largest_ratio > 0:

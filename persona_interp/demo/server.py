@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from persona_interp.errors import missing_extra
-from persona_interp.listening import OWN_NAMES, address, bound, is_loopback, run_app
+from persona_interp.listening import OWN_NAMES, address, bound, import_server_libraries, is_loopback, run_app
 
 _POLICY = "; ".join(
     (
@@ -49,22 +49,18 @@ def quiet_gradio() -> Iterator[None]:
 
 
 def _import_libraries() -> None:
-    """Load what serves the page, before nnsight gives every object an attribute `save`.
-
-    Some classes of anyio refuse to be made with it, and these are only made when they are first asked for.
+    """Load what serves the page.
 
     Raises:
         MissingExtraError: one is not installed.
     """
+    import_server_libraries("the web demo", "demo")
     try:
         import gradio
-        from anyio.abc import SocketAttribute
-        from anyio.streams.file import FileStreamAttribute
-        from anyio.streams.tls import TLSAttribute
     except ImportError as error:
         raise missing_extra("the web demo", "demo") from error
 
-    _ = gradio, SocketAttribute, FileStreamAttribute, TLSAttribute
+    _ = gradio
 
 
 def application(blocks: Any, *, own_names_only: bool) -> Any:

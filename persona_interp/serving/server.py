@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from persona_interp.errors import InvalidInputError, UnsupportedError, missing_extra
-from persona_interp.listening import address, bound, is_loopback, run_app
-from persona_interp.models.steerable import SteerableModel
+from persona_interp.listening import address, bound, import_server_libraries, is_loopback, run_app
 from persona_interp.progress import say
+
+if TYPE_CHECKING:
+    from persona_interp.models.steerable import SteerableModel
 
 PORT = 8100
 
@@ -55,7 +58,7 @@ def served_model(model: SteerableModel, settings: Settings) -> Any:
         MissingExtraError: the extra ``serve`` is not installed.
         InvalidInputError: the model's name would be taken for one with a persona.
     """
-    _check_installed()
+    prepare()
     from persona_interp.serving.dose_guard import DoseGuard
     from persona_interp.serving.personas import Personas
     from persona_interp.serving.served import Served
@@ -95,7 +98,7 @@ def serve(model: SteerableModel, settings: Settings, *, ready: Callable[[str], N
         MissingExtraError: the extra ``serve`` is not installed.
         InvalidInputError: the address cannot be bound.
     """
-    _check_installed()
+    prepare()
     from persona_interp.serving.app import application
 
     if settings.api_key is None and not is_loopback(settings.host):
@@ -113,8 +116,12 @@ def serve(model: SteerableModel, settings: Settings, *, ready: Callable[[str], N
         listener.close()
 
 
-def _check_installed() -> None:
-    from importlib.util import find_spec
+def prepare() -> None:
+    """Load what serves, so that what is missing is said before a model is loaded.
 
-    if any(find_spec(part) is None for part in ("starlette", "uvicorn", "pydantic")):
+    Raises:
+        MissingExtraError: the extra ``serve`` is not installed.
+    """
+    import_server_libraries("serving a model", "serve")
+    if any(find_spec(part) is None for part in ("starlette", "pydantic")):
         raise missing_extra("serving a model", "serve")
