@@ -55,7 +55,6 @@ class Continuous(Worker):
         new = self._arrivals(room, tokens=PREFILL_TOKENS, wait=not self._places) if room else []
         if new:
             self._admit([self._place(job) for job in new if not job.cancelled])
-        self._running = len(self._places)
         if self._places:
             self._draw(self._places, self._batch.step([place.last for place in self._places]))
 
@@ -80,6 +79,7 @@ class Continuous(Worker):
                 places[0].job.fail(error)
             return
         self._places += places
+        self._running = len(self._places)
         self._draw(places, logits)
 
     def _draw(self, places: Sequence[_Place], logits: Float[Tensor, "row vocab"]) -> None:
