@@ -30,6 +30,7 @@ from serving_side import made_vector
 from persona_interp.models.registry import load_model
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.models.texts import conversations
+from persona_interp.serving.server import prepare
 
 TEXTS = ("What is the bicycle?", "Tell me about bees.", "How are you?", "Why does the river flow to the sea, do you think?")
 NAMES = ("silly", "calm", "formal", "curious")
@@ -145,6 +146,7 @@ def main() -> None:
     parser.add_argument("--crowd", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    prepare()
     model = load_model(args.model, dtype="float32", device="cpu", engine="torch")
     layer = model.n_layers // 2
     with tempfile.TemporaryDirectory() as place:
