@@ -76,8 +76,7 @@ class Restart:
 class TracedModel:
     """Runs padded batches of one model inside nnsight traces, one at a time.
 
-    nnsight wraps the `forward` of every module, for good; outside a trace that wrapper hands calls straight on. Weights, hooks,
-    training mode, gradients and generation settings stay as they were.
+    What is changed on the model and what is not: see `NnsightEngine`.
 
     Args:
         hf_model: a causal language model.
