@@ -74,15 +74,13 @@ class Restart:
 
 
 class TracedModel:
-    """Runs padded batches of one model inside nnsight traces, one at a time.
-
-    What is changed on the model and what is not: see `NnsightEngine`.
+    """Runs padded batches of one model inside nnsight traces, one at a time; `NnsightEngine` says what they leave as it was.
 
     Args:
         hf_model: a causal language model.
         tokenizer: copied, because nnsight changes its padding side.
         layout: where the blocks and the embedding are.
-        remote: handed to nnsight: True runs on NDIF, "local" takes the same way of serialising on this machine.
+        remote: handed to nnsight, see `NnsightEngine`.
         name: how errors call the model.
         revision: of the hub repository that NDIF is to run; None: the one it serves by default.
     """
