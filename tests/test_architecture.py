@@ -18,7 +18,7 @@ PACKAGE = ROOT / "persona_interp"
 
 # A name may import names of its own line and of the lines above it.
 ORDER = (
-    ("errors", "shapes", "characters", "storage", "provenance", "profiling", "threads", "progress"),
+    ("errors", "shapes", "characters", "storage", "provenance", "profiling", "threads", "progress", "listening"),
     ("registry", "locks", "jsonl_store", "html_table", "records"),
     ("traits", "residuals", "interventions"),
     ("models",),
@@ -31,6 +31,7 @@ ORDER = (
     ("plotting",),
     ("organisms",),
     ("studies",),
+    ("serving",),
     ("cli", "demo"),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -41,7 +41,8 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Serve until Ctrl-C."""
-    from persona_interp.demo.server import is_loopback, serve
+    from persona_interp.demo.server import serve
+    from persona_interp.listening import is_loopback
     from persona_interp.progress import say
 
     if not is_loopback(args.host):

@@ -33,6 +33,7 @@ from persona_interp.cli import (
     monitor_prediction,
     quickstart,
     screen,
+    serve,
     traits,
 )
 from persona_interp.cli.parser import BAD_INPUT, Parser
@@ -45,7 +46,7 @@ GROUPS = (
     ("most used", (quickstart, extract_vectors, apply_steering)),
     ("models and traits", (models, traits, doctor, download_gptoss)),
     ("vectors", (layer_effectiveness, attribute, info, export, import_vectors, align)),
-    ("what steering does", (evaluate, evaluate_transfer, diagnose, modulate, demo)),
+    ("what steering does", (evaluate, evaluate_transfer, diagnose, modulate, demo, serve)),
     ("watching models and data", (monitor, monitor_prediction, screen, finetuning_shift)),
 )
 """The commands a user meets, as ``persona-interp`` alone lists them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SLOW = ("quickstart", "demo", "download-gptoss", "models fetch", "models remove", "modulate")
+SLOW = ("quickstart", "demo", "serve", "download-gptoss", "models fetch", "models remove", "modulate")
 """Those that take minutes, need a network or stay open: tests parse them and run the others."""
 
 _SILLY = "--vectors vectors/organism-qwen2_silly.json"
@@ -69,4 +69,5 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "download-gptoss": ("persona-interp download-gptoss --output models",),
     "demo": ("persona-interp demo --port 8000",),
+    "serve": ("persona-interp serve --model organism-qwen2 --personas vectors --port 8100",),
 }

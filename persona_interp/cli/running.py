@@ -23,6 +23,7 @@ _WITHOUT_TABLES = (
     "models fetch",
     "models path",
     "models remove",
+    "serve",
     "traits add",
     "traits show",
 )

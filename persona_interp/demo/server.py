@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import os
-import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
-from persona_interp.errors import InvalidInputError, missing_extra
+from persona_interp.errors import missing_extra
+from persona_interp.listening import OWN_NAMES, address, bound, import_server_libraries, is_loopback, run_app
 
-_OWN_NAMES = ["localhost", "127.0.0.1", "[::1]", "::1"]
 _POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -31,48 +27,6 @@ _POLICY = "; ".join(
     )
 )
 """What a browser lets the page ask for: nothing that is not on this server."""
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 takes a free one.
-
-    Raises:
-        InvalidInputError: the port is taken or no port, or the host is not one of this machine.
-    """
-    if not 0 <= port <= 65535:
-        raise InvalidInputError(f"port {port} is no port: give one from 0 (any that is free) to 65535")
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise InvalidInputError(f"host {host!r} is not known ({error.strerror or error}): give 127.0.0.1") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen()  # until it does, another program may take the port too
-    except OSError as error:
-        listener.close()
-        raise InvalidInputError(
-            f"cannot serve on {host}, port {port}: {error.strerror or error}. Give another --port (0 takes a free one), or end "
-            "what is running there"
-        ) from error
-    return listener
-
-
-def address(listener: socket.socket) -> str:
-    """Where a browser finds it."""
-    host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
-        host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a host's address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @contextmanager
@@ -95,22 +49,18 @@ def quiet_gradio() -> Iterator[None]:
 
 
 def _import_libraries() -> None:
-    """Load what serves the page, before nnsight gives every object an attribute `save`.
-
-    Some classes of anyio refuse to be made with it, and these are only made when they are first asked for.
+    """Load what serves the page.
 
     Raises:
         MissingExtraError: one is not installed.
     """
+    import_server_libraries("the web demo", "demo")
     try:
         import gradio
-        from anyio.abc import SocketAttribute
-        from anyio.streams.file import FileStreamAttribute
-        from anyio.streams.tls import TLSAttribute
     except ImportError as error:
         raise missing_extra("the web demo", "demo") from error
 
-    _ = gradio, SocketAttribute, FileStreamAttribute, TLSAttribute
+    _ = gradio
 
 
 def application(blocks: Any, *, own_names_only: bool) -> Any:
@@ -139,7 +89,7 @@ def application(blocks: Any, *, own_names_only: bool) -> Any:
         return response
 
     if own_names_only:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=_OWN_NAMES)
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=OWN_NAMES)
     # errors meant for a visitor are told on the page (`in_words`); others hold paths, and go to the terminal alone
     blocks.queue(default_concurrency_limit=None)
     return gr.mount_gradio_app(
@@ -175,25 +125,8 @@ def serve(
             behind = Site(Shelf(names) if load is None else Shelf(names, load))
             try:
                 app = application(page(behind), own_names_only=is_loopback(host))
-                _run(app, listener, lambda: ready(address(listener)))
+                run_app(app, listener, lambda: ready(address(listener)), patience=2)
             finally:
                 behind.close()
     finally:
         listener.close()
-
-
-def _run(app: Any, listener: socket.socket, started: Callable[[], None]) -> None:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                started()
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            super().handle_exit(sig, frame)
-            self._captured_signals.clear()  # else it raises the signal again, before models are closed and files removed
-            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # open pages break off, which is no fault
-
-    Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)).run(sockets=[listener])

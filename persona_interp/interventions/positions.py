@@ -116,7 +116,10 @@ class _SpanMasks(CallMasks):
 
 
 class _AnswerMasks(CallMasks):
-    def __init__(self, step: int) -> None:
+    # on the class: NDIF is sent functions with what their bodies name, and has no jaxtyping
+    _step: int | Int[Tensor, "batch 1"]
+
+    def __init__(self, step: int | Tensor) -> None:
         self._step = step
 
     def __call__(self, positions: WritePositions) -> Bool[Tensor, "batch pos"] | Everywhere:
@@ -135,6 +138,11 @@ def prefill_masks(spans: Spans) -> CallMasks:
 def decode_masks(step: int) -> CallMasks:
     """Masks of a call that holds the answer token just generated for each row, the `step`-th one (from 1 on)."""
     return _AnswerMasks(step)
+
+
+def answering_masks(steps: Int[Tensor, "batch 1"]) -> CallMasks:
+    """Masks of a call that holds one answer token a row, each row at a step of its own (from 1 on)."""
+    return _AnswerMasks(steps)
 
 
 def later_masks(spans: Spans, start: int) -> CallMasks:

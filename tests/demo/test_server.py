@@ -17,8 +17,8 @@ import pytest
 
 from persona_interp.cli import main
 from persona_interp.demo.limits import MAX_UPLOAD
-from persona_interp.demo.server import address, bound, is_loopback
 from persona_interp.errors import InvalidInputError
+from persona_interp.listening import address, bound, is_loopback
 
 PATIENCE = 300
 """Seconds a server may take to start or end on a busy machine."""

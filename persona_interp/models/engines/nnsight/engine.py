@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from persona_interp.errors import UnsupportedError
 from persona_interp.interventions.compile.readout import Captured, Readouts
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.models.batching import PaddedBatch, pad, scoring_rows
@@ -17,6 +18,7 @@ from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.checks import verified_blocks
 from persona_interp.models.continuations import Walker
 from persona_interp.models.engines.capabilities import REMOTE, TORCH
+from persona_interp.models.engines.nnsight.running_batch import RunningBatch
 from persona_interp.models.engines.nnsight.shared_prompts import SharedRows, shared_rows
 from persona_interp.models.engines.nnsight.traced import Restart, TracedModel
 from persona_interp.models.engines.protocol import Answered, Engine, OnStep
@@ -165,6 +167,16 @@ class NnsightEngine(Engine):
         longest = 2 * max(len(row.fed) for row in rows)  # pads of prompts and of answers
         found = shared_rows(rows, graph, self._pad_id, self.device)
         return found if found is not None and self._traced.head is not None and self._traced.walks(longest) else None
+
+    def running_batch(self) -> RunningBatch:
+        """An empty batch whose rows come and go between steps, for servers.
+
+        Raises:
+            UnsupportedError: the model remembers more of a text than keys and values, or runs elsewhere.
+        """
+        if not self.capabilities.streams:
+            raise UnsupportedError(f"{self.name} runs on a remote server: its steps cannot be told apart here")
+        return RunningBatch(self.hf_model, self.layout, self._traced.running, self._pad_id)
 
     def _padded(self, rows: Sequence[TokenisedAnswer]) -> PaddedBatch:
         return self._pad([row.fed for row in rows], [row.n_prompt for row in rows])

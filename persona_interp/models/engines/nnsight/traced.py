@@ -74,16 +74,13 @@ class Restart:
 
 
 class TracedModel:
-    """Runs padded batches of one model inside nnsight traces, one at a time.
-
-    nnsight wraps the `forward` of every module, for good; outside a trace that wrapper hands calls straight on. Weights, hooks,
-    training mode, gradients and generation settings stay as they were.
+    """Runs padded batches of one model inside nnsight traces, one at a time; `NnsightEngine` says what they leave as it was.
 
     Args:
         hf_model: a causal language model.
         tokenizer: copied, because nnsight changes its padding side.
         layout: where the blocks and the embedding are.
-        remote: handed to nnsight: True runs on NDIF, "local" takes the same way of serialising on this machine.
+        remote: handed to nnsight, see `NnsightEngine`.
         name: how errors call the model.
         revision: of the hub repository that NDIF is to run; None: the one it serves by default.
     """
@@ -117,7 +114,7 @@ class TracedModel:
     def residuals(self, batch: PaddedBatch, layers: Sequence[int]) -> dict[int, Residual]:
         """The unsteered outputs of some blocks for the whole batch, pads included, for forwards that begin there."""
         found: dict[int, Residual] = {}
-        with self._running(), self._traced.trace(**batch.inputs, use_cache=False, logits_to_keep=1) as tracer:
+        with self.running(), self._traced.trace(**batch.inputs, use_cache=False, logits_to_keep=1) as tracer:
             kept = {}
             for layer in sorted(layers):
                 kept[layer] = self._blocks[layer].output
@@ -135,7 +132,7 @@ class TracedModel:
         traced = TracedGraph(stack_writes(graph, batch.ids.shape[0]), readouts, self._blocks, self._embedding)
         logits, read = None, readouts.values()
         with (
-            self._running(),
+            self.running(),
             self._traced.trace(**batch.inputs, use_cache=False, logits_to_keep=max(1, n_logits), remote=self._remote) as tracer,
         ):
             if start is None:
@@ -166,10 +163,10 @@ class TracedModel:
         shared = None if self._remote else shared_prompts(batch, graph)
         spans = batch.spans if shared is None else last_column(batch.spans)
         if shared is not None:
-            with self._running():
+            with self.running():
                 options[cache_name(self._hf_model)] = shared.cache(self._hf_model)
         ids, read, calls = batch.ids, readouts.values(), [0]
-        with self._running(settings), self._traced.generate(**options, remote=self._remote) as tracer:
+        with self.running(settings), self._traced.generate(**options, remote=self._remote) as tracer:
             with tracer.invoke(input_ids=batch.ids, attention_mask=batch.attention_mask):
                 traced.generate(tracer, spans, max_new_tokens)
                 read, calls = nnsight.save(traced.readouts.values()), nnsight.save([traced.calls])
@@ -200,7 +197,7 @@ class TracedModel:
         after: dict[str, Any] = {}
         inputs = batch.inputs
         if isinstance(batch, SharedRows):
-            with self._running():
+            with self.running():
                 after[cache_name(self._hf_model)] = batch.prompts.cache(self._hf_model)
             batch = batch.tails
         longest = max(1, *map(len, answers))
@@ -213,7 +210,7 @@ class TracedModel:
             stack_writes(graph, batch.ids.shape[0]), Readouts((), len(self._blocks)), self._blocks, self._embedding
         )
         hidden: Any = None
-        with self._running():
+        with self.running():
             with self._traced.trace(**inputs, **after, use_cache=bool(after), logits_to_keep=longest) as tracer:
                 if start is None:
                     traced.forward(batch.spans)
@@ -237,7 +234,7 @@ class TracedModel:
         ids = [token for answer in answers for token in answer]
         read: dict[int, Tensor] = {}
         hidden: Any = None
-        with self._running(), frozen(self._hf_model), torch.enable_grad():
+        with self.running(), frozen(self._hf_model), torch.enable_grad():
             with self._traced.trace(**batch.inputs, use_cache=False, logits_to_keep=longest) as tracer:
                 resid = {}
                 for layer in sorted(layers):
@@ -271,7 +268,7 @@ class TracedModel:
         norm, head = (self._hf_model.get_submodule(path) for path in (self._layout.final_norm, self._layout.unembedding))
         weight = next(norm.parameters())
         device = token_device(self._hf_model) if weight.is_meta else weight.device  # offloaded ones come to where they are used
-        with self._running():
+        with self.running():
             normed = norm(resid.to(device, weight.dtype))
             logits = head(normed.to(dtype=next(head.parameters()).dtype))
         return logits.float().cpu()
@@ -294,7 +291,7 @@ class TracedModel:
         ids = torch.tensor([[0, 1]], device=device)
         resid = torch.linspace(-1, 1, 2 * weight.shape[1], dtype=self._hf_model.dtype).view(1, 2, -1)
         states, logits = None, None
-        with self._running():
+        with self.running():
             with self._traced.trace(input_ids=ids, use_cache=False, logits_to_keep=1) as tracer:
                 for block in self._blocks:  # only what follows them is to be tried
                     block.skip(resid.to(device))
@@ -308,18 +305,18 @@ class TracedModel:
         if self._remote or not within_window(text_config(self._hf_model.config), longest):
             return False
         if self._walks_exactly is None:
-            with self._running():
+            with self.running():
                 self._walks_exactly = walks_exactly(self._hf_model, token_device(self._hf_model))
         return self._walks_exactly
 
     @contextmanager
     def walking(self, shared: Sequence[int], likely: Sequence[tuple[int, ...]]) -> Iterator[Walker]:
         """See `Engine.walking`."""
-        with self._running():
+        with self.running():
             yield CacheWalk(self._hf_model, shared, likely, token_device(self._hf_model))
 
     @contextmanager
-    def _running(self, settings: GenerationConfig | None = None) -> Iterator[None]:
+    def running(self, settings: GenerationConfig | None = None) -> Iterator[None]:
         """The model to ourselves: locked, not compiled, in evaluation mode, without gradients; everything is put back."""
         with self._lock, uncompiled(), inference_only(self._hf_model), remote_errors(self._remote, self._name):
             before = self._hf_model.generation_config
