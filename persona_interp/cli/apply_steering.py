@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     given, operation = read(args.vectors, args), OPERATIONS[args.operation]
     if args.ratio is not None and args.operation not in ADDING:
         raise InvalidInputError(
-            f"--ratio says how much is added, and --operation {args.operation} adds nothing: give --coefficient"
+            f"--ratio says how much is added, but --operation {args.operation} adds nothing: use --coefficient"
         )
     doses = plan(args.coefficient if args.ratio is None else args.ratio, len(given))
     sampling = arguments.sampling(args)
