@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from persona_interp.cli import arguments
 from persona_interp.cli.registered import add_judge_option
@@ -13,6 +13,14 @@ from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from persona_interp.measure.protocol import Protocol
+
+
+class Doses(TypedDict):
+    """One of the two is given."""
+
+    coefficients: Sequence[float] | None
+    ratios: Sequence[float] | None
+
 
 USUAL = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
@@ -63,7 +71,7 @@ def add_carrying_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def doses(args: argparse.Namespace) -> dict[str, Sequence[float] | None]:
+def doses(args: argparse.Namespace) -> Doses:
     """The coefficients or the ratios, as functions that measure take them by name.
 
     Raises:

@@ -1,7 +1,7 @@
 """What the documentation shows works: its Python runs page by page, and every command in it is one that exists.
 
-Blocks marked ``python`` run, one after the other, in an empty folder; guides find there what "Extract a vector" made. Blocks marked
-``py`` and ``sh`` are other people's code, or need what a test has not, and are not run.
+Blocks marked ``python`` run, one after the other, in an empty folder; guides find there what "Extract a vector" made. Blocks
+marked ``py`` and ``sh`` are other people's code, or need what a test has not, and are not run.
 """
 
 from __future__ import annotations
