@@ -24,8 +24,8 @@ Every command and option, written by `python tests/docs_reference.py` from the p
 says the same in your terminal. The examples of a page run in this order, in an empty folder.
 
 A layer is the 0-based index of a block. A coefficient multiplies the vector as it is; a ratio is the size of the push as a share
-of the residual stream ([concepts](../concepts.md)). Input that cannot be used ends with one or two lines on standard error and exit
-code 2, and leaves no half-written file. Ctrl-C keeps what was made and says how to go on (exit code 130).
+of the residual stream ([concepts](../concepts.md)). Input that cannot be used ends with one or two lines on standard error and
+exit code 2, and leaves no half-written file. Ctrl-C keeps what was made and says how to go on (exit code 130).
 
 Completion in bash and zsh: `pip install "persona-interp[completion]"`, then
 `eval "$(register-python-argcomplete persona-interp)"`."""
