@@ -70,8 +70,8 @@ REAL_DOSES = GalleryFigure(
     title="Steering a real model",
     caption="""The quickstart on SmolLM2-135M-Instruct: a vector for silly from forty answers, added at the layer that
 --layer auto chooses, as much of the residual stream as the ratio says. Six evaluation questions with one answer each at every
-dose; bars are 95 % intervals over questions. The trait score is the model's own contrast of likelihoods, coherence is by its perplexity: compare
-scores with each other, not with those of other models.
+dose; bars are 95 % intervals over questions. The trait score is the model's own contrast of likelihoods, coherence is by its
+perplexity: compare scores with each other, not with those of other models.
 
 A first look at one trait of one small model, without the controls that persona-interp evaluate adds.""",
     steps=(Step(f"persona-interp quickstart --model {REAL_MODEL} --output real", 5),),

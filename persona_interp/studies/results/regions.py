@@ -14,6 +14,7 @@ from persona_interp.studies.attribution import AttributionCase, attribution_mark
 from persona_interp.studies.diagnoses.pairs_bench import pairs_from_json
 from persona_interp.studies.diagnoses.pairs_text import pairs_markdown, pairs_summary
 from persona_interp.studies.judges.judge_validation import JudgeValidation, judges_markdown
+from persona_interp.studies.judges.real_validation import RealValidation, real_markdown
 from persona_interp.studies.judges.validations_file import validations_from
 from persona_interp.studies.layers import LayerBench, layers_markdown
 from persona_interp.studies.organism_cards.card import OrganismCard
@@ -92,6 +93,10 @@ def _judges(folder: Path) -> str:
     return judges_markdown(validations_from(read_json(folder / "judges.json", "judge validations"), JudgeValidation))
 
 
+def _real_judges(folder: Path) -> str:
+    return real_markdown(validations_from(read_json(folder / "judges-real.json", "judge validations"), RealValidation))
+
+
 def _attribution(folder: Path) -> str:
     found = [AttributionCase.from_json(each) for each in read_json(folder / "attribution.json", "attributions")["cases"]]
     return f"{attribution_markdown(found)}\n{attribution_summary(found)}"
@@ -110,6 +115,7 @@ REGIONS: dict[str, Region] = {
     "modulation": _modulation,
     "quantization": quantization,
     "judges": _judges,
+    "judges-real": _real_judges,
     "attribution": _attribution,
     "real-doses": real_doses,
 }
