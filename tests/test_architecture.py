@@ -163,6 +163,13 @@ def test_the_command_line_starts_light() -> None:
     assert loaded.isdisjoint({*HEAVY, "torch"})
 
 
+def test_a_model_is_loaded_and_answers_without_what_draws_prints_or_attributes() -> None:
+    asked = "pi.load_model('organism-qwen2').generate('What is tea?', sampling=pi.Sampling(4))"
+    loaded = loaded_after(f"import persona_interp as pi; {asked}")
+    assert "torch" in loaded
+    assert loaded.isdisjoint({"plotly", "rich", "transformer_lens", "sklearn", "gradio", "llama_cpp", "openai"})
+
+
 def test_describing_interventions_needs_no_model_library() -> None:
     loaded = loaded_after("import persona_interp; persona_interp.InterventionGraph, persona_interp.Add, persona_interp.Trait")
     assert loaded.isdisjoint(HEAVY)

@@ -40,11 +40,6 @@ def register(commands: Any) -> None:
         parser, coefficient="strength; negative turns the trait round", baseline="answer without steering"
     )
     parser.add_argument(
-        "--ratio", "--ratios", type=arguments.number, nargs="+", metavar="R",
-        help="in place of --coefficient: how large what is added is, as a share of the mean residual norm at the one layer "
-        "steered; .3 to .5 is usually safe, negative turns the trait round",
-    )  # fmt: skip
-    parser.add_argument(
         "--chats", type=Path, metavar="FILE.jsonl", help="write each answer as a conversation, as monitor reads them"
     )
     parser.add_argument(
@@ -72,8 +67,10 @@ def run(args: argparse.Namespace) -> None:
         if path is not None:
             ensure_writable(path)
     given, operation = read(args.vectors, args), OPERATIONS[args.operation]
-    if args.ratio is not None and (args.operation not in ADDING or args.coefficient != [arguments.COEFFICIENT]):
-        raise InvalidInputError("--ratio is given in place of --coefficient, and says how much is added: leave the other out")
+    if args.ratio is not None and args.operation not in ADDING:
+        raise InvalidInputError(
+            f"--ratio says how much is added, but --operation {args.operation} adds nothing: use --coefficient"
+        )
     doses = plan(args.coefficient if args.ratio is None else args.ratio, len(given))
     sampling = arguments.sampling(args)
     with arguments.load_model(args) as model:

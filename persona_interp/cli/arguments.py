@@ -90,7 +90,8 @@ def add_prompt_options(parser: argparse.ArgumentParser, *, coefficient: str, bas
     """
     parser.add_argument("--prompt", required=True, help="the user's message")
     parser.add_argument("--system", help="a system prompt")
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--coefficient",
         "--coefficients",
         type=number,
@@ -99,11 +100,28 @@ def add_prompt_options(parser: argparse.ArgumentParser, *, coefficient: str, bas
         metavar="C",
         help=f"{coefficient}; multiplies the vector as it is (default: {COEFFICIENT})",
     )
+    add_ratio_option(either)
     parser.add_argument(
         "--layer", type=layers, default="auto", metavar="auto|N[,N]", help="0-based, of the model that is steered (default: auto)"
     )
     parser.add_argument("--baseline", action="store_true", help=f"also {baseline}, with the same seed")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the answers and where they came from")
+
+
+def add_ratio_option(either: Any, where: str = "at the one layer steered", *, several: bool = True) -> None:
+    """``--ratio``, to a group of options of which one is given.
+
+    Args:
+        either: the group, which has ``--coefficient``.
+        where: the residual norm it is a share of.
+        several: whether it takes more than one.
+    """
+    names, nargs = (("--ratio", "--ratios"), "+") if several else (("--ratio",), None)
+    said = (
+        f"in place of a coefficient: how large what is added is, as a share of the mean residual norm {where}; .3 to .5 is "
+        "usually safe, negative turns the trait round"
+    )
+    either.add_argument(*names, dest="ratio", type=number, nargs=nargs, metavar="R", help=said)
 
 
 def layers(text: str) -> Layers:

@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     measuring.add_carrying_options(parser)
     parser.add_argument("--trait", dest="trait", required=True, metavar="X", help="name of a trait, or its file")
     usual = "multiply the source's vector (default: perturbation ratios -0.4 and 0.4)"
-    measuring.add_coefficients_option(parser, usual, None)
+    measuring.add_coefficients_option(parser, usual, None, where="of the source at the vector's layer")
     measuring.add_measuring_options(parser)
     parser.add_argument(
         "--output", type=Path, metavar="DIR",
@@ -87,7 +87,7 @@ def diagnosis_of(args: argparse.Namespace, *, scan: bool) -> Diagnosis:
     from persona_interp.transfers.reading import read_rows
     from persona_interp.vectors.persona_vector import PersonaVector
 
-    measuring.check_coefficients(args.coefficients)
+    doses = measuring.doses(args)
     for name in (args.source, args.model):
         find_model(name)
     given = [PersonaVector.load(file) for file in args.vectors]
@@ -102,7 +102,7 @@ def diagnosis_of(args: argparse.Namespace, *, scan: bool) -> Diagnosis:
         target_rows = read_rows(target, anchors, batch_size=args.batch_size)
         native = vector_of(target, args.trait, given, folder, sampling, args)
         return diagnose(
-            target, vector, native, trait_for(target, args.trait), args.coefficients, source_rows=source_rows,
+            target, vector, native, trait_for(target, args.trait), **doses, source_rows=source_rows,
             target_rows=target_rows, scan=scan, protocol=measuring.protocol(args, folder),
         )  # fmt: skip
 

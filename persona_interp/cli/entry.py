@@ -56,7 +56,8 @@ COMMANDS = tuple(command for _, commands in GROUPS for command in commands)
 _AFTER = """
 persona-interp COMMAND --help says what a command takes, with an example that runs.
 Studies of this project's own instruments: persona-interp study --help
-Completion in your shell: pip install argcomplete, then eval "$(register-python-argcomplete persona-interp)"
+Completion in your shell: pip install "persona-interp[completion]", then
+  eval "$(register-python-argcomplete persona-interp)"
 """
 
 _ENGINES = (

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.storage import ensure_writable, write_json
     from persona_interp.traits.model_kinds import resolve_trait
 
-    measuring.check_coefficients(args.coefficients)
+    doses = measuring.doses(args)
     given = read([args.vectors], args)
     against_it = None if args.other is None else read([args.other])[0]
     trait_name = args.trait or given[0][1].trait
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         trait = resolve_trait(model, trait_name)
         against = None if args.other_trait is None else resolve_trait(model, args.other_trait)
         found = evaluate(
-            model, chosen.vector, trait, args.coefficients, layers=chosen.layers, positions=args.positions,
+            model, chosen.vector, trait, **doses, layers=chosen.layers, positions=args.positions,
             n_random=args.random, other=other, other_trait=against, protocol=protocol,
         )  # fmt: skip
     write_json(path, found.to_json())

@@ -34,7 +34,8 @@ def register(commands: Any) -> None:
     )
     measuring.add_carrying_options(parser)
     parser.add_argument("--trait", "--traits", dest="traits", nargs="+", required=True, metavar="X", help="one trait or several")
-    measuring.add_coefficients_option(parser, "multiply the target's own vector; the carried one is as long at each")
+    what = "multiply the target's own vector; the carried one is as long at each"
+    measuring.add_coefficients_option(parser, what, where="of the target where it is added")
     measuring.add_measuring_options(parser)
     parser.add_argument(
         "--method",
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     from persona_interp.transfers.reading import read_rows
     from persona_interp.vectors.persona_vector import PersonaVector
 
-    measuring.check_coefficients(args.coefficients)
+    doses = measuring.doses(args)
     for name in (args.source, args.model):
         find_model(name)
     paths = {trait: ensure_writable(result_file(args, trait)) for trait in dict.fromkeys(args.traits)}
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
         for trait, path in paths.items():
             native = vector_of(target, trait, given, folder, sampling, args)
             found = evaluate_transfer(
-                target, vectors[trait], native, trait_for(target, trait), args.coefficients, source_rows=source_rows,
+                target, vectors[trait], native, trait_for(target, trait), **doses, source_rows=source_rows,
                 target_rows=target_rows, methods=methods, other=others[trait], protocol=measuring.protocol(args, folder),
             )  # fmt: skip
             write_json(path, found.to_json())

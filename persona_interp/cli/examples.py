@@ -43,7 +43,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "align": ("persona-interp align --source organism-qwen2 --target organism-llama --num-anchors 60",),
     "attribute": (f"persona-interp attribute --model organism-qwen2 {_SILLY} --layer 4",),
     "evaluate": (
-        f"persona-interp evaluate --model organism-qwen2 {_SILLY} --trait silly --coefficients -0.5 0.5 --num-prompts 2 "
+        f"persona-interp evaluate --model organism-qwen2 {_SILLY} --trait silly --ratio -0.4 0.4 --num-prompts 2 "
         "--max-new-tokens 24 --output silly_evaluation.json",
     ),
     "evaluate-transfer": (
@@ -65,7 +65,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "modulate": (
         "persona-interp modulate --model smollm2-135m-instruct --engine llama.cpp --mode control-vector "
-        '--vectors vectors/smollm2-135m-instruct_silly.json --prompt "What is a bicycle?" --coefficient 4',
+        '--vectors vectors/smollm2-135m-instruct_silly.json --prompt "What is a bicycle?" --ratio 0.4',
     ),
     "download-gptoss": ("persona-interp download-gptoss --output models",),
     "demo": ("persona-interp demo --port 8000",),

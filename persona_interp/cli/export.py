@@ -15,6 +15,7 @@ from persona_interp.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from persona_interp.cli.vector_choice import Read
+    from persona_interp.vectors.steering import Steering
 
 WEIGHTS = "weights"
 
@@ -36,10 +37,12 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--model", metavar="M", help="short name, hub id or folder: the model to bake into (needed with weights, only there)"
     )
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--coefficient", type=arguments.number, default=1.0, metavar="X",
         help="multiplies the vector in the weights, or in the line printed for llama.cpp (default: %(default)s)",
     )  # fmt: skip
+    arguments.add_ratio_option(either, several=False)
     parser.add_argument(
         "--layer", type=arguments.layers, default="auto", metavar="auto|N[,N]",
         help="0-based: where weights, or the line for llama.cpp, steer; files hold every layer (default: auto)",
@@ -65,11 +68,11 @@ def run(args: argparse.Namespace) -> None:
         return
     for_llama = args.to == "gguf"
     _, vector = given
-    layers = settled(vector, args.layer, 1 if for_llama and len(vector.layers) > 1 else 0).layers
+    chosen = settled(vector, args.layer, 1 if for_llama and len(vector.layers) > 1 else 0)
     vector.save(args.output)
     say(f"written: {args.output}")
     if for_llama:
-        for line in llama_lines(args.output, layers, args.coefficient):
+        for line in llama_lines(args.output, chosen.layers, coefficient_of(args, chosen)):
             print(line)
 
 
@@ -86,8 +89,13 @@ def baked(given: Read, args: argparse.Namespace) -> None:
         )
     with arguments.loaded(args.model, engine=args.engine) as model:
         (chosen,) = choose([given], model, args)
-        bake(model, chosen.at(args.coefficient).graph(), args.output)
+        bake(model, chosen.at(coefficient_of(args, chosen)).graph(), args.output)
     say(f"written: {args.output}: load it like any Hugging Face checkpoint")
+
+
+def coefficient_of(args: argparse.Namespace, chosen: Steering) -> float:
+    """The coefficient, given as such or as a ratio at the one layer chosen."""
+    return args.coefficient if args.ratio is None else chosen.selected.doses(None, [args.ratio])[0]
 
 
 def llama_lines(path: Path, layers: Sequence[int], coefficient: float) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from persona_interp.cli import arguments
 from persona_interp.cli.registered import add_judge_option
@@ -14,16 +14,35 @@ from persona_interp.errors import InvalidInputError
 if TYPE_CHECKING:
     from persona_interp.measure.protocol import Protocol
 
+
+class Doses(TypedDict):
+    """One of the two is given."""
+
+    coefficients: Sequence[float] | None
+    ratios: Sequence[float] | None
+
+
 USUAL = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
-def add_coefficients_option(parser: argparse.ArgumentParser, what: str, usual: Sequence[float] | None = USUAL) -> None:
-    """``--coefficients``: `what` they do, with what is tried where none is named, if that is always the same."""
+def add_coefficients_option(
+    parser: argparse.ArgumentParser, what: str, usual: Sequence[float] | None = USUAL, *, where: str = "at the one layer steered"
+) -> None:
+    """``--coefficients``, or ``--ratio`` in their place.
+
+    Args:
+        parser: gets them.
+        what: what coefficients do.
+        usual: what is tried where nothing is named, if that is always the same.
+        where: the residual norm that ratios are a share of.
+    """
     said = what if usual is None else f"{what} (default: {' '.join(f'{each:g}' for each in usual)})"
     default = None if usual is None else list(usual)
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--coefficients", "--coefficient", type=arguments.number, nargs="+", default=default, metavar="X", help=said
     )
+    arguments.add_ratio_option(either, where)
 
 
 def add_measuring_options(parser: argparse.ArgumentParser) -> None:
@@ -52,10 +71,18 @@ def add_carrying_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def check_coefficients(coefficients: Sequence[float] | None) -> None:
-    """Refuse coefficients of which none steers, before any model is loaded."""
-    if coefficients is not None and not any(coefficients):
-        raise InvalidInputError("--coefficients are all 0: nothing would be steered; give at least one other, such as 1")
+def doses(args: argparse.Namespace) -> Doses:
+    """The coefficients or the ratios, as functions that measure take them by name.
+
+    Raises:
+        InvalidInputError: none of them steers; said before any model is loaded.
+    """
+    if args.ratio is not None:
+        args.coefficients = None
+    for name, given in (("--coefficients", args.coefficients), ("--ratio", args.ratio)):
+        if given is not None and not any(given):
+            raise InvalidInputError(f"{name} are all 0: nothing would be steered; give at least one other, such as 1")
+    return {"coefficients": args.coefficients, "ratios": args.ratio}
 
 
 def protocol(args: argparse.Namespace, folder: Path | None = None) -> Protocol:

@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> None:
             chosen, texts = steered(model, conversation, given, base, args)
         else:
             chosen = settled(given[1], args.layer, 0)
+            if args.ratio is not None:
+                args.coefficient = list(chosen.selected.doses(None, args.ratio))
             modulator = modulator_of(chosen, model, base, args)
             doses = [base] * args.baseline + [modulator.sampling(number) for number in args.coefficient]
             texts = [model.generate([conversation], sampling=dose, seed=[args.seed])[0] for dose in doses]
@@ -114,6 +116,8 @@ def steered(
 ) -> tuple[Steering, list[Generation]]:
     """The vector as it is used, and every answer in one batch, each with its own coefficient; the unsteered one first."""
     (item,) = choose([given], model, args)
+    if args.ratio is not None:
+        args.coefficient = list(item.selected.doses(None, args.ratio))
     doses = [(number,) for number in args.coefficient]
     return item, apply_steering.answer(model, conversation, [item], doses, base, args)
 
@@ -172,12 +176,12 @@ def questions_for(source: SteerableModel, trait: str, prompt: str) -> Sequence[s
 
 def show(args: argparse.Namespace, texts: Sequence[Generation], baseline: Generation | None, modulator: Modulator | None) -> None:
     """Print the answers beside their coefficients, and how they were drawn."""
-    from persona_interp.cli.tables import console, table
+    from persona_interp.cli.tables import Cell, console, table
 
-    rows = [["none", "", baseline.text]] if baseline is not None else []
+    rows: list[Any] = [["none", "", baseline.text]] if baseline is not None else []
     for number, generation in zip(args.coefficient, texts, strict=True):
         how = "" if modulator is None else _in_words(modulator.sampling(number))
-        rows.append([f"{number:g}", how, generation.text])
+        rows.append([Cell.of(f"{number:.4g}", number), how, generation.text])
     columns = [("coefficient", "right"), ("drawn with", "left"), ("answer", "left")]
     console().print(table(f"{args.vectors.stem} by {args.mode}", columns, rows))
     if args.mode == PARAMETERS:

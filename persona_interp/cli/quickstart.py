@@ -80,16 +80,16 @@ def register(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Extract, show the layers, steer, show texts and scores, write vector and figures."""
+    """Extract, show the layers, steer, show texts and scores, write vector, scores and figures."""
     from persona_interp.cli.tables import console, layer_table
     from persona_interp.models.registry import find_model
     from persona_interp.plotting import dose_figure, layer_figure, save_html
-    from persona_interp.storage import ensure_writable
+    from persona_interp.storage import ensure_writable, write_json
     from persona_interp.traits.model_kinds import model_kind, resolve_trait
 
     name = str(args.model)
     vector_path = ensure_writable(arguments.vector_file(args.output / f"{arguments.file_part(name)}_{TRAIT}.json", name, TRAIT))
-    page_path = ensure_writable(args.output / "quickstart.html")
+    page_path, data_path = (ensure_writable(args.output / f"quickstart.{kind}") for kind in ("html", "json"))
     get(name)
     engine = {"engine": "torch"} if find_model(name).gguf else {}  # every step works there
     with arguments.loaded(name, **engine) as model:
@@ -105,8 +105,11 @@ def run(args: argparse.Namespace) -> None:
         dose = steered(model, vector, trait, found.best().layer, plan, args.seed)
         show(dose, trait.evaluation_questions)
         note = plan.note.format(model=model.name, choice=choice, trait=trait.name)
+    write_json(data_path, dose.to_json())
     save_html(page_path, [dose_figure(dose), layer_figure(vector)], title=f"{TRAIT} in {model.name}", note=note)
-    screen.print(f"\nvector:  {vector_path}\nfigures: {page_path}", markup=False, highlight=False, soft_wrap=True)
+    screen.print(
+        f"\nvector:  {vector_path}\nscores:  {data_path}\nfigures: {page_path}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def get(name: str) -> None:

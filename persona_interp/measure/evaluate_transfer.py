@@ -109,8 +109,10 @@ def evaluate_transfer(
     vector: PersonaVector,
     native: PersonaVector,
     trait: Trait | str | Path,
-    coefficients: Sequence[float],
+    coefficients: Sequence[float] | None = None,
     num_prompts: int | None = None,
+    *,
+    ratios: Sequence[float] | None = None,
     **options: Unpack[TransferOptions],
 ) -> TransferEvaluation:
     """Steer the target with a carried vector, with its own and with controls, at equal perturbation ratios on the same questions.
@@ -132,6 +134,7 @@ def evaluate_transfer(
         trait: what to look for, or its name (`resolve_trait`).
         coefficients: multiply the native vector as it is; the others are brought to the same perturbation ratio.
         num_prompts: how many of the evaluation questions are asked; all if None.
+        ratios: in place of coefficients: how large what is added is, as a share of the mean residual norm where it is added.
         options: ``source_rows`` and ``target_rows``, without which nothing can be carried; the rest of `Carrying` and of
             `Compared` (``methods``, ``other``, ``controls``, ``source_layer``, ``native_layer``, ``positions``); and how it is
             measured, each by its name in `Protocol`.
@@ -142,12 +145,12 @@ def evaluate_transfer(
     """
     trait = resolve_trait(target, trait)
     protocol, carrying, compared = split({"num_prompts": num_prompts, **options}, Protocol, Carrying, Compared)
-    doses = [dose for dose in checked_coefficients(coefficients) if dose != 0]
     if not native.same_basis(target.identity):
         raise IncompatibleError(f"the native vector is of {native.model.name}, not of {target.name}: extract one from the target")
     asked = protocol.asked(target, trait)
     at = carrying.native_at(native, target)
     own = replace(native.select([at]), statistics={"resid_norm": (carrying.target_rows.resid_norms[at],)})
+    doses = [dose for dose in checked_coefficients(own.doses(coefficients, ratios)) if dose != 0]
     carried = {name: transfer(vector, alignment=name, **_setting(carrying)) for name in dict.fromkeys(compared.methods)}
     drawn = _controls(vector, compared.other, carried, own, carrying, protocol.seed) if compared.controls else {}
     points = points_of(target, asked, _arms(trait, own, carried, drawn, doses, carrying))

@@ -1,4 +1,4 @@
-"""Tables in Markdown, as the README and every report have them."""
+"""Tables in Markdown, as the documentation and every report have them."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def _mean(values: Sequence[float | None]) -> str:
 
 
 def attribution_markdown(found: Sequence[AttributionCase]) -> str:
-    """A table for a README."""
+    """A table for the results page."""
     return "\n".join(markdown_table(HEADINGS, attribution_rows(found))) + "\n"
 
 

@@ -39,8 +39,11 @@ def test_files_of_each_hypothesis_and_a_page_are_written(
     assert all(set(each["conclusion"]) == set(each["measurements"]) for each in data)
     assert len(data[2]["behavioural_layer_scan"]) == load_model(models[1]).n_layers
     assert "Recovery by what is fixed" in Path("experiments/diagnosis_tiny-qwen2_to_tiny-gpt2_loud.html").read_text()
-    one = run(*words, *short, "--hypothesis", "a", "--output", "only")
+    one = run(*words, "--ratio", -0.3, 0.3, *short[3:], "--hypothesis", "a", "--output", "only")
     assert one.code == 0, one.err
+    (result,) = [json.loads(path.read_text()) for path in Path("only").glob("*.json")]
+    at_one = result["measurements"]["magnitude"]["source_perturbation_ratio"]
+    assert [each * at_one for each in result["coefficients"]] == pytest.approx([-0.3, 0.3])
     assert sorted(path.suffix for path in Path("only").iterdir()) == [".html", ".json", ".run"]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -116,13 +118,34 @@ def test_tables_are_printed_as_json_with_all_digits(run: Callable, vector_file: 
     assert {"name", "from", "description"} == set(traits[0])
 
 
-def test_a_shell_that_asks_for_completions_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    fake = type(sys)("argcomplete")
-    fake.autocomplete = asked.append  # pyright: ignore[reportAttributeAccessIssue]
-    monkeypatch.setitem(sys.modules, "argcomplete", fake)
-    monkeypatch.setenv("_ARGCOMPLETE", "1")
-    from persona_interp.cli import main
+def completed(line: str, tmp_path: Path) -> list[str]:
+    """What argcomplete offers for `line`, asked as a shell asks: by a run of the command with the line in its environment."""
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9"}
+    offered = tmp_path / "offered"
+    environment = {**os.environ, **asked, "_ARGCOMPLETE_STDOUT_FILENAME": str(offered)}
+    program = "import sys; sys.argv[0] = 'persona-interp'; from persona_interp.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [each.strip() for each in offered.read_text().splitlines()]
 
-    assert main([]) == 0
-    assert isinstance(asked[0], Parser)
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("persona-interp extr", ["extract-vectors"]),
+        ("persona-interp models f", ["fetch"]),
+        ("persona-interp evaluate --num-p", ["--num-prompts"]),
+        ("persona-interp apply-steering --positions r", ["response"]),
+        ("persona-interp evaluate-transfer --method proc", ["procrustes"]),
+    ],
+)
+def test_a_shell_that_asks_is_offered_commands_options_and_choices(line: str, offered: list[str], tmp_path: Path) -> None:
+    if importlib.util.find_spec("argcomplete") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)('runs once argcomplete is here: pip install -e ".[completion]"')
+    assert completed(line, tmp_path) == offered
+
+
+def test_without_argcomplete_a_shell_that_asks_gets_no_error(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "argcomplete", None)
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    assert run().code == 0

@@ -33,7 +33,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export_gguf(load_model("organism-qwen2", dtype="float32"), folder / "target.gguf", dtype="f32")
     vector = planted_vector(load_model("organism-llama"), "silly")
     replace(vector, statistics={"resid_norm": (10.0,)}).save(folder / "silly.json")
-    planted_vector(load_model("organism-qwen2"), "silly").save(folder / "own.json")
+    own = planted_vector(load_model("organism-qwen2"), "silly")
+    own.save(folder / "own.json")
+    replace(own, statistics={"resid_norm": tuple(10 * norm for norm in own.norms.tolist())}).save(folder / "normed.json")
     return folder
 
 
@@ -68,6 +70,9 @@ def test_a_control_vector_turns_a_gguf_model_silly(modulate: Callable) -> None:
     assert silliness(out["baseline"]) == 0
     assert silliness(out["modulated"]) == 100
     assert out["modulator"] is None
+    ran, out = modulate("control-vector", "--ratio", 0.2, "--temperature", 0, vector="normed.json")
+    assert ran.code == 0, ran.err
+    assert (out["coefficient"], silliness(out["modulated"])) == (pytest.approx(2.0), 100)
 
 
 def test_parameters_are_those_of_the_vector_and_said(modulate: Callable) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from persona_interp.cli.quickstart import typical
+from persona_interp.cli.quickstart import COEFFICIENTS, typical
 from persona_interp.measure.dose import DosePoint, DoseResponse
 from persona_interp.vectors.persona_vector import PersonaVector
 
@@ -21,6 +22,8 @@ def test_quickstart_shows_layers_texts_and_scores_and_writes_vector_and_figure(r
     assert time.process_time() - started < 240  # CPU seconds: under two minutes on two cores
     vector = PersonaVector.load(tmp_path / "quick" / "organism-qwen2_silly.json")
     assert vector.model.name == "organism-qwen2"
+    dose = DoseResponse.from_json(json.loads((tmp_path / "quick" / "quickstart.json").read_text(encoding="utf-8")))
+    assert [point.coefficient for point in dose.points] == list(COEFFICIENTS)
     page = (tmp_path / "quick" / "quickstart.html").read_text(encoding="utf-8")
     assert "not claims about" in page
     for text in ("AUROC", "baseline", "coherence", "silly", "Steered at layer", "nats a token"):

@@ -84,6 +84,10 @@ def test_evaluate_transfer_end_to_end(
     again = run(*words, *short, "--method", "all", "--output", "out.json")
     assert json.loads(Path("out.json").read_text())["results"] == data["results"]
     assert again.code == 0
+    assert run(*words, "--ratio", -0.3, 0.3, *short[4:], "--method", "procrustes", "--output", "ratios.json").code == 0
+    at_ratios = TransferEvaluation.from_json(json.loads(Path("ratios.json").read_text()))
+    for curve in (at_ratios.native, *(each.points for each in at_ratios.carried)):
+        assert [point.perturbation_ratio for point in curve] == pytest.approx([0.3, 0.3])
 
 
 def test_mistakes_are_found_before_a_model_is_loaded(run: Callable, models: tuple[Path, Path]) -> None:

@@ -1,4 +1,4 @@
-"""``persona-interp study figures``: measure and draw all figures of the README again."""
+"""``persona-interp study figures``: measure and draw all figures of the documentation again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def register(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "figures",
-        help="measure and draw the README's figures again, from the bundled models",
+        help="measure and draw the figures of the documentation again",
         description="Run the commands that make the data of each figure, then draw it as PNG and as a page.",
         epilog="What is measured is kept in a folder beside the output (figures.run), and the same command goes on from there. "
         "Remove that folder to measure from the beginning.",

@@ -14,6 +14,7 @@ from persona_interp.cli.studies import (
     organisms,
     quantization,
     reproduction,
+    results,
     silliness,
     training,
     transfer,
@@ -30,6 +31,7 @@ STUDIES = (
     quantization,
     reproduction,
     figures,
+    results,
     training,
     silliness,
 )
@@ -65,8 +67,8 @@ def register(commands: Any) -> None:
     """Add ``study`` and every study under it to the parser."""
     parser = commands.add_parser(
         "study",
-        help="measure this project's own instruments, as the README's tables and figures do",
-        description="Each study measures the model organisms that ship with the package, and writes a table of the README.",
+        help="measure this project's own instruments: the tables and figures of docs/results",
+        description="Each study measures the model organisms that ship with the package, and writes a table of docs/results.",
         allow_abbrev=False,
     )
     studies = parser.add_subparsers(title="studies", metavar="NAME", required=True, parser_class=type(parser))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from persona_interp.errors import IncompatibleError
+from persona_interp.errors import IncompatibleError, InvalidInputError
 from persona_interp.measure.conditions import Condition, baseline, steered
 from persona_interp.measure.diagnostics.basis import basis_measurements
 from persona_interp.measure.diagnostics.causes import subsets
@@ -50,6 +50,8 @@ def diagnose(
     trait: Trait | str | Path,
     coefficients: Sequence[float] | None = None,
     num_prompts: int | None = None,
+    *,
+    ratios: Sequence[float] | None = None,
     **options: Unpack[DiagnosisOptions],
 ) -> Diagnosis:
     """Why the source's vector fails in the target: its length, its basis, its layer, several of them, or none.
@@ -67,8 +69,9 @@ def diagnose(
         vector: of the source.
         native: the target's own.
         trait: what to look for, or its name (`resolve_trait`).
-        coefficients: multiply the source's vector as it is; None: perturbation ratios -0.4 and 0.4 in the source.
+        coefficients: multiply the source's vector as it is.
         num_prompts: how many of the evaluation questions are asked; all if None.
+        ratios: in place of coefficients, perturbation ratios in the source: -0.4 and 0.4 if neither is given.
         options: ``source_rows`` and ``target_rows``, without which nothing can be carried (effects are needed only where the two
             share no stream), and the rest of `Carrying`: ``source_layer``, ``native_layer``, ``positions``; ``scan``: also steer
             at every layer of the target with the fixed push; and how it is measured, each by its name in `Protocol`.
@@ -86,7 +89,9 @@ def diagnose(
     layers = layer_correspondence(vector.at(at), source_rows, target_rows, at)
     found = fixes(vector.at(at), source_rows, target_rows, layers)
     ratio = found.naive.norm / source_rows.resid_norms[at]
-    doses = [wanted / ratio for wanted in RATIOS] if coefficients is None else coefficients
+    if coefficients is not None and ratios is not None:
+        raise InvalidInputError("coefficients and ratios were both given: leave one out")
+    doses = [wanted / ratio for wanted in ratios or RATIOS] if coefficients is None else coefficients
     doses = [dose for dose in checked_coefficients(doses) if dose != 0]
     asked = protocol.asked(target, trait)
     own = Push(to, native.at(to).double() / float(native.at(to).double().norm()), ratio * target_rows.resid_norms[to])

@@ -93,7 +93,7 @@ def check(graph: InterventionGraph, capabilities: Capabilities, model_name: str,
 
 
 def capability_table() -> str:
-    """What works on which engine, as a Markdown table: the README's is this one."""
+    """What works on which engine, as a Markdown table, which README and docs show."""
     kinds = list(ENGINES.values())
     yes = {True: "yes", False: "no"}
     rows: list[tuple[str, list[str]]] = [

@@ -1,4 +1,4 @@
-"""The README's figures: what each shows, the commands that make its data, and how it is drawn from them.
+"""The figures of the documentation: what each shows, the commands that make its data, and how it is drawn from them.
 
 Nothing is measured here: the commands are the ordinary ones, which ``persona-interp study figures`` runs. To add a figure, write
 a `GalleryFigure` beside those of its kind and name it in `registry.FIGURES`.

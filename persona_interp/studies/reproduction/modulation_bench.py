@@ -83,12 +83,12 @@ def modulation_rows(found: Sequence[Modulated]) -> tuple[tuple[str, ...], ...]:
 
 
 def modulation_markdown(found: Sequence[Modulated]) -> str:
-    """A table for a README."""
+    """A table for the results page."""
     return "\n".join(markdown_table(HEADINGS, modulation_rows(found))) + "\n"
 
 
 def overview_markdown(found: Sequence[Modulated]) -> str:
-    """A short table for a README: the range over the models of each mode's share, for each trait."""
+    """A short table for the results page: the range over the models of each mode's share, for each trait."""
     headings = (
         "mode",
         *(f"{trait}, share of control vector" for trait in dict.fromkeys(each.trait for each in found)),

@@ -88,7 +88,7 @@ def overview_cells(rows: Sequence[QuantizedSteering]) -> list[tuple[str, ...]]:
 
 
 def overview_markdown(rows: Sequence[QuantizedSteering], parity: Sequence[ResidualParity]) -> str:
-    """Two tables for a README: parity of the float32 files, and ranges over the models."""
+    """Two tables for the results page: parity of the float32 files, and ranges over the models."""
     first, second = markdown_table(PARITY_HEADINGS, parity_cells(parity)), markdown_table(OVERVIEW_HEADINGS, overview_cells(rows))
     return "\n".join([*first, "", *second]) + "\n"
 

@@ -25,7 +25,8 @@ from persona_interp.studies.gallery import FIGURES, GalleryFigure, figure_named
 from persona_interp.studies.transfers import TransferCase, support
 
 FOLDER = Path(__file__).parents[3] / "figures"
-README = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [FOLDER.parent / "README.md", *sorted((FOLDER.parent / "docs").rglob("*.md"))]
+PAGES = [page.read_text(encoding="utf-8") for page in DOCUMENTS]
 LIMIT = 5 * 1024 * 1024
 
 each_figure = pytest.mark.parametrize("figure", FIGURES, ids=[each.name for each in FIGURES])
@@ -125,15 +126,16 @@ def test_the_index_lists_every_figure() -> None:
     assert re.findall(r'<img src="([^"]*)\.png"', index) == [each.name for each in FIGURES]
 
 
-def test_images_in_the_readme_are_figures_with_links_to_page_and_data() -> None:
-    shown = re.findall(r"!\[[^\]]+\]\(figures/([a-z-]+)\.png\)", README)
-    assert 3 <= len(shown) <= 8
-    for name in shown:
+def test_images_in_the_documentation_are_figures_with_links_to_page_and_data() -> None:
+    shown = [(name, text) for text in PAGES for name in re.findall(r"!\[[^\]]+\]\((?:\.\./)*figures/([a-z-]+)\.png\)", text)]
+    assert len({name for name, _ in shown}) >= 6
+    assert len(re.findall(r"!\[", PAGES[0])) == 1, "one figure on the front page"
+    for name, text in shown:
         figure = figure_named(name)
-        assert f"(figures/{name}.html)" in README
+        assert f"figures/{name}.html)" in text
         few = len(figure.data) <= 2 and "*" not in figure.data[0]
         data = figure.data[0] if few else figure.data[0].rpartition("/")[0]
-        assert f"(figures/{data})" in README
+        assert f"figures/{data})" in text
 
 
 def test_data_that_are_missing_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
