@@ -38,7 +38,11 @@ CSS = """
   outline: 3px solid #0072B2 !important; outline-offset: 2px; }
 .dark .gradio-container :is(button, input, textarea, select, [tabindex], a):focus-visible { outline-color: #56B4E9 !important; }
 .pi-label { font-size: var(--block-label-text-size); color: var(--body-text-color-subdued); }
-.pi-box { border: 1px solid var(--border-color-primary); border-radius: var(--block-radius); padding: 10px 12px !important; }
+.gradio-container .block:has([data-notice][hidden]) { display: none; }
+.pi-box { padding: 0 !important; }
+.block.pi-box { padding: 10px 12px !important; }
+.pi-dose, .pi-dose * { --border-color-primary-group: transparent; }
+.pi-dose > *, .pi-dose .block { background: var(--block-background-fill) !important; }
 .pi-layers { display: grid; grid-template-columns: repeat(auto-fill, minmax(30px, 1fr)); gap: 2px; padding: 6px 0; }
 .pi-layer { height: 32px; padding: 0; border: 1px solid var(--border-color-primary) !important; border-radius: 4px;
   font-size: 12px; line-height: 1; cursor: pointer; background: transparent; color: var(--body-text-color); position: relative; }
@@ -49,10 +53,11 @@ CSS = """
 .pi-label { display: flex; justify-content: space-between; }
 .pi-legend { display: inline-flex; align-items: center; gap: 6px; font-size: 11px; }
 .pi-legend i { width: 60px; height: 8px; border-radius: 2px; background: linear-gradient(90deg, SHADES); }
-.pi-scale { position: relative; height: 26px; margin: 0 34px 2px 26px; border-top: 1px solid var(--border-color-primary); }
+.pi-scale { position: relative; height: 26px; margin: 0 21px 2px 22px; border-top: 1px solid var(--border-color-primary); }
 .pi-band { position: absolute; top: -1px; height: 7px; border-radius: 2px; background: #009E73; }
 .pi-band.pi-guessed { background: repeating-linear-gradient(135deg, #009E73 0 3px, transparent 3px 7px); opacity: .7; }
 .pi-tick { position: absolute; top: 9px; transform: translateX(-50%); font-size: 11px; color: var(--body-text-color-subdued); }
+.pi-code textarea { font-family: var(--font-mono); font-size: 12px; }
 .pi-what { font-size: 13px; margin: 6px 0 0; }
 .pi-what summary { cursor: pointer; color: var(--body-text-color-subdued); text-decoration: underline dotted; padding: 3px 0; }
 .pi-what p { margin: 4px 0 0; max-width: 62em; }

@@ -95,7 +95,7 @@ class Shelf:
 
 
 def at_hand() -> list[str]:
-    """Models whose weights are on this machine: what was fetched or lies in the hub's cache, the smallest first; the organisms."""
+    """Models whose weights are on this machine: fetched or in the hub's cache, the smallest first; the organisms."""
     named = [name for name, model in PACKAGED.items() if local_file(model) is not None]
     named += [name for name, hub_id in MODELS.items() if name not in named and cached_weights(hub_id)]
     return [*sorted(named, key=lambda name: _size(name) or 0), *sorted(shipped_models(), key=_first_planted)]

@@ -111,6 +111,8 @@ def refine(model: SteerableModel, trait: Trait, samples: object = SAMPLES) -> Pe
     """
     number = checked_whole(samples, "number of samples", 1, MAX_SAMPLES)
     path = _refined_file(model, trait, number)
+    if path.exists() and is_refined(kept := PersonaVector.load(path)):
+        return kept
     with _alone(model, trait), track(sum(_PARTS), f"{trait.name}: refining") as bar:
         vector = PersonaVector.load(path) if path.exists() else None
         bar.part = _PARTS[0]

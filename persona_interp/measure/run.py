@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from persona_interp.interventions.compile.readout import Captured
 from persona_interp.interventions.graph import Capture, InterventionGraph
@@ -48,6 +48,7 @@ class Reading:
     key: Any = None
 
 
+@runtime_checkable
 class Follower(Protocol):
     """Is told how answers grow while they are made; what it raises ends them.
 

@@ -27,11 +27,11 @@ def tags(html: str) -> set[str]:
 
 def test_what_models_and_people_wrote_is_never_html() -> None:
     answer = Answer(HOSTILE, (HOSTILE, "b"), (1.0,), False, 10.0, 20.0)
-    found = Comparison(answer, answer, "grammar")
+    found = Comparison(answer, answer, judge="grammar")
     talk = Talk("m").with_turn(HOSTILE, found)
     for html in (
         card(answer, title=HOSTILE, trait=HOSTILE, note=HOSTILE),
-        strips(found, trait=HOSTILE, layer=3),
+        strips(found, titles=[HOSTILE, HOSTILE], trait=HOSTILE, layer=3),
         talk_html(talk, HOSTILE),
         notices.working(Progress(HOSTILE, 0.5, (HOSTILE,))),
         notices.done(HOSTILE, (HOSTILE,)),
@@ -44,9 +44,9 @@ def test_what_models_and_people_wrote_is_never_html() -> None:
 
 def test_every_token_stands_over_its_number_and_the_last_over_a_dash() -> None:
     answer = Answer("a b c", ("a", " b", " c"), (1.04, -2.0))
-    html = strips(Comparison(answer, answer), trait="silly", layer=3)
+    html = strips(Comparison(answer, answer), titles=["Baseline", "Steered"], trait="silly", layer=3)
     assert re.findall(r"<small>(.*?)</small>", html) == ["1.0", "-2.0", "–"] * 2
-    assert strips(Comparison(), trait="silly", layer=3) == ""
+    assert strips(Comparison(), titles=["Baseline", "Steered"], trait="silly", layer=3) == ""
 
 
 def test_colours_are_centred_between_the_answers_whatever_their_length() -> None:

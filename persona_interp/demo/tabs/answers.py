@@ -17,7 +17,8 @@ from persona_interp.judges.registry import load_judge
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
 
-_NEVER = "Nothing yet: press the button to see both answers."
+_OWN = "The model's own answer will stand here."
+_STEERED = "And here the one it gives while the vector is added. The first time takes a minute or two on a small model."
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ class Answers:
 def answers() -> Answers:
     """Place them."""
     with gr.Row(elem_classes="pi-cards"):
-        baseline = gr.HTML(card(Answer(), title="Baseline", trait="", empty=_NEVER), min_width=240)
-        steered = gr.HTML(card(Answer(), title="Steered", trait="", empty=_NEVER), min_width=240)
+        baseline = gr.HTML(card(Answer(), title="Baseline", trait="", empty=_OWN), min_width=240)
+        steered = gr.HTML(card(Answer(), title="Steered", trait="", empty=_STEERED), min_width=240)
         second = gr.HTML("", min_width=240, visible=False)
     return Answers(baseline, steered, second, gr.HTML(""), gr.HTML(""))
 

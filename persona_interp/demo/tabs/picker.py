@@ -83,7 +83,7 @@ class Picker(Choice):
         dials = [Dial(choice, dose, layer)]
         for place in range(checked_whole(n_more, "number of further vectors", 0, len(self.more))):
             further, strength, at = others[3 * place : 3 * place + 3]
-            dials.append(Dial(further, strength, at))
+            dials.append(Dial(further, strength, None if at == -1 else at))
         return Wanted(model, tuple(dials), manner, second)
 
 
@@ -148,7 +148,7 @@ def _more_dial(traits: list[tuple[str, str]], number: int) -> MoreDial:
             filterable=False,
         )  # fmt: skip
         dose = dose_slider(f"Dose of vector {number}")
-        layer = gr.Number(None, label=f"Layer of vector {number} (empty: its best)", precision=0)
+        layer = gr.Number(-1, label=f"Layer of vector {number} (-1: its best)", precision=0, minimum=-1)
     return MoreDial(row, choice, dose, layer)
 
 

@@ -52,7 +52,7 @@ def settings() -> Settings:
             gr.Number(_SEED, label="Seed (same seed, same answers)", precision=0, minimum=0, maximum=MAX_SEED),
             gr.Dropdown(
                 judges_offered(), value=[AUTO], multiselect=True, label="Judges (several give a column each)", filterable=False,
-                info="The first that gives a score decides. auto: the exact judge of an organism, else what the model is able to.",
+                info="The first that gives a score decides. auto: exact for organisms, else what the model is able to.",
             ),
         )  # fmt: skip
 

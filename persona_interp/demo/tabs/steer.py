@@ -64,8 +64,9 @@ class SteerTab:
     def _place_reproduced(self) -> None:
         with gr.Accordion("Do the same without this page", open=False, visible=False, elem_id="pi-reproduced") as box:
             gr.Markdown(_HERE if self.site.shows_paths else _ELSEWHERE)
-            command = gr.Code("", language="shell", label="Command", interactive=False, wrap_lines=True, elem_id="pi-command")
-            python = gr.Code("", language="python", label="Python", interactive=False, wrap_lines=True, elem_id="pi-python")
+            looks: dict[str, Any] = {"interactive": False, "buttons": ["copy"], "lines": 3, "elem_classes": "pi-code"}
+            command = gr.Textbox("", label="Command", max_lines=12, elem_id="pi-command", **looks)
+            python = gr.Textbox("", label="Python", max_lines=24, elem_id="pi-python", **looks)
         self.shown = [box, command, python]
 
     def steer(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
