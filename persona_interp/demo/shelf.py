@@ -11,7 +11,7 @@ from persona_interp.models.load import load_model
 from persona_interp.models.packaged import PACKAGED, local_file
 from persona_interp.models.registry import MODELS, find_model, shipped_models
 from persona_interp.models.steerable import SteerableModel
-from persona_interp.models.weights_size import check_fits_memory, size_on_disk
+from persona_interp.models.weights_size import check_fits_memory, in_words, size_on_disk
 
 
 class Shelf:
@@ -103,7 +103,7 @@ def at_hand() -> list[str]:
 
 def _with_size(shown: str, name: str) -> str:
     size = _size(name)
-    return shown if size is None else f"{shown} ({size / 1e9:.1f} GB)" if size >= 1e9 else f"{shown} ({size / 1e6:.0f} MB)"
+    return shown if size is None else f"{shown} ({in_words(size)})"
 
 
 def _size(name: str) -> int | None:

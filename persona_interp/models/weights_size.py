@@ -14,7 +14,7 @@ from persona_interp.models.memory import free_memory
 from persona_interp.models.source import ModelSource
 from persona_interp.storage import read_json
 
-GB = 10**9
+MB, GB = 10**6, 10**9
 _BESIDE = 1.1
 """Weights and what a first short answer needs beside them."""
 _HALVES = ("float16",)
@@ -40,6 +40,11 @@ def size_in_memory(source: ModelSource, device: torch.device) -> int | None:
     return 2 * stored if device.type == "cpu" and _dtype(source) in _HALVES else stored
 
 
+def in_words(n_bytes: float) -> str:
+    """A size as it is usually said."""
+    return f"{n_bytes / GB:.1f} GB" if n_bytes >= GB else f"{n_bytes / MB:.0f} MB"
+
+
 def check_fits_memory(source: ModelSource, device: torch.device | None = None) -> None:
     """Refuse a model whose weights the memory cannot hold, before it is loaded: a CPU that runs out ends the process.
 
@@ -56,7 +61,7 @@ def check_fits_memory(source: ModelSource, device: torch.device | None = None) -
     needed, free = _BESIDE * (size or 0), free_memory(device)
     if needed > free:
         raise PersonaInterpError(
-            f"{source.name} needs about {needed / GB:.1f} GB of memory, and {free / GB:.1f} GB are free: end other programs, or "
+            f"{source.name} needs about {in_words(needed)} of memory, and {in_words(free)} are free: end other programs, or "
             "choose a smaller model, or a quantized file (.gguf) of it"
         )
 

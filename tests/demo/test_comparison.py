@@ -95,9 +95,27 @@ def test_scores_are_exact_on_an_organism_and_missing_ones_are_explained(
     assert "no trait here" in unscored.note
 
 
+def test_two_doses_and_dose_zero_are_one_batch_and_each_what_it_is_alone(
+    model: SteerableModel, random_vector: RandomVector
+) -> None:
+    vector = random_vector(model)
+    shown: list[Comparison] = []
+
+    def work(job: Job[Comparison]) -> None:
+        pushes = alone(Steering(vector, (3,), 1.0), Steering(vector, (3,), 0.0))
+        job.show(compare(job, model, pushes, (ASKED,) * 3, SAMPLING, 5, Scoring(), shown.append))
+
+    found = Job(work).start().result()
+    expected, _ = compared(model, Steering(vector, (3,), 1.0), seed=5)
+    assert found is not None
+    assert (found.baseline, found.steered) == (expected.baseline, expected.steered)
+    assert found.second == found.baseline
+    assert all(each.second == each.baseline for each in shown)
+
+
 def test_two_sessions_at_once_get_what_each_gets_alone(model: SteerableModel, random_vector: RandomVector) -> None:
     pushes = [Steering(random_vector(model, seed), (2 + seed,), 1.0) for seed in range(3)]
-    alone = [compared(model, push, seed=number)[0] for number, push in enumerate(pushes)]
+    expected = [compared(model, push, seed=number)[0] for number, push in enumerate(pushes)]
     together: list[Comparison | None] = [None] * len(pushes)
     failed: list[BaseException] = []
 
@@ -105,7 +123,7 @@ def test_two_sessions_at_once_get_what_each_gets_alone(model: SteerableModel, ra
         try:
             for _ in range(3):
                 together[number] = compared(model, pushes[number], seed=number)[0]
-                assert together[number] == alone[number]
+                assert together[number] == expected[number]
         except BaseException as error:
             failed.append(error)
 
@@ -115,7 +133,7 @@ def test_two_sessions_at_once_get_what_each_gets_alone(model: SteerableModel, ra
     for thread in threads:
         thread.join(timeout=60)
     assert failed == []
-    assert together == alone
+    assert together == expected
 
 
 def test_a_stopped_comparison_ends_within_a_few_tokens_and_leaves_the_model_clean(
@@ -179,7 +197,7 @@ def test_a_conversation_goes_on_on_both_sides_with_their_own_answers(
     assert [message.content for message in baseline.messages[::2]] == [message.content for message in steered.messages[::2]]
     assert baseline.messages[1].content == talk.turns[0].answers.baseline.text
     assert steered.messages[3].content == talk.turns[1].answers.steered.text
-    alone = model.generate(
+    expected = model.generate(
         [talk.asked("And how big is it?")[1]], graph=push.vector.graph(1.0, layers=[3]), sampling=SAMPLING, seed=[2]
     )
     third = done(
@@ -187,7 +205,7 @@ def test_a_conversation_goes_on_on_both_sides_with_their_own_answers(
             job, model, *alone(push), talk, "And how big is it?", SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None
         )
     )
-    assert third.turns[2].answers.steered.text == alone[0].text
+    assert third.turns[2].answers.steered.text == expected[0].text
     seen = drift(model, push, third)
     assert [len(chat.turns) for chat in seen.chats] == [3, 3]
     assert seen.chats[0].drift() != seen.chats[1].drift()
