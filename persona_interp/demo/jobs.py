@@ -27,14 +27,14 @@ class Progress:
     Attributes:
         doing: what it is at, in words.
         share: of it that is done, 0 to 1; None where that is not known.
-        left: how long it will still take at the pace so far, in words; empty where that is not known.
         notes: lines for the person waiting, in the order they came.
+        left: how long it will still take at the pace so far, in words; empty where that is not known.
     """
 
     doing: str = ""
     share: float | None = None
-    left: str = ""
     notes: tuple[str, ...] = ()
+    left: str = ""
 
 
 class Job(Generic[Shown]):

@@ -26,7 +26,7 @@ _LARGEST_VALUE = 1e6
 
 @dataclass(frozen=True)
 class Dial:
-    """One vector and its dose.
+    """One vector and its dose, as they came from the page: `Wanted` and `picked` check them.
 
     Attributes:
         choice: of `Site.choices`.
@@ -34,9 +34,9 @@ class Dial:
         layer: 0-based; None: the best.
     """
 
-    choice: str
-    dose: float
-    layer: int | None = None
+    choice: object
+    dose: Any
+    layer: Any = None
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class Wanted:
         second: another dose of the first, to compare with; None: there is none.
     """
 
-    model: str
+    model: Any
     dials: tuple[Dial, ...]
     manner: Manner = Manner()
-    second: float | None = None
+    second: Any = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.dials) <= MAX_TOGETHER:
