@@ -44,6 +44,8 @@ _ASKED, _ANSWER = 3, 32
 _PARTS = (50, 30, 20)
 """What rollouts, scores of layers and the usable range take of the time, in hundredths, about."""
 _PAGE, _USABLE = "page", "usable"
+_EXAMPLE = "silly"
+"""The trait chosen at first: its answers can be told at a glance."""
 _PATIENCE = 3600.0
 """Seconds one visitor waits for another who makes the same vector."""
 
@@ -54,7 +56,8 @@ def traits_offered(*, organism: bool) -> list[str]:
     own = [name for name, origin in names.items() if origin == "user"]
     if organism:
         return [*TRAITS, *(name for name in own if name not in TRAITS)]
-    return [*(name for name, origin in names.items() if origin == "library"), *own]
+    library = (name for name, origin in names.items() if origin == "library")
+    return [*sorted(library, key=lambda name: name != _EXAMPLE), *own]
 
 
 def judge_of(model: SteerableModel, trait: Trait) -> Judge:

@@ -190,7 +190,7 @@ def test_a_conversation_goes_on_on_both_sides_with_their_own_answers(
     for question in ("What can you say about the whale?", "And who owns it?"):
         talk = done(
             lambda job, q=question, t=talk: answer(
-                job, model, *alone(push), t, q, SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None
+                job, model, alone(push)[0], t, q, SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None
             )
         )
     baseline, steered = talk.asked("And how big is it?")
@@ -202,7 +202,7 @@ def test_a_conversation_goes_on_on_both_sides_with_their_own_answers(
     )
     third = done(
         lambda job: answer(
-            job, model, *alone(push), talk, "And how big is it?", SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None
+            job, model, alone(push)[0], talk, "And how big is it?", SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None
         )
     )
     assert third.turns[2].answers.steered.text == expected[0].text
@@ -217,7 +217,7 @@ def test_a_conversation_longer_than_the_context_is_refused_in_words(
     push = Steering(random_vector(model), (3,), 0.0)
     talk = Talk(model.name, system="Always be silly. " * 120)
     with pytest.raises(InvalidInputError, match="512"):
-        done(lambda job: answer(job, model, *alone(push), talk, "Why?", SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None))
+        done(lambda job: answer(job, model, alone(push)[0], talk, "Why?", SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None))
 
 
 def test_a_gguf_model_is_compared_in_the_same_way(model: SteerableModel, random_vector: RandomVector, tmp_path: Path) -> None:

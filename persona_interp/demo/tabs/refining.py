@@ -44,7 +44,7 @@ class Refining:
         """What `begun` changes."""
         return [self.status, self.timer]
 
-    def begun(self, session: Any, model: SteerableModel, choice: str) -> Updates:
+    def begun(self, session: Any, model: SteerableModel, choice: object) -> Updates:
         """Begin, if the vector can be refined."""
         if not self.site.begin_refining(session, model, choice):
             return {}

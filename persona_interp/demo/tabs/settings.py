@@ -48,7 +48,7 @@ def settings() -> Settings:
         return Settings(
             gr.Textbox("", label="System prompt (optional)", lines=2, max_length=MAX_SYSTEM),
             gr.Slider(8, MAX_NEW_TOKENS, value=96, step=1, label="Longest answer, in tokens"),
-            gr.Slider(0, MAX_TEMPERATURE, value=1.0, step=0.05, label="Temperature (0: always the likeliest token)"),
+            gr.Slider(0, MAX_TEMPERATURE, value=0.7, step=0.05, label="Temperature (0: always the likeliest token)"),
             gr.Number(_SEED, label="Seed (same seed, same answers)", precision=0, minimum=0, maximum=MAX_SEED),
             gr.Dropdown(
                 judges_offered(), value=[AUTO], multiselect=True, label="Judges (several give a column each)", filterable=False,
