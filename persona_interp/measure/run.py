@@ -297,7 +297,7 @@ class Work:
             batch_size=self.asked.protocol.batch_size,
             on_generation=keep,
             on_text=None if told is None else told.said,
-            on_captured=None if told is None else told.read,
+            on_captured=None if told is None or reading is None else told.read,
         )
 
 
