@@ -217,7 +217,9 @@ def test_a_conversation_longer_than_the_context_is_refused_in_words(
     push = Steering(random_vector(model), (3,), 0.0)
     talk = Talk(model.name, system="Always be silly. " * 120)
     with pytest.raises(InvalidInputError, match="512"):
-        done(lambda job: answer(job, model, alone(push)[0], talk, "Why?", SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None))
+        done(
+            lambda job: answer(job, model, alone(push)[0], talk, "Why?", SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None)
+        )
 
 
 def test_a_gguf_model_is_compared_in_the_same_way(model: SteerableModel, random_vector: RandomVector, tmp_path: Path) -> None:
