@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from persona_interp.demo.jobs import Job
+from persona_interp.demo.jobs import Job, Stopped
 from persona_interp.demo.limits import MAX_SAMPLES, checked_whole
 from persona_interp.errors import InvalidInputError, PersonaInterpError, UnknownNameError
 from persona_interp.interventions.graph import InterventionGraph
@@ -126,6 +126,7 @@ def refine(model: SteerableModel, trait: Trait, samples: object = SAMPLES) -> Pe
         bar.part = _PARTS[1]
         if _PAGE not in vector.provenance:
             vector = scored(vector, model, trait, _run_folder(model, trait), sampling=SAMPLING, seed=0)
+            bar.advance(0)  # an end that was asked for meanwhile was taken for scores that cannot be had
             vector = _noted(vector, {})
             vector.save(path)
         bar.advance(bar.part)
@@ -198,7 +199,7 @@ def _filtered(model: SteerableModel, trait: Trait, samples: int) -> PersonaVecto
     """By the judge, or with all answers where it leaves too few."""
     try:
         return _extracted(model, trait, ALL, judge_of(model, trait), samples)
-    except InvalidInputError:
+    except (InvalidInputError, Stopped):
         raise
     except PersonaInterpError as error:
         found = _extracted(model, trait, ALL, None, samples)

@@ -121,7 +121,7 @@ def picker(site: Site, *, compares: bool = False) -> Picker:
     """
     chosen = choice_controls(site)
     layer = gr.State(None)
-    heat = gr.HTML(_WAITING, js_on_load=SCRIPT, elem_classes="pi-box")
+    heat = gr.HTML(_WAITING, js_on_load=SCRIPT, elem_classes=["pi-box", "pi-heat-body"])
     with gr.Group(elem_classes="pi-dose"):
         dose = dose_slider(info="Share of the residual stream; positive strengthens the trait, negative turns it round.")
         scale = gr.HTML(dose_scale(None), padding=True)

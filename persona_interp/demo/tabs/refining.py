@@ -66,10 +66,10 @@ class Refining:
             known = isinstance(job.failure, PersonaInterpError)
             said = notices.failed(str(job.failure) if known else f"The vector could not be refined ({job.failure!r}).")
         else:
-            model = self.site.shelf.model(name)
+            model = self.site.shelf.model(session.refines[0] if session.refines else name)
             said = notices.done(_found(job.shown, model.first_steerable_layer), job.progress.notes)
-            vector = self.site.known_vector(session, model, choice)
-            updates |= drawn(self.place, model, vector, layer)
+            if model.name == name:
+                updates |= drawn(self.place, model, self.site.known_vector(session, model, choice), layer)
         return {**updates, self.status: gr.update(value=said, visible=True)}
 
 
