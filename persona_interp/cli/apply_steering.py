@@ -46,8 +46,13 @@ def register(commands: Any) -> None:
         "--positions", choices=("all", "prompt", "response"), default="all", help="tokens that are steered (default: %(default)s)"
     )
     parser.add_argument(
-        "--operation", choices=Names("interventions.operations:direction_operations"), default=ADD, metavar="OP",
-        help="what is done along the vector: %(choices)s (default: %(default)s; of ablate the coefficient is a share, 0 to 1)",
+        "--operation", choices=Names("interventions.operations:OPERATIONS"), default=ADD, metavar="OP",
+        help="what is done along the vector: %(choices)s (default: %(default)s; of ablate, clamp and cap the coefficient is a "
+        "share of the change, 0 to 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--value", type=arguments.number, metavar="X",
+        help="for clamp: what the projection onto the vector is brought to; for cap: the largest it may be; in activation units",
     )  # fmt: skip
     add_transfer_options(parser)
     arguments.add_model_options(parser)
@@ -57,7 +62,6 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check what can be checked without the model, load it, generate, write, show."""
-    from persona_interp.interventions.operations import OPERATIONS
     from persona_interp.progress import say
     from persona_interp.storage import ensure_writable, write_json, write_text
     from persona_interp.traits.conversation import Conversation
@@ -66,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     for path in (args.output, args.chats):
         if path is not None:
             ensure_writable(path)
-    given, operation = read(args.vectors, args), OPERATIONS[args.operation]
+    given, operation = read(args.vectors, args), operation_of(args)
     if args.ratio is not None and args.operation not in ADDING:
         raise InvalidInputError(
             f"--ratio says how much is added, but --operation {args.operation} adds nothing: use --coefficient"
@@ -89,6 +93,22 @@ def run(args: argparse.Namespace) -> None:
         write_text(args.chats, "".join(f"{line}\n" for line in chat_lines(args, doses, texts, baseline)))
         say(f"written: {args.chats}")
     show(chosen, doses, texts, baseline)
+
+
+def operation_of(args: argparse.Namespace) -> Any:
+    """What makes the operation of a direction.
+
+    Raises:
+        InvalidInputError: it needs a value and none was given, or takes none.
+    """
+    from persona_interp.interventions.operations import OPERATIONS
+
+    kind: Any = OPERATIONS[args.operation]
+    needed = kind.needs()
+    if len(needed) > 1 or bool(needed) != (args.value is not None):
+        what = f"needs --value, its {needed[0]}" if needed else "takes no --value"
+        raise InvalidInputError(f"operation {args.operation!r} {what}: {'give one' if needed else 'leave it out'}")
+    return (lambda direction: kind(direction, **{needed[0]: args.value})) if needed else kind
 
 
 def plan(coefficients: Sequence[float], n_vectors: int) -> list[tuple[float, ...]]:
@@ -188,6 +208,7 @@ def record(
         "layers": sorted({layer for item in chosen for layer in item.layers}),
         "positions": args.positions,
         **({} if args.operation == ADD else {"operation": args.operation}),
+        **({} if args.value is None else {"value": args.value}),
         "steered": texts[0].text if single else [generation.text for generation in texts],
         "baseline": None if baseline is None else baseline.text,
         "applied": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from persona_interp.cli import arguments
@@ -34,8 +35,10 @@ def register(commands: Any) -> None:
         action="extend",
         default=[],
         metavar="M",
-        help="models to offer: short names, hub ids, folders or .gguf files; loaded when first used (default: the organisms)",
+        help="models to offer: short names, hub ids, folders or .gguf files; loaded when first used (default: what was "
+        "fetched or is in the hub's cache, then the organisms)",
     )
+    arguments.add_engine_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -51,5 +54,6 @@ def run(args: argparse.Namespace) -> None:
     def ready(address: str) -> None:
         print(f"The page is at {address} (Ctrl-C ends it)", flush=True)
 
-    serve(args.model, args.host, args.port, ready=ready, load=arguments.loaded)
+    load = arguments.loaded if args.engine is None else partial(arguments.loaded, engine=args.engine)
+    serve(args.model, args.host, args.port, ready=ready, load=load, engine=args.engine)
     say("ended: models are closed, and what visitors uploaded is removed")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from persona_interp.errors import PersonaInterpError
-from persona_interp.progress import Track, share_done, watched
+from persona_interp.progress import Track, minutes_left, share_done, watched
 
 Shown = TypeVar("Shown")
+_PACE = 5.0
+"""Seconds after which a pace is believed."""
 
 
 class Stopped(PersonaInterpError):  # noqa: N818  (no fault, but what was asked for)
@@ -25,11 +28,13 @@ class Progress:
         doing: what it is at, in words.
         share: of it that is done, 0 to 1; None where that is not known.
         notes: lines for the person waiting, in the order they came.
+        left: how long it will still take at the pace so far, in words; empty where that is not known.
     """
 
     doing: str = ""
     share: float | None = None
     notes: tuple[str, ...] = ()
+    left: str = ""
 
 
 class Job(Generic[Shown]):
@@ -58,6 +63,7 @@ class Job(Generic[Shown]):
         self._stop = threading.Event()
         self._outermost: Track | None = None
         self._furthest = 0.0
+        self._began: tuple[float, float] | None = None
         self._thread = threading.Thread(target=self._run, name="persona-interp-demo-job", daemon=True)
 
     def start(self) -> Job[Shown]:
@@ -74,11 +80,11 @@ class Job(Generic[Shown]):
             self._shown, self._fresh = shown, True
             self._news.notify_all()
 
-    def doing(self, words: str, share: float | None = None) -> None:
+    def doing(self, words: str, share: float | None = None, left: str = "") -> None:
         """Say what is done now."""
         self.check()
         with self._news:
-            self.progress = replace(self.progress, doing=words, share=share)
+            self.progress = replace(self.progress, doing=words, share=share, left=left)
             self._fresh = True
             self._news.notify_all()
 
@@ -93,9 +99,20 @@ class Job(Generic[Shown]):
         if not jobs:
             return
         share = share_done(jobs)
-        before = self._furthest if jobs[0] is self._outermost else 0.0  # a second job within the same part begins anew
-        self._outermost, self._furthest = jobs[0], max(before, share)
-        self.doing(jobs[0].description, self._furthest)
+        if jobs[0] is not self._outermost:
+            self._outermost, self._furthest, self._began = jobs[0], 0.0, None
+        self._furthest = max(self._furthest, share)  # a second job within the same part begins anew
+        self.doing(jobs[0].description, self._furthest, minutes_left(self._seconds_left()))
+
+    def _seconds_left(self) -> float | None:
+        """At the pace since the first step, which what was found on disk or read before the first token does not count in."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, self._furthest)
+        began, first = self._began
+        if now - began < _PACE or self._furthest <= first:
+            return None
+        return (now - began) * (1 - self._furthest) / (self._furthest - first)
 
     def said(self, message: str) -> None:
         """See `progress.Watcher`."""
@@ -122,6 +139,16 @@ class Job(Generic[Shown]):
     def running(self) -> bool:
         """Whether the work goes on."""
         return self._thread.is_alive()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What the work raised, once it has ended."""
+        return self._error
+
+    @property
+    def shown(self) -> Shown | None:
+        """What was shown last."""
+        return self._shown
 
     def updates(self, patience: float = 0.5, pause: float = 0.0) -> Iterator[Shown | None]:
         """What the work has shown last, each time there is news, until it ends.

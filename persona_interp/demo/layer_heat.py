@@ -1,4 +1,4 @@
-"""The layers of a model as a row of buttons coloured by how well each one steers; pressing one chooses it."""
+"""The layers of a model as a strip of cells coloured by how well each one steers; pressing one chooses it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from html import escape
 
 from plotly.colors import sample_colorscale
 
+from persona_interp.demo.explained import LAYERS, what
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.plotting.palette import SEQUENTIAL
 from persona_interp.vectors.layer_choice import choose_layer
@@ -80,8 +81,10 @@ class LayerHeat:
         best = max(known, default=None)
         buttons = "".join(self._button(layer, scores.get(layer), low, high, best) for layer in range(self.n_layers))
         group = f'<div class="pi-layers" role="radiogroup" aria-label="Layer to steer at">{buttons}</div>'
-        group = f'<div class="pi-label">Layer to steer at</div>{group}'
-        return f'{group}<p class="pi-caption">{escape(self._caption())}</p>'
+        scale = f'<span class="pi-worst">{low:.3g}</span><i></i><span>{high:.3g}</span>' if known else ""
+        legend = f'<span class="pi-legend" aria-hidden="true">{scale}</span>' if known else ""
+        group = f'<div class="pi-label">Layer to steer at{legend}</div>{group}'
+        return f'{group}<p class="pi-caption">{escape(self._caption())}</p>{what(LAYERS)}'
 
     def _scores(self) -> dict[int, float | None]:
         if self.vector is None:
@@ -98,21 +101,20 @@ class LayerHeat:
         chosen = layer == self.chosen
         focus = 0 if chosen or (self.chosen is None and layer == self.first) else -1
         star = "★" if score is not None and score == best else ""
-        number = "–" if score is None else f"{score:.3g}"
         spoken = f"layer {layer}, " + ("no score" if score is None else f"score {score:.3g}") + (", best" if star else "")
         return (
             f'<button type="button" role="radio" aria-checked="{str(chosen).lower()}" aria-label="{spoken}" tabindex="{focus}" '
-            f'data-layer="{layer}" class="{kind}"{style}{off}><b>{layer}{star}</b><small>{number}</small></button>'
+            f'data-layer="{layer}" title="{spoken}" class="{kind}"{style}{off}>{layer}<sup>{star}</sup></button>'
         )
 
     def _caption(self) -> str:
         if self.vector is None:
-            return "Scores of the layers appear once the vector has been extracted, which the first steering does by itself."
+            return "Which layer is best is not known yet: the first steering makes the vector, and then tries its layers."
         if self.vector.effectiveness:
             method = self.vector.provenance.get("effectiveness", {}).get("method", "an unnamed method")
-            said = f"Colour and number: how well steering works at each layer, by {method}; ★ is best."
+            said = f"How well steering works at each layer, by {method}; ★ is best."
         elif self.vector.listed("auroc"):
-            said = "Colour and number: how well each layer separates the answers (AUROC). That is geometry, not behaviour."
+            said = "How well each layer separates the answers (AUROC): geometry, not behaviour, until its layers have been tried."
         else:
             said = "This vector records no scores of its layers."
         return said if self.chosen is None else f"{said} Chosen: layer {self.chosen}.{self._facts(self.chosen)}"
@@ -123,7 +125,9 @@ class LayerHeat:
             return ""
         row = vector.layers.index(layer)
         ratio, auroc = vector.listed("norm_ratio")[row], vector.listed("auroc")
-        facts = [f"norm {vector.norms[row]:.3g}" + (f", {ratio:.2f} of the mean residual" if ratio else "")]
+        score = self._scores().get(layer)
+        facts = [] if score is None else [f"score {score:.3g}"]
+        facts.append(f"norm {vector.norms[row]:.3g}" + (f", {ratio:.2f} of the mean residual" if ratio else ""))
         if auroc and auroc[row] is not None:
             facts.append(f"held-out AUROC {auroc[row]:.2f}")
         return f" There: {'; '.join(facts)}."

@@ -16,7 +16,12 @@ MAX_TRAIT_TEXT = 60_000
 """Characters of all the texts of a trait together."""
 MAX_NEW_TOKENS = 512
 MAX_TEMPERATURE = 5
-MAX_COEFFICIENT = 1e6
+MAX_DOSE = 1.0
+"""As a share of the mean residual norm; beyond it answers fall apart."""
+MAX_TOGETHER = 3
+"""Vectors that steer at once."""
+MAX_UNDONE = 50
+"""Steerings a session remembers."""
 MAX_SEED = 2**31 - 1
 MAX_SAMPLES = 10
 MAX_TURNS = 40

@@ -21,7 +21,8 @@ def working(progress: Progress) -> str:
     percent = "" if share is None else f"{100 * share:.0f} %"
     value = "" if share is None else f' value="{share:.3f}"'
     bar = f'<progress max="1" aria-label="progress"{value}></progress>'
-    said = f'<span class="pi-doing">{escape(progress.doing or "starting")} … {percent}</span>'
+    left = f", {progress.left}" if progress.left else ""
+    said = f'<span class="pi-doing">{escape(progress.doing or "starting")} … {percent}{escape(left)}</span>'
     return _notice("pi-working", "status", f"{said}{bar}{_notes(progress.notes)}")
 
 
@@ -29,6 +30,11 @@ def done(message: str, notes: tuple[str, ...] = ()) -> str:
     """A good end."""
     said = f'<span aria-hidden="true">✓</span> {escape(message)}'
     return _notice("pi-done", "status", f"{said}{_notes(notes)}")
+
+
+def silent() -> str:
+    """Nothing to say: there is nothing to be seen, and yet the next notice is another one."""
+    return f'<div data-notice="{next(_NUMBERS)}" hidden></div>'
 
 
 def told(message: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import gradio as gr
 from gradio.themes import Base
+from plotly.colors import sample_colorscale
 
 from persona_interp.demo.site import Site
 from persona_interp.demo.tabs.chat import ChatTab
@@ -13,6 +14,7 @@ from persona_interp.demo.tabs.custom import CustomTab
 from persona_interp.demo.tabs.steer import SteerTab
 from persona_interp.demo.tabs.transfer import TransferTab
 from persona_interp.demo.tabs.vectors import VectorsTab
+from persona_interp.plotting.palette import SEQUENTIAL
 
 TITLE = "persona_interp"
 _HEADING = """# persona_interp
@@ -36,13 +38,30 @@ CSS = """
   outline: 3px solid #0072B2 !important; outline-offset: 2px; }
 .dark .gradio-container :is(button, input, textarea, select, [tabindex], a):focus-visible { outline-color: #56B4E9 !important; }
 .pi-label { font-size: var(--block-label-text-size); color: var(--body-text-color-subdued); }
-.pi-layers { display: flex; flex-wrap: wrap; gap: 6px; padding: 4px 2px; }
-.pi-layer { min-width: 52px; padding: 5px 4px; border: 2px solid var(--border-color-primary) !important; border-radius: 8px;
-  display: flex; flex-direction: column; align-items: center; line-height: 1.2; cursor: pointer; }
-.pi-layer small { font-size: 11px; }
+.gradio-container .block:has([data-notice][hidden]) { display: none; }
+.pi-box { padding: 0 !important; }
+.block.pi-box { padding: 10px 12px !important; }
+.pi-dose, .pi-dose * { --border-color-primary-group: transparent; }
+.pi-dose > *, .pi-dose .block { background: var(--block-background-fill) !important; }
+.pi-layers { display: grid; grid-template-columns: repeat(auto-fill, minmax(30px, 1fr)); gap: 2px; padding: 6px 0; }
+.pi-layer { height: 32px; padding: 0; border: 1px solid var(--border-color-primary) !important; border-radius: 4px;
+  font-size: 12px; line-height: 1; cursor: pointer; background: transparent; color: var(--body-text-color); position: relative; }
+.pi-layer sup { position: absolute; top: 1px; right: 1px; font-size: 9px; line-height: 1; }
 .pi-layer.pi-scored, .pi-layer.pi-scored * { color: #000 !important; }
 .pi-layer[aria-checked="true"] { border-color: var(--body-text-color) !important; box-shadow: 0 0 0 2px var(--body-text-color);
-  text-decoration: underline; }
+  text-decoration: underline; font-weight: bold; z-index: 1; }
+.pi-label { display: flex; justify-content: space-between; }
+.pi-legend { display: inline-flex; align-items: center; gap: 6px; font-size: 11px; }
+.pi-legend i { width: 60px; height: 8px; border-radius: 2px; background: linear-gradient(90deg, SHADES); }
+.pi-scale { position: relative; height: 26px; margin: 0 21px 2px 22px; border-top: 1px solid var(--border-color-primary); }
+.pi-band { position: absolute; top: -1px; height: 7px; border-radius: 2px; background: #009E73; }
+.pi-band.pi-guessed { background: repeating-linear-gradient(135deg, #009E73 0 3px, transparent 3px 7px); opacity: .7; }
+.pi-tick { position: absolute; top: 9px; transform: translateX(-50%); font-size: 11px; color: var(--body-text-color-subdued); }
+.pi-code textarea { font-family: var(--font-mono); font-size: 12px; }
+.pi-what { font-size: 13px; margin: 6px 0 0; }
+.pi-what summary { cursor: pointer; color: var(--body-text-color-subdued); text-decoration: underline dotted; padding: 3px 0; }
+.pi-what p { margin: 4px 0 0; max-width: 62em; }
+.gradio-container summary:focus-visible { outline: 3px solid #0072B2 !important; outline-offset: 2px; }
 .pi-layer[disabled] { opacity: .45; cursor: not-allowed; }
 .pi-scroll { overflow-x: auto; }
 .pi-table table { border-collapse: collapse; font-size: 13px; width: max-content; }
@@ -81,6 +100,12 @@ CSS = """
   white-space: pre-wrap; overflow-wrap: anywhere; }
 .pi-token small { font-size: 10px; color: var(--body-text-color-subdued); }
 """
+
+
+def css() -> str:
+    """How the page looks."""
+    shades = ", ".join(str(shade) for shade in sample_colorscale(SEQUENTIAL, [place / 8 for place in range(9)]))
+    return CSS.replace("SHADES", shades)
 
 
 def theme() -> Base:

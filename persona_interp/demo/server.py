@@ -76,7 +76,7 @@ def application(blocks: Any, *, own_names_only: bool) -> Any:
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from persona_interp.demo.limits import MAX_UPLOAD
-    from persona_interp.demo.page import CSS, theme
+    from persona_interp.demo.page import css, theme
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -93,22 +93,29 @@ def application(blocks: Any, *, own_names_only: bool) -> Any:
     # errors meant for a visitor are told on the page (`in_words`); others hold paths, and go to the terminal alone
     blocks.queue(default_concurrency_limit=None)
     return gr.mount_gradio_app(
-        app, blocks, path="/", theme=theme(), css=CSS, footer_links=[], run_history=False, max_file_size=MAX_UPLOAD,
+        app, blocks, path="/", theme=theme(), css=css(), footer_links=[], run_history=False, max_file_size=MAX_UPLOAD,
         show_error=False, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False,
     )  # fmt: skip
 
 
 def serve(
-    names: Sequence[str], host: str, port: int, *, ready: Callable[[str], None], load: Callable[[str], Any] | None = None
+    names: Sequence[str],
+    host: str,
+    port: int,
+    *,
+    ready: Callable[[str], None],
+    load: Callable[[str], Any] | None = None,
+    engine: str | None = None,
 ) -> None:
     """Serve the page until Ctrl-C, or a signal to end.
 
     Args:
-        names: of the models; the bundled organisms if there is none.
+        names: of the models; those at hand if there is none.
         host: to bind.
         port: to bind; 0: a free one.
         ready: told the address once the page can be opened.
         load: how models are loaded; `load_model` if None.
+        engine: what `load` has them run by, for the commands that the page shows; None: what opens them.
 
     Raises:
         InvalidInputError: host or port cannot be used.
@@ -122,7 +129,8 @@ def serve(
             from persona_interp.demo.shelf import Shelf
             from persona_interp.demo.site import Site
 
-            behind = Site(Shelf(names) if load is None else Shelf(names, load))
+            shelf = Shelf(names) if load is None else Shelf(names, load)
+            behind = Site(shelf, engine=engine, shows_paths=is_loopback(host))
             try:
                 app = application(page(behind), own_names_only=is_loopback(host))
                 run_app(app, listener, lambda: ready(address(listener)), patience=2)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from persona_interp.demo.jobs import Job
-from persona_interp.demo.limits import MAX_SESSIONS, MAX_VECTORS
+from persona_interp.demo.limits import MAX_SESSIONS, MAX_UNDONE, MAX_VECTORS
 from persona_interp.demo.talk import Talk
 from persona_interp.errors import InvalidInputError, UnknownNameError
 from persona_interp.traits.trait import Trait
@@ -33,6 +33,8 @@ class Session:
 
     Attributes:
         talk: the conversation of the chat.
+        refines: model and trait of the vector that is or was refined last.
+        steered: what Steer showed, each with the values of its controls, the newest last.
 
     Args:
         folder: for files to download; removed with the session.
@@ -41,6 +43,8 @@ class Session:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.talk = Talk()
+        self.refines: tuple[str, str] | None = None
+        self.steered: deque[tuple[tuple[Any, ...], Any]] = deque(maxlen=MAX_UNDONE)
         self._vectors: OrderedDict[str, Held] = OrderedDict()
         self._jobs: dict[str, Job[Any]] = {}
         self._lock = threading.Lock()
@@ -92,6 +96,11 @@ class Session:
         if before is not None:
             before.stop()
         return job.start()
+
+    def job(self, place: str) -> Job[Any] | None:
+        """The latest job in a place, whether it still runs or not."""
+        with self._lock:
+            return self._jobs.get(place)
 
     def stop(self, place: str) -> bool:
         """Stop the job in a place; whether there was one running."""

@@ -8,7 +8,16 @@ from typing import Any
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.sessions import Held, Session, Sessions
 from persona_interp.demo.shelf import Shelf
-from persona_interp.demo.trait_vectors import kept_vector, known_trait, trait_called, trait_vector, traits_offered
+from persona_interp.demo.trait_vectors import (
+    first_vector,
+    is_refined,
+    kept_vector,
+    known_trait,
+    refine,
+    trait_called,
+    traits_offered,
+    with_norms,
+)
 from persona_interp.errors import InvalidInputError
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import names_organism
@@ -18,15 +27,26 @@ TRAIT, VECTOR = "trait:", "vector:"
 """What the value of a choice begins with, before the name of a trait or the label of a session's vector."""
 
 
+REFINING = "refining"
+"""Where in a session the job runs that refines a vector."""
+QUESTIONS = ("What do you like to do on a quiet day?", "What do you know about the bicycle?")
+N_NORMS = 4
+"""Questions whose answers say how long residuals are, for vectors whose files do not; `QUESTIONS` where no trait is known."""
+
+
 class Site:
     """Everything behind the page.
 
+    Attributes:
+        shows_paths: whether commands may name files by where they lie on this machine; else by their names alone.
+
     Args:
         shelf: the models.
+        engine: what they were asked to be run by; None: what opens them.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, shelf: Shelf, *, engine: str | None = None, shows_paths: bool = True) -> None:
+        self.shelf, self.engine, self.shows_paths = shelf, engine, shows_paths
         self.sessions = Sessions()
 
     def choices(self, session: Session | None, model: str) -> list[tuple[str, str]]:
@@ -44,7 +64,7 @@ class Site:
         return kept_vector(model, trait_called(model, name))
 
     def vector(self, job: Job[Any], session: Session, model: SteerableModel, choice: object) -> Held:
-        """The vector of a choice, extracted if need be.
+        """The vector of a choice: of a trait what there is of it, or a first one, made now.
 
         Raises:
             UnknownNameError: there is no such trait or vector.
@@ -55,9 +75,34 @@ class Site:
         if kind == VECTOR:
             held = session.held(name, model.name)
             held.vector.check_fits(model.identity)
-            return replace(held, trait=held.trait or known_trait(model, held.vector))
+            trait = held.trait or known_trait(model, held.vector)
+            vector = with_norms(model, held.vector, QUESTIONS if trait is None else trait.extraction_questions[:N_NORMS])
+            return replace(held, vector=vector, trait=trait)
         trait = trait_called(model, name)
-        return Held(trait_vector(job, model, trait), model.name, trait)
+        return Held(first_vector(job, model, trait), model.name, trait)
+
+    def begin_refining(self, session: Session, model: SteerableModel, choice: object) -> bool:
+        """Have the vector of a trait refined in the background, if that is worth while; whether it is under way now.
+
+        A session refines one at a time: what another had made until then is kept.
+        """
+        kind, name = _parsed(choice)
+        if kind == VECTOR:
+            return False
+        running = session.job(REFINING)
+        if running is not None and running.running and session.refines == (model.name, name):
+            return True
+        trait = trait_called(model, name)
+        kept = kept_vector(model, trait)
+        if kept is not None and is_refined(kept):
+            return False
+
+        def work(job: Job[PersonaVector]) -> None:
+            job.show(refine(model, trait))
+
+        session.refines = (model.name, name)
+        session.start(REFINING, work)
+        return True
 
     def close(self) -> None:
         """End every session and free every model."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from persona_interp.demo.comparison import Answer, Comparison, compare
+from persona_interp.demo.comparison import Answer, Comparison, Scoring, compare
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_TURNS
 from persona_interp.errors import InvalidInputError
@@ -15,10 +17,9 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.chats import Chat
 from persona_interp.monitoring.project import project
 from persona_interp.monitoring.projection import Projections
+from persona_interp.storage import write_text
 from persona_interp.traits.conversation import Conversation, Message
-from persona_interp.traits.judging import Judge
-from persona_interp.traits.trait import Trait
-from persona_interp.vectors.steering import Steering
+from persona_interp.vectors.steering import Steering, Together
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,13 @@ def begun(talk: Talk, model: str, system: str | None, note: Callable[[str], None
 def answer(
     job: Job[Any],
     model: SteerableModel,
-    push: Steering,
+    push: Together,
     talk: Talk,
     question: str,
     sampling: Sampling,
     seed: int,
     *,
-    trait: Trait | None = None,
-    judge: Judge | None = None,
+    scoring: Scoring,
     show: Callable[[Talk], None],
 ) -> Talk:
     """Answer `question` on both sides; the talk with that turn.
@@ -109,8 +109,7 @@ def answer(
         question: the user's next.
         sampling: how answers are drawn.
         seed: of this turn; every turn draws from a stream of its own.
-        trait: what answers are scored for.
-        judge: who scores them.
+        scoring: by whom, and what for.
         show: told the talk with the turn as far as it is written.
 
     Raises:
@@ -118,10 +117,11 @@ def answer(
         PersonaInterpError: as `compare`.
     """
     own = fitting_seed(seed + len(talk.turns))
-    found = compare(
-        job, model, push, talk.asked(question), sampling, own, trait=trait, judge=judge,
-        show=lambda comparison: show(talk.with_turn(question, comparison)),
-    )  # fmt: skip
+
+    def told(comparison: Comparison) -> None:
+        show(talk.with_turn(question, comparison))
+
+    found = compare(job, model, [push], talk.asked(question), sampling, own, scoring, told)
     return talk.with_turn(question, found)
 
 
@@ -132,3 +132,15 @@ def drift(model: SteerableModel, push: Steering, talk: Talk) -> Projections:
         PersonaInterpError: as `project`.
     """
     return project(model, push.vector, talk.chats(), layers=push.layers, tokens=False)
+
+
+def exported(talk: Talk, folder: Path) -> Path:
+    """Both sides as lines of JSON, as ``persona-interp monitor`` and `Chat.from_json` read them; the file.
+
+    Raises:
+        PersonaInterpError: the folder cannot be written.
+    """
+    sides = [{"id": chat.name, "model": talk.model, "messages": [asdict(one) for one in chat.messages]} for chat in talk.chats()]
+    path = folder / "conversation.jsonl"
+    write_text(path, "".join(f"{json.dumps(side, ensure_ascii=False)}\n" for side in sides))
+    return path

@@ -9,7 +9,7 @@ from persona_interp.measure.protocol import Asked
 from persona_interp.models.sampling import Sampling
 from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.trait import Trait
-from persona_interp.vectors.steering import Steering
+from persona_interp.vectors.steering import Steering, Together
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Condition:
     """
 
     name: str
-    steering: Steering | None = None
+    steering: Steering | Together | None = None
     systems: tuple[str, ...] = ()
     sampling: Sampling | None = None
     conversations: tuple[Conversation, ...] | None = None

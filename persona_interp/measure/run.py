@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from persona_interp.interventions.compile.readout import Captured
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.jsonl_store import JsonlStore, content_key
 from persona_interp.judges.cached import CachedJudge
@@ -45,6 +46,26 @@ class Reading:
     captures: tuple[Capture, ...]
     values: Callable[[Generation], Sequence[float | None]]
     key: Any = None
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """Is told how answers grow while they are made; what it raises ends them.
+
+    `places` count the answers of all conditions, in order; answers that are alike in everything are made once for several.
+    """
+
+    def read(self, places: Sequence[int], captured: Captured) -> None:
+        """What was read of an answer so far; before `said`."""
+        ...
+
+    def said(self, places: Sequence[int], text: str) -> None:
+        """The text so far."""
+        ...
+
+    def ended(self, places: Sequence[int], answer: Generation) -> None:
+        """The whole answer."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +195,20 @@ class Work:
         """Every condition's answers, scored for the protocol's trait by its judge."""
         return self.judged(self.answers(model, conditions))
 
-    def answers(self, model: SteerableModel, conditions: Sequence[Condition], reading: Reading | None = None) -> list[Answers]:
+    def answers(
+        self,
+        model: SteerableModel,
+        conditions: Sequence[Condition],
+        reading: Reading | None = None,
+        follower: Follower | None = None,
+    ) -> list[Answers]:
         """The answers under each condition; what is missing runs as one batched generation for each way of sampling.
+
+        Args:
+            model: answers.
+            conditions: under which.
+            reading: what is read along with each answer.
+            follower: told how those grow that are made, not those that are found.
 
         Raises:
             InvalidInputError: as `SteerableModel.generate`.
@@ -185,17 +218,22 @@ class Work:
         read = [] if reading is None else [[str(each) for each in reading.captures], reading.key]
         waiting: dict[Sampling, dict[str, tuple[Condition, Conversation, int]]] = {}
         found: list[tuple[Condition, list[tuple[Conversation, int]], list[str]]] = []
+        places: dict[str, list[int]] = {}
         for condition in conditions:
             sampling, rows = condition.sampling or self.asked.sampling, condition.rows(self.asked)
             write = None if condition.steering is None else condition.steering.key
             settings = [*shared, sampling.to_json()]
             keys = [content_key(*settings, conversation.to_json(), seed, write, *read) for conversation, seed in rows]
+            first = sum(len(each) for _, each, _ in found)
             found.append((condition, rows, keys))
+            for place, key in enumerate(keys, first):
+                places.setdefault(key, []).append(place)
             for key, (conversation, seed) in zip(keys, rows, strict=True):
                 if key not in self._answers:
                     waiting.setdefault(sampling, {}).setdefault(key, (condition, conversation, seed))
         for sampling, order in waiting.items():
-            self._generate(model, order, sampling, reading)
+            told = None if follower is None else _Told(follower, [places[key] for key in order])
+            self._generate(model, order, sampling, reading, told)
         return [self._found(condition, rows, keys) for condition, rows, keys in found]
 
     def judged(self, answers: Sequence[Answers], judge: Judge | None = None, trait: Trait | None = None) -> list[Answers]:
@@ -233,6 +271,7 @@ class Work:
         waiting: dict[str, tuple[Condition, Conversation, int]],
         sampling: Sampling,
         reading: Reading | None,
+        told: _Told | None,
     ) -> None:
         order = list(waiting.items())
         graph = InterventionGraph(() if reading is None else reading.captures)
@@ -247,6 +286,8 @@ class Work:
             read = {} if reading is None else {"readings": list(reading.values(answer))}
             self._answers.put(key, {**described, **said, **read})
             self.n_generated += 1
+            if told is not None:
+                told.ended(row, answer)
 
         model.generate(
             [conversation for _, (_, conversation, _) in order],
@@ -255,4 +296,23 @@ class Work:
             seed=[seed for _, (_, _, seed) in order],
             batch_size=self.asked.protocol.batch_size,
             on_generation=keep,
+            on_text=None if told is None else told.said,
+            on_captured=None if told is None or reading is None else told.read,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """A follower, told by the rows of one generation."""
+
+    follower: Follower
+    places: list[list[int]]
+
+    def read(self, row: int, captured: Captured) -> None:
+        self.follower.read(self.places[row], captured)
+
+    def said(self, row: int, text: str) -> None:
+        self.follower.said(self.places[row], text)
+
+    def ended(self, row: int, answer: Generation) -> None:
+        self.follower.ended(self.places[row], answer)

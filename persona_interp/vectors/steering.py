@@ -160,3 +160,46 @@ class Steering:
         digest = hashlib.sha256(self.selected.directions.cpu().float().numpy().tobytes()).hexdigest()
         weights = [list(self.weights)] if self.weights else []
         return [digest, list(self.layers), self.coefficient, self.positions, *weights]
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """Several steerings of one model at once, as one: each works on what those before it left.
+
+    Attributes:
+        parts: at least one.
+
+    Raises:
+        InvalidInputError: there is none.
+    """
+
+    parts: tuple[Steering, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise InvalidInputError("no steering was given: give at least one")
+
+    @property
+    def coefficient(self) -> float:
+        """Of the first."""
+        return self.parts[0].coefficient
+
+    @property
+    def perturbation_ratio(self) -> float | None:
+        """That of the one there is; of several it is not known beforehand, as it hangs on how they lie to each other."""
+        return self.parts[0].perturbation_ratio if len(self.parts) == 1 else None
+
+    def check(self, model: Any) -> None:
+        """See `Steering.check`."""
+        for part in self.parts:
+            part.check(model)
+
+    def graph(self, rows: Sequence[int] | None = None) -> InterventionGraph:
+        """See `Steering.graph`."""
+        return sum((part.graph(rows) for part in self.parts), InterventionGraph())
+
+    @property
+    def key(self) -> list[Any] | None:
+        """See `Steering.key`; that of the one there is."""
+        keys = [part.key for part in self.parts if part.key is not None]
+        return None if not keys else keys[0] if len(keys) == 1 else ["together", *keys]

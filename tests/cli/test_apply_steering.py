@@ -13,7 +13,7 @@ import torch
 
 from persona_interp.cli.apply_steering import plan
 from persona_interp.errors import InvalidInputError
-from persona_interp.interventions.operations import OPERATIONS, direction_operations
+from persona_interp.interventions.operations import OPERATIONS, Clamp, direction_operations
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
@@ -87,6 +87,22 @@ def test_every_operation_that_needs_just_a_direction_can_be_named(
         assert out.get("operation", "add") == name
         assert (out["answers"][0]["perturbation_ratios"] == [None]) == (name != "add" or vector.listed("norm_ratio")[1] is None)
     assert "operation" not in written("add.json")
+
+
+def test_clamp_and_cap_take_their_value_and_others_none(
+    steer: Callable, vector_file: Path, tiny_model: Callable[[str], SteerableModel]
+) -> None:
+    options = ("--coefficient", 1, "--layer", "1", "--operation", "clamp")
+    assert steer(*options, "--value", 2.5, "--output", "clamp.json").code == 0
+    graph = PersonaVector.load(vector_file).graph(1.0, layers=[1], operation=lambda direction: Clamp(direction, 2.5))
+    asked = Conversation.ask("What is the moon?")
+    (own,) = tiny_model("qwen2").generate([asked], graph=graph, sampling=Sampling(max_new_tokens=8, temperature=0.0))
+    out = written("clamp.json")
+    assert (out["steered"], out["operation"], out["value"]) == (own.text, "clamp", 2.5)
+    refused = steer(*options)
+    assert refused.code == 2
+    assert "operation 'clamp' needs --value, its projection" in refused.err
+    assert "operation 'add' takes no --value" in steer("--value", 1).err
 
 
 def test_an_operation_refuses_what_its_coefficient_cannot_be_and_one_that_needs_more_is_not_offered(steer: Callable) -> None:

@@ -12,7 +12,9 @@ import torch
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.shelf import Shelf
 from persona_interp.demo.site import Site
+from persona_interp.errors import UnsupportedError
 from persona_interp.models.steerable import SteerableModel
+from persona_interp.plotting.png import find_browser
 from persona_interp.vectors.persona_vector import PersonaVector
 
 
@@ -62,3 +64,19 @@ def done() -> Callable[..., Any]:
         return Job(shown).start().result()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser; `.ci/run` installs it, so that nothing is skipped there."""
+    try:
+        path = find_browser()
+    except UnsupportedError as error:
+        pytest.skip(f"runs once Chromium is installed: {error}")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()

@@ -3,149 +3,49 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import (
+    PHONE,
+    TABS,
+    Ended,
+    cards,
+    choose,
+    ended,
+    field,
+    notice,
+    open_tab,
+    press,
+    refined,
+    served,
+    sideways,
+    steer,
+    visits,
+)
 
-from persona_interp.errors import UnsupportedError
 from persona_interp.measure.screened_layers import N_STEERED
 from persona_interp.models.registry import load_model
-from persona_interp.plotting.png import find_browser
+from persona_interp.monitoring.chats import Chat
 from persona_interp.vectors.persona_vector import PersonaVector
-
-SOON = 120_000
-"""Milliseconds something on the page may take on a busy machine."""
-LATER = 300_000
-"""Likewise, where a vector is extracted or a model loaded first."""
-PHONE = {"width": 390, "height": 844}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a tab said last, and whether it was a good end."""
-
-    text: str
-    good: bool
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The command on a free port, with an empty home of its own."""
-    folder = tmp_path_factory.mktemp("browsed")
-    command = [sys.executable, "-m", "persona_interp", "demo", "--port", "0", "--model", "organism-qwen2", "organism-llama"]
-    environment = {**os.environ, "PERSONA_INTERP_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
-    log = (folder / "log").open("w")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        assert "The page is at" in line, (folder / "log").read_text()
-        yield line.split()[4]
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=LATER / 1000)  # closes the pipe too
-        log.close()
-    assert process.returncode == 0
-    assert "Traceback" not in (folder / "log").read_text()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser; `.ci/run` installs it, so that nothing is skipped there."""
-    try:
-        path = find_browser()
-    except UnsupportedError as error:
-        pytest.skip(f"runs once Chromium is installed: {error}")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
+    with served(tmp_path_factory.mktemp("browsed"), "organism-qwen2", "organism-llama") as address:
+        yield address
 
 
 @pytest.fixture
 def visit(chromium: Any, url: str) -> Iterator[Callable[..., Any]]:
-    """`visit()`: the page, opened by somebody new. Nothing may be asked of another server, and no script may fail."""
-    contexts: list[Any] = []
-    strangers: list[str] = []
-    faults: list[str] = []
-
-    def open_page(**options: Any) -> Any:
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(SOON)
-        page.on("request", lambda request: strangers.append(request.url) if outside(request.url, url) else None)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(url)
-        page.wait_for_selector("#pi-steer")
-        page.wait_for_selector(".pi-layer >> visible=true", timeout=LATER)  # the model is loaded and the page alive
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert strangers == []
-    assert faults == []
-
-
-def outside(asked: str, url: str) -> bool:
-    return not asked.startswith((url, "data:", "blob:"))
-
-
-def open_tab(page: Any, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
-
-
-def field(page: Any, label: str) -> Any:
-    """A control of the tab in sight."""
-    return page.get_by_label(label, exact=True).locator("visible=true").first
-
-
-def choose(page: Any, label: str, option: str) -> None:
-    """Pick from a dropdown of the visible tab."""
-    field(page, label).click()
-    page.get_by_role("option", name=option, exact=True).click()
-
-
-def notice(page: Any, tab: str) -> int:
-    """Number of what the tab says now."""
-    return int(page.locator(f"#pi-{tab}-status [data-notice]").get_attribute("data-notice"))
-
-
-def ended(page: Any, tab: str, after: int = 0) -> Ended:
-    """How the tab's job ended, in a notice later than `after`."""
-    later = f"""() => {{
-        const said = document.querySelector("#pi-{tab}-status :is(.pi-done, .pi-failed)");
-        return said !== null && Number(said.dataset.notice) > {after};
-    }}"""
-    page.wait_for_function(later, timeout=LATER)
-    place = page.locator(f"#pi-{tab}-status")
-    return Ended(place.inner_text(), place.locator(".pi-failed").count() == 0)
-
-
-def cards(page: Any) -> list[str]:
-    return [text.strip() for text in page.locator(".pi-text >> visible=true").all_inner_texts()]
-
-
-def press(page: Any, selector: str, tab: str) -> Ended:
-    """Press a button, and wait for the end of what it sets going."""
-    before = notice(page, tab)
-    page.click(selector)
-    return ended(page, tab, before)
-
-
-def steer(page: Any) -> Ended:
-    return press(page, "#pi-steer", "steer")
+    with visits(chromium, url) as open_page:
+        yield open_page
 
 
 @pytest.mark.slow
@@ -166,13 +66,16 @@ def test_one_click_gives_a_first_pair_of_answers_with_scores_and_tokens(visit: C
     numbers = strips.nth(1).locator("small").all_inner_texts()
     assert re.fullmatch(r"-?\d+\.\d", numbers[0])
 
-    # the heatmap now holds scores, and a layer pressed is the layer steered at
+    # a first vector answered; it is refined meanwhile, then the strip holds scores and the scale of doses what is usable
+    refined(page)
+    assert re.search(r"Usable from -0\.\d+ to \+0\.\d+", page.locator(".pi-dose").first.inner_text())
     layers = page.locator("[role=radio] >> visible=true")
     assert layers.count() == 8
     labels = [layers.nth(n).get_attribute("aria-label") or "" for n in range(8)]
     assert sum("no score" not in label for label in labels) == N_STEERED, "the layers that a gradient singled out"
     layers.nth(2).click()
     page.wait_for_selector('[data-layer="2"][aria-checked="true"] >> visible=true')
+    baseline, steered = cards(page)
     assert steer(page).good
     assert "Added at layer 2" in page.locator(".pi-card").nth(1).inner_text()
     assert cards(page)[0] == baseline  # the same seed
@@ -180,34 +83,12 @@ def test_one_click_gives_a_first_pair_of_answers_with_scores_and_tokens(visit: C
 
 
 @pytest.mark.slow
-def test_answers_stream_and_a_long_one_is_cancelled(visit: Callable[..., Any]) -> None:
-    page = visit()
-    page.get_by_text("More settings").first.click()
-    field(page, "number input for Longest answer, in tokens").fill("480")
-    field(page, "number input for Longest answer, in tokens").press("Tab")
-    field(page, "number input for Temperature (0: always the likeliest token)").fill("5")  # never ends by itself
-    field(page, "number input for Temperature (0: always the likeliest token)").press("Tab")
-    page.click("#pi-steer")
-    page.wait_for_function("document.querySelector('.pi-cards').innerText.includes('writing')", timeout=LATER)
-    page.wait_for_function("document.querySelectorAll('.pi-strip .pi-token').length > 8")
-    page.click("#pi-steer-stop")
-    page.wait_for_function("document.querySelector('#pi-steer-status').innerText.includes('Stopped')")
-    length = page.locator(".pi-strip .pi-token").count()
-    assert length < 900
-    page.wait_for_function("!document.querySelector('.pi-cards').innerText.includes('writing')")
-    page.wait_for_timeout(1500)
-    assert page.locator(".pi-strip .pi-token").count() == length
-    field(page, "number input for Longest answer, in tokens").fill("40")
-    field(page, "number input for Longest answer, in tokens").press("Tab")
-    assert steer(page).good  # the model is free again
-
-
-@pytest.mark.slow
 def test_two_people_at_once_get_what_each_gets_alone(visit: Callable[..., Any]) -> None:
     pages = [visit(), visit()]
-    for page, coefficient in zip(pages, ("0.8", "-0.8"), strict=True):
-        field(page, "number input for Coefficient").fill(coefficient)
-        field(page, "number input for Coefficient").press("Tab")
+    refined(pages[0])
+    for page, dose in zip(pages, ("0.8", "-0.8"), strict=True):
+        field(page, "number input for Dose").fill(dose)
+        field(page, "number input for Dose").press("Tab")
     alone = []
     for page in pages:
         assert steer(page).good
@@ -224,7 +105,47 @@ def test_two_people_at_once_get_what_each_gets_alone(visit: Callable[..., Any]) 
 
 
 @pytest.mark.slow
-def test_a_chat_of_two_turns_draws_its_drift(visit: Callable[..., Any]) -> None:
+def test_what_is_on_the_screen_runs_as_a_command_and_as_python_and_can_be_undone(visit: Callable[..., Any]) -> None:
+    page = visit()
+    refined(page)
+    before = cards(page)
+    page.get_by_role("button", name="Add a vector").click()
+    page.get_by_text("How it is steered").first.click()
+    page.get_by_label("Compare with a second dose").check()
+    field(page, "response").check()
+    page.get_by_text("More settings").first.click()
+    choose(page, "Judges (several give a column each)", "measure:length")
+    assert steer(page).good
+    shown = cards(page)
+    assert len(shown) == 3
+    assert shown[0] == before[0]
+    assert re.search(r"length", page.locator("[aria-label=Scores] >> visible=true").inner_text())
+    page.get_by_text("Do the same without this page").click()
+    command = page.locator("#pi-command textarea").input_value()
+    python = page.locator("#pi-python textarea").input_value()
+    page.click("#pi-undo")
+    page.wait_for_function("document.querySelector('#pi-steer-status').innerText.includes('Undone')")
+    assert cards(page) == before
+    assert not page.get_by_label("Compare with a second dose").is_checked()
+    assert not page.get_by_label("Vector 2").is_visible()
+
+    lines = command.splitlines()
+    assert len(lines) == 2  # two vectors at once have one dose each in a command
+    run = [sys.executable, "-m", "persona_interp", *shlex.split(lines[0])[1:]]
+    told = squeezed(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+    assert squeezed(shown[0]) in told
+    assert squeezed(shown[1]) in told
+    told = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, check=True).stdout
+    assert [line.partition(": ")[2].strip() for line in told.splitlines()] == shown
+
+
+def squeezed(text: str) -> str:
+    """Letters alone: a table breaks lines."""
+    return "".join(sign for sign in text if sign.isalnum())
+
+
+@pytest.mark.slow
+def test_a_chat_of_two_turns_draws_its_drift_and_is_exported(visit: Callable[..., Any], tmp_path: Path) -> None:
     page = visit()
     open_tab(page, "Chat")
     assert press(page, "#pi-chat", "chat").good
@@ -241,6 +162,11 @@ def test_a_chat_of_two_turns_draws_its_drift(visit: Callable[..., Any]) -> None:
     assert "<b>bold</b>" in page.locator(".pi-talk").inner_text()
     page.wait_for_selector("#pi-drift .js-plotly-plot .scatterlayer .trace")
     assert page.locator("#pi-drift .scatterlayer .trace").count() == 4
+    with page.expect_download() as waiting:
+        page.click("#pi-export")
+    waiting.value.save_as(tmp_path / "talk.jsonl")
+    sides = [Chat.from_json(json.loads(line)) for line in (tmp_path / "talk.jsonl").read_text().splitlines()]
+    assert [side.messages[2].content for side in sides] == ["And who owns it? <b>bold</b>"] * 2
     page.click("#pi-chat-new")
     page.wait_for_function("document.querySelector('#pi-talk').innerText.includes('No turn yet')")
 
@@ -436,20 +362,13 @@ def test_the_keyboard_alone_can_steer(visit: Callable[..., Any]) -> None:
 def test_a_phone_never_scrolls_sideways(visit: Callable[..., Any], scheme: str) -> None:
     page = visit(viewport=PHONE, color_scheme=scheme, is_mobile=True, has_touch=True)
     assert steer(page).good
-    for tab in ("Steer", "Chat", "Transfer", "Vectors", "Custom trait"):
-        button = page.get_by_role("tab", name=tab)
-        if not button.is_visible():  # those without room lie in a menu
-            page.get_by_role("button", name="More tabs").click()
-            button = page.locator(".overflow-dropdown button", has_text=tab)
-        button.click()
-        page.wait_for_timeout(400)
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], tab
+    assert sideways(page) == []
 
 
 @pytest.mark.slow
 def test_every_control_has_a_name(visit: Callable[..., Any]) -> None:
     page = visit()
-    for tab in ("Steer", "Chat", "Transfer", "Vectors", "Custom trait"):
+    for tab in TABS:
         open_tab(page, tab)
         page.wait_for_timeout(300)
         nameless = page.evaluate(

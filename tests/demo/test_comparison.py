@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from persona_interp.demo.comparison import Answer, Comparison, compare
+from persona_interp.demo.comparison import Answer, Comparison, Scoring, alone, compare
 from persona_interp.demo.jobs import Job, Stopped
 from persona_interp.demo.shelf import Shelf
 from persona_interp.demo.talk import Talk, answer, drift
@@ -35,7 +35,7 @@ def compared(model: SteerableModel, push: Steering, seed: int = 0, **options: An
     shown: list[Comparison] = []
 
     def work(job: Job[Comparison]) -> None:
-        job.show(compare(job, model, push, (ASKED, ASKED), SAMPLING, seed, show=shown.append, **options))
+        job.show(compare(job, model, alone(push), (ASKED, ASKED), SAMPLING, seed, Scoring(**options), shown.append))
 
     found = Job(work).start().result()
     assert found is not None
@@ -47,7 +47,7 @@ def test_the_answers_are_those_the_library_gives(model: SteerableModel, random_v
     found, _ = compared(model, Steering(vector, (3,), 1.0), seed=5)
     plain = model.generate([ASKED], sampling=SAMPLING, seed=[5])[0]
     steered = model.generate([ASKED], graph=vector.graph(1.0, layers=[3]), sampling=SAMPLING, seed=[5])[0]
-    assert [each.text for each in found.both] == [plain.text, steered.text]
+    assert [each.text for each in found.answers] == [plain.text, steered.text]
     assert plain.text != steered.text
     assert found.baseline.finished == plain.finished
 
@@ -71,22 +71,22 @@ def test_tokens_and_values_grow_together_while_the_answers_are_written(
 ) -> None:
     found, shown = compared(model, Steering(random_vector(model), (3,), 1.0))
     for side in (0, 1):
-        lengths = [len(each.both[side].tokens) for each in shown]
+        lengths = [len(each.answers[side].tokens) for each in shown]
         assert lengths == sorted(lengths)
         for each in shown[:-2]:
-            part = each.both[side]
+            part = each.answers[side]
             assert "".join(part.tokens) == part.text
             assert part.finished is None
             assert len(part.values) in (len(part.tokens), max(0, len(part.tokens) - 1), max(0, len(part.tokens) - 2))
-            assert part.values == pytest.approx(found.both[side].values[: len(part.values)], abs=1e-4)
-        assert any(0 < len(each.both[side].values) < 10 for each in shown)
+            assert part.values == pytest.approx(found.answers[side].values[: len(part.values)], abs=1e-4)
+        assert any(0 < len(each.answers[side].values) < 10 for each in shown)
 
 
 def test_scores_are_exact_on_an_organism_and_missing_ones_are_explained(
     model: SteerableModel, random_vector: RandomVector
 ) -> None:
     trait = trait_called(model, "silly")
-    found, _ = compared(model, Steering(random_vector(model), (3,), 0.0), trait=trait, judge=judge_of(model, trait))
+    found, _ = compared(model, Steering(random_vector(model), (3,), 0.0), trait=trait, judge=lambda: judge_of(model, trait))
     (expected,) = judge_of(model, trait).judge(trait, [(ASKED.question, found.baseline.text)])
     assert (found.baseline.trait, found.baseline.coherence) == (expected.trait, expected.coherence)
     assert (found.judge, found.note) == ("grammar", "")
@@ -95,9 +95,27 @@ def test_scores_are_exact_on_an_organism_and_missing_ones_are_explained(
     assert "no trait here" in unscored.note
 
 
+def test_two_doses_and_dose_zero_are_one_batch_and_each_what_it_is_alone(
+    model: SteerableModel, random_vector: RandomVector
+) -> None:
+    vector = random_vector(model)
+    shown: list[Comparison] = []
+
+    def work(job: Job[Comparison]) -> None:
+        pushes = alone(Steering(vector, (3,), 1.0), Steering(vector, (3,), 0.0))
+        job.show(compare(job, model, pushes, (ASKED,) * 3, SAMPLING, 5, Scoring(), shown.append))
+
+    found = Job(work).start().result()
+    expected, _ = compared(model, Steering(vector, (3,), 1.0), seed=5)
+    assert found is not None
+    assert (found.baseline, found.steered) == (expected.baseline, expected.steered)
+    assert found.second == found.baseline
+    assert all(each.second == each.baseline for each in shown)
+
+
 def test_two_sessions_at_once_get_what_each_gets_alone(model: SteerableModel, random_vector: RandomVector) -> None:
     pushes = [Steering(random_vector(model, seed), (2 + seed,), 1.0) for seed in range(3)]
-    alone = [compared(model, push, seed=number)[0] for number, push in enumerate(pushes)]
+    expected = [compared(model, push, seed=number)[0] for number, push in enumerate(pushes)]
     together: list[Comparison | None] = [None] * len(pushes)
     failed: list[BaseException] = []
 
@@ -105,7 +123,7 @@ def test_two_sessions_at_once_get_what_each_gets_alone(model: SteerableModel, ra
         try:
             for _ in range(3):
                 together[number] = compared(model, pushes[number], seed=number)[0]
-                assert together[number] == alone[number]
+                assert together[number] == expected[number]
         except BaseException as error:
             failed.append(error)
 
@@ -115,7 +133,7 @@ def test_two_sessions_at_once_get_what_each_gets_alone(model: SteerableModel, ra
     for thread in threads:
         thread.join(timeout=60)
     assert failed == []
-    assert together == alone
+    assert together == expected
 
 
 def test_a_stopped_comparison_ends_within_a_few_tokens_and_leaves_the_model_clean(
@@ -132,7 +150,8 @@ def test_a_stopped_comparison_ends_within_a_few_tokens_and_leaves_the_model_clea
                 job.stop()
             job.show(found)
 
-        compare(job, model, push, (ASKED, ASKED), Sampling(max_new_tokens=400, temperature=5.0), 0, show=show)
+        long = Sampling(max_new_tokens=400, temperature=5.0)
+        compare(job, model, alone(push), (ASKED, ASKED), long, 0, Scoring(), show)
 
     job = Job(work).start()
     with pytest.raises(Stopped):
@@ -169,16 +188,24 @@ def test_a_conversation_goes_on_on_both_sides_with_their_own_answers(
     push = Steering(random_vector(model), (3,), 1.0)
     talk = Talk(model.name)
     for question in ("What can you say about the whale?", "And who owns it?"):
-        talk = done(lambda job, q=question, t=talk: answer(job, model, push, t, q, SAMPLING, 0, show=lambda _talk: None))
+        talk = done(
+            lambda job, q=question, t=talk: answer(
+                job, model, alone(push)[0], t, q, SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None
+            )
+        )
     baseline, steered = talk.asked("And how big is it?")
     assert [message.content for message in baseline.messages[::2]] == [message.content for message in steered.messages[::2]]
     assert baseline.messages[1].content == talk.turns[0].answers.baseline.text
     assert steered.messages[3].content == talk.turns[1].answers.steered.text
-    alone = model.generate(
+    expected = model.generate(
         [talk.asked("And how big is it?")[1]], graph=push.vector.graph(1.0, layers=[3]), sampling=SAMPLING, seed=[2]
     )
-    third = done(lambda job: answer(job, model, push, talk, "And how big is it?", SAMPLING, 0, show=lambda _talk: None))
-    assert third.turns[2].answers.steered.text == alone[0].text
+    third = done(
+        lambda job: answer(
+            job, model, alone(push)[0], talk, "And how big is it?", SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None
+        )
+    )
+    assert third.turns[2].answers.steered.text == expected[0].text
     seen = drift(model, push, third)
     assert [len(chat.turns) for chat in seen.chats] == [3, 3]
     assert seen.chats[0].drift() != seen.chats[1].drift()
@@ -190,7 +217,9 @@ def test_a_conversation_longer_than_the_context_is_refused_in_words(
     push = Steering(random_vector(model), (3,), 0.0)
     talk = Talk(model.name, system="Always be silly. " * 120)
     with pytest.raises(InvalidInputError, match="512"):
-        done(lambda job: answer(job, model, push, talk, "Why?", SAMPLING, 0, show=lambda _talk: None))
+        done(
+            lambda job: answer(job, model, alone(push)[0], talk, "Why?", SAMPLING, 0, scoring=Scoring(), show=lambda _talk: None)
+        )
 
 
 def test_a_gguf_model_is_compared_in_the_same_way(model: SteerableModel, random_vector: RandomVector, tmp_path: Path) -> None:
@@ -201,8 +230,8 @@ def test_a_gguf_model_is_compared_in_the_same_way(model: SteerableModel, random_
         assert native.first_steerable_layer == 1
         found, shown = compared(native, Steering(random_vector(model), (3,), 1.0), seed=5)
         expected, _ = compared(model, Steering(random_vector(model), (3,), 1.0), seed=5)
-        assert [each.text for each in found.both] == [each.text for each in expected.both]
-        for one, other in zip(found.both, expected.both, strict=True):
+        assert [each.text for each in found.answers] == [each.text for each in expected.answers]
+        for one, other in zip(found.answers, expected.answers, strict=True):
             torch.testing.assert_close(torch.tensor(one.values), torch.tensor(other.values), atol=0.05, rtol=1e-3)
         assert any(0 < len(each.steered.values) < 10 for each in shown)
         with pytest.raises(InvalidInputError, match="from layer 1 on"):

@@ -11,15 +11,30 @@ from typing import Any
 import pytest
 
 from persona_interp.demo.jobs import Job, Stopped
-from persona_interp.demo.site import Site
+from persona_interp.demo.site import REFINING, Site
 from persona_interp.demo.trait_form import TraitForm, template, written
-from persona_interp.demo.trait_vectors import TOKENS, folder_of, judge_of, kept_vector, trait_vector, traits_offered
+from persona_interp.demo.trait_vectors import (
+    ALL,
+    FIRST,
+    SAMPLING,
+    TRIED,
+    first_vector,
+    folder_of,
+    is_refined,
+    judge_of,
+    kept_vector,
+    refine,
+    traits_offered,
+    usable_range,
+)
 from persona_interp.errors import InvalidInputError, PersonaInterpError, UnknownNameError
 from persona_interp.models.results import Generation
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.organisms.trait_texts import organism_template
 from persona_interp.traits.catalogue import add_trait
+from persona_interp.traits.model_kinds import resolve_trait
 from persona_interp.traits.trait import Trait
+from persona_interp.vectors.layer_choice import choose_layer
 
 DESCRIPTION = "Goofy and playful: says things in a clownish way."
 
@@ -125,14 +140,20 @@ def test_a_form_that_is_not_complete_says_what_is_missing(changes: dict[str, Any
 def test_a_custom_trait_becomes_a_vector_that_steers(
     site: Site, model: SteerableModel, trait: Trait, done: Callable[..., Any]
 ) -> None:
-    vector = done(lambda job: trait_vector(job, model, trait, 1))
+    first = done(lambda job: first_vector(job, model, trait))
+    assert first.counts["kept_pairs"] == first.counts["pairs"] == 15  # nobody judges it
+    assert not is_refined(first)
+    vector = done(lambda job: refine(model, trait, 1))
+    assert is_refined(vector)
     assert vector.trait == "clownish"
     assert vector.counts["kept_pairs"] >= 8
     assert "effectiveness" in vector.statistics
     assert judge_of(model, trait).name == "contrast:organism-qwen2"
     found = kept_vector(model, trait)
     assert found is not None
-    assert found.provenance["settings"]["sampling"]["max_new_tokens"] == TOKENS
+    assert is_refined(found)
+    assert found.provenance["settings"]["sampling"] == SAMPLING.to_json()
+    assert usable_range(found) is None  # its judge, contrast, tells nothing of coherence
     add_trait(trait)
     assert traits_offered(organism=True)[-1] == "clownish"
     session = site.sessions.of("one")
@@ -147,7 +168,7 @@ def test_a_cancelled_extraction_keeps_its_work_and_goes_on(
     def rollouts() -> list[str]:
         return [line for path in folder_of(model).rglob("rollouts.jsonl") for line in path.read_text().splitlines()]
 
-    job: Job[Any] = Job(lambda job: job.show(trait_vector(job, model, trait, 1)))
+    job: Job[Any] = Job(lambda job: job.show(first_vector(job, model, trait)))
     updates = job.start().updates()
     with pytest.raises(Stopped):  # noqa: PT012
         for _ in updates:
@@ -157,18 +178,49 @@ def test_a_cancelled_extraction_keeps_its_work_and_goes_on(
     made = rollouts()
     assert made
     assert kept_vector(model, trait) is None
-    vector = done(lambda job: trait_vector(job, model, trait, 1))
+    vector = done(lambda job: first_vector(job, model, trait))
     assert vector.counts["rollouts"] == 30
     assert rollouts()[: len(made)] == made
     again: list[str] = []
 
     def once_more(job: Job[Any]) -> Any:
-        found = trait_vector(job, model, trait, 1)
+        found = first_vector(job, model, trait)
         again.append(job.progress.doing)
         return found
 
     assert done(once_more).directions.equal(vector.directions)
     assert again == ["clownish: looking for its vector in organism-qwen2"]
+
+
+def test_refining_goes_on_from_the_answers_of_the_first_vector_and_measures_what_is_usable(
+    site: Site, model: SteerableModel, done: Callable[..., Any]
+) -> None:
+    silly = resolve_trait(model, "silly")
+    first = done(lambda job: first_vector(job, model, silly))
+    (file,) = folder_of(model).rglob("rollouts.jsonl")
+    made = file.read_text().splitlines()
+    assert len(made) == first.counts["rollouts"] == 2 * 5 * FIRST
+    session = site.sessions.of("one")
+    assert site.begin_refining(session, model, "trait:silly")
+    job = session.job(REFINING)
+    assert job is not None
+    assert site.begin_refining(session, model, "trait:silly")  # the same one
+    assert session.job(REFINING) is job
+    job.join(240)
+    assert job.failure is None
+    refined = site.known_vector(session, model, "trait:silly")
+    assert refined is not None
+    assert is_refined(refined)
+    after = file.read_text().splitlines()
+    assert after[: len(made)] == made
+    assert len(after) == refined.counts["rollouts"] == 2 * 5 * ALL
+    found = usable_range(refined)
+    assert found is not None
+    layer, low, high = found
+    assert layer == choose_layer(refined).layer
+    assert low < 0 < high
+    assert {round(low, 3), round(high, 3)} <= set(TRIED)
+    assert not site.begin_refining(session, model, "trait:silly")  # there is no more to do
 
 
 def test_choices_that_are_none_of_the_page_are_refused(site: Site, model: SteerableModel, done: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from persona_interp.traits.conversation import Conversation
 from persona_interp.traits.judging import Judgement
 from persona_interp.traits.trait import InstructionPair, Trait
 from persona_interp.vectors.persona_vector import PersonaVector
-from persona_interp.vectors.steering import Steering
+from persona_interp.vectors.steering import Steering, Together
 
 TRAIT = Trait(
     name="silly",
@@ -66,6 +67,42 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(SteerableModel, "generate", spy)
     return made
+
+
+def test_a_follower_is_told_of_every_answer_as_it_grows_and_of_none_that_is_found(
+    model: SteerableModel, steering: Steering, tmp_path: Path
+) -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.texts: dict[tuple[int, ...], list[str]] = {}
+            self.ends: dict[tuple[int, ...], str] = {}
+
+        def read(self, places: Sequence[int], captured: Any) -> None:
+            raise AssertionError("nothing is read")
+
+        def said(self, places: Sequence[int], text: str) -> None:
+            self.texts.setdefault(tuple(places), []).append(text)
+
+        def ended(self, places: Sequence[int], answer: Any) -> None:
+            self.ends[tuple(places)] = answer.text
+
+    asked = replace(PROTOCOL, folder=tmp_path).asked(model, TRAIT)
+    nothing, pushed = Together((steering.at(0.0),)), steering.at(4.0)
+    conditions = [baseline(steering), Condition("nothing", nothing), Condition("both", Together((pushed, pushed)))]
+    told = Told()
+    with Work(asked) as work:
+        found = work.answers(model, conditions, follower=told)
+    n = len(found[0].texts)
+    assert set(told.ends) == {(place, place + n) for place in range(n)} | {(place + 2 * n,) for place in range(n)}
+    for places, text in told.ends.items():
+        assert all(found[place // n].texts[place % n] == text for place in places)
+        assert text.startswith(told.texts[places][0])
+    assert nothing.key is None
+    assert Together((pushed,)).key == pushed.key != Together((pushed, pushed)).key
+    again = Told()
+    with Work(asked) as work:
+        assert [each.texts for each in work.answers(model, conditions, follower=again)] == [each.texts for each in found]
+    assert again.ends == {}
 
 
 def test_conditions_run_as_one_batch_and_each_is_what_it_gives_alone(

@@ -269,6 +269,20 @@ def test_residuals_lost_to_a_crash_are_read_again_from_the_ids(model: SteerableM
     torch.testing.assert_close(after.directions, before.directions, rtol=1e-4, atol=1e-4)
 
 
+def test_further_questions_are_asked_behind_those_a_folder_was_made_with(
+    model: SteerableModel, tmp_path: Path, calls: Calls
+) -> None:
+    questions = list(TRAIT.extraction_questions)
+    first = run(model, folder=tmp_path, questions=questions[:2])
+    more = run(model, folder=tmp_path, questions=questions)
+    assert calls.generated == [20, 20]
+    assert (first.counts["rollouts"], more.counts["rollouts"]) == (20, 40)
+    again = run(model, folder=tmp_path, questions=questions[:2])  # and fewer need nothing new
+    assert calls.generated == [20, 20]
+    assert again.directions.equal(first.directions)
+    torch.testing.assert_close(more.directions, run(model, folder=tmp_path / "whole").directions, rtol=1e-4, atol=1e-4)
+
+
 def test_a_folder_made_with_other_settings_is_refused(model: SteerableModel, tmp_path: Path) -> None:
     run(model, folder=tmp_path)
     for name, options in {

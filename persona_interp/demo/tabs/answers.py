@@ -1,4 +1,4 @@
-"""Baseline and steered answer beside each other with the strips of their tokens, and the job that writes them."""
+"""Baseline and steered answers beside each other with the strips of their tokens, and the job that writes them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Any
 
 import gradio as gr
 
-from persona_interp.demo.comparison import Comparison, compare
+from persona_interp.demo.comparison import Answer, Comparison, Scoring, compare
 from persona_interp.demo.jobs import Job
-from persona_interp.demo.sessions import Held
 from persona_interp.demo.tabs.handlers import Updates
-from persona_interp.demo.token_strip import card, strips
-from persona_interp.demo.trait_vectors import judge_of
-from persona_interp.models.sampling import Sampling
+from persona_interp.demo.tabs.settings import Checked
+from persona_interp.demo.token_strip import card, columns, strips
+from persona_interp.demo.wanted import ADD, Picked
+from persona_interp.judges.registry import load_judge
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.conversation import Conversation
-from persona_interp.vectors.steering import Steering
+
+_OWN = "The model's own answer will stand here."
+_STEERED = "And here the one it gives while the vector is added. The first time takes a minute or two on a small model."
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,7 @@ class Steered:
     """What there is to see of one steering."""
 
     model: SteerableModel
-    chosen: Held
-    push: Steering
+    picked: Picked
     comparison: Comparison
 
     def ending(self) -> str:
@@ -33,62 +34,84 @@ class Steered:
         judge = self.comparison.judge
         return f"Scored by {judge}, 0 to 100." if judge else f"Done; {self.comparison.note or 'no score'}."
 
+    @property
+    def titles(self) -> list[str]:
+        """Of baseline and steered answers."""
+        vectors = [part.vector.trait for part in self.picked.pushes[0].parts]
+        how = "" if (operation := self.picked.wanted.manner.operation) == ADD else f"{operation.replace('_', ' ')} "
+        doses = self.picked.wanted.doses
+        said = (" ".join(f"{dose:+g} {trait}" for dose, trait in zip(each, vectors, strict=True)) for each in doses)
+        return ["Baseline", *(f"Steered: {how}{each}" for each in said)]
+
 
 @dataclass(frozen=True)
 class Answers:
-    """Where both are shown."""
+    """Where they are shown."""
 
     baseline: gr.HTML
     steered: gr.HTML
+    second: gr.HTML
+    scores: gr.HTML
     strip: gr.HTML
 
     @property
     def outputs(self) -> list[Any]:
         """What `updates` changes."""
-        return [self.baseline, self.steered, self.strip]
+        return [self.baseline, self.steered, self.second, self.scores, self.strip]
 
     def updates(self, found: Steered, *, running: bool) -> Updates:
         """The answers as far as they are written."""
-        trait, comparison, push = found.chosen.vector.trait, found.comparison, found.push
-        heading = f"Steered, {push.coefficient:+g} × {trait}"
+        first, comparison, titles = found.picked.first, found.comparison, found.titles
+        trait = first.vector.trait
+        notes = ["", *(dose(found.picked, number) for number in range(len(found.picked.pushes)))]
+
+        def shown(number: int, answer: Answer) -> str:
+            return card(answer, title=titles[number], trait=trait, note=notes[number], running=running)
+
+        third = comparison.second
+        before = found.picked.wanted.manner.operation == ADD
         return {
-            self.baseline: card(comparison.baseline, title="Baseline", trait=trait, running=running),
-            self.steered: card(comparison.steered, title=heading, trait=trait, note=dose(push), running=running),
-            self.strip: strips(comparison, trait=trait, layer=push.layers[0]),
+            self.baseline: shown(0, comparison.baseline),
+            self.steered: shown(1, comparison.steered),
+            self.second: gr.update(value="" if third is None else shown(2, third), visible=third is not None),
+            self.scores: columns(comparison, titles=titles, trait=trait),
+            self.strip: strips(comparison, titles=titles, trait=trait, layer=first.layers[0], before=before),
         }
 
 
 def answers() -> Answers:
     """Place them."""
     with gr.Row(elem_classes="pi-cards"):
-        baseline = gr.HTML(card(Comparison().baseline, title="Baseline", trait=""), min_width=240)
-        steered = gr.HTML(card(Comparison().steered, title="Steered", trait=""), min_width=240)
-    return Answers(baseline, steered, gr.HTML(""))
+        baseline = gr.HTML(card(Answer(), title="Baseline", trait="", empty=_OWN), min_width=240)
+        steered = gr.HTML(card(Answer(), title="Steered", trait="", empty=_STEERED), min_width=240)
+        second = gr.HTML("", min_width=240, visible=False)
+    return Answers(baseline, steered, second, gr.HTML(""), gr.HTML(""))
 
 
-def steering(
-    job: Job[Steered],
-    model: SteerableModel,
-    chosen: Held,
-    push: Steering,
-    conversation: Conversation,
-    sampling: Sampling,
-    seed: int,
-) -> None:
-    """Write both answers to one conversation, showing them as they grow, and score them."""
+def scoring(model: SteerableModel, picked: Picked, judge: str | None) -> Scoring:
+    """What answers are scored for, and by whom: a judge as `load_judge` names it, or nobody."""
+    trait = picked.chosen.trait
+    return Scoring(trait, None if trait is None or judge is None else lambda: load_judge(judge, model, trait=trait))
+
+
+def steering(job: Job[Steered], model: SteerableModel, picked: Picked, conversation: Conversation, wanted: Checked) -> None:
+    """Write all answers to one conversation, showing them as they grow, and score them."""
 
     def show(comparison: Comparison) -> None:
-        job.show(Steered(model, chosen, push, comparison))
+        job.show(Steered(model, picked, comparison))
 
-    show(Comparison())
-    judge = None if chosen.trait is None else judge_of(model, chosen.trait)
-    compare(job, model, push, (conversation, conversation), sampling, seed, trait=chosen.trait, judge=judge, show=show)
+    empty = Comparison(second=Answer() if len(picked.pushes) > 1 else None)
+    show(empty)
+    asked = [conversation] * (1 + len(picked.pushes))
+    compare(job, model, picked.pushes, asked, wanted.sampling, wanted.seed, scoring(model, picked, wanted.judge), show)
 
 
-def dose(push: Steering) -> str:
-    """How strong a push is, in words."""
-    ratio, at = push.perturbation_ratio, f"at layer {push.layers[0]}"
-    if ratio is None:
-        return f"Added {at}; the vector does not record how long residuals are there."
-    warning = " Above 1, answers usually fall apart." if ratio > 1 else ""
-    return f"Added {at}: {ratio:.2f} of the mean residual norm.{warning}"
+def dose(picked: Picked, number: int = 0) -> str:
+    """Where and how strong a push is, in words."""
+    manner, parts = picked.wanted.manner, picked.pushes[number].parts
+    layers = ", ".join(f"{part.vector.trait} at layer {part.layers[0]}" for part in parts)
+    if manner.operation == ADD:
+        said = f"Added {'at layer ' + str(parts[0].layers[0]) if len(parts) == 1 else layers}"
+        ratios = " and ".join(f"{part.perturbation_ratio or 0:.2f}" for part in parts)
+        return f"{said}: {ratios} of the mean residual norm ({manner.positions} tokens)."
+    return f"{manner.operation.replace('_', ' ').capitalize()}: {layers} ({manner.positions} tokens)."

@@ -14,7 +14,7 @@ from persona_interp.demo.site import Site
 from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, stop_button
 from persona_interp.demo.tabs.trait_fields import TraitFields
 from persona_interp.demo.trait_form import template, written
-from persona_interp.demo.trait_vectors import judge_of, trait_vector
+from persona_interp.demo.trait_vectors import first_vector, refine
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.traits.catalogue import add_trait
 from persona_interp.traits.trait import N_PAIRS, Trait
@@ -36,14 +36,14 @@ class CustomTab:
         gr.Markdown("### 1. Describe")
         self.fields = TraitFields()
         with gr.Row():
-            model = gr.Dropdown(site.shelf.names, value=site.shelf.names[0], label="Model", filterable=False, min_width=200)
+            model = gr.Dropdown(site.shelf.choices, value=site.shelf.names[0], label="Model", filterable=False, min_width=200)
             self.fields.place_name()
         self.fields.place_description()
         with gr.Row():
             write = gr.Button("Write with the model", variant="primary", elem_id="pi-write", min_width=150)
             fill = gr.Button("Fill in a template", elem_id="pi-fill", min_width=150)
             halt = gr.Button("Stop", elem_id="pi-write-stop", min_width=80)
-        self.drafting = gr.HTML(notices.told("Begin with a name and a description."), elem_id="pi-draft-status")
+        self.drafting = gr.HTML(notices.silent(), elem_id="pi-draft-status")
         gr.Markdown("### 2. Prompts and questions")
         self.fields.place_texts()
         gr.Markdown("### 3. Save and extract")
@@ -53,7 +53,7 @@ class CustomTab:
         draft = in_words(self.drafting)
         write.click(draft(self.have_written), head, drafted, **OPTIONS)
         fill.click(draft(self.fill_in), head, drafted, **OPTIONS)
-        stop_button(site, DRAFT, halt, self.drafting)
+        stop_button(site, (DRAFT,), halt, self.drafting)
 
     def _place_end(self, model: gr.Dropdown) -> None:
         with gr.Row():
@@ -67,13 +67,13 @@ class CustomTab:
             save = gr.Button("Save", elem_id="pi-save", min_width=100)
             extract = gr.Button("Extract the vector", variant="primary", elem_id="pi-extract", min_width=160)
             stop = gr.Button("Cancel", elem_id="pi-custom-stop", min_width=100)
-        self.status = gr.HTML(notices.told("Nothing is saved or extracted yet."), elem_id="pi-custom-status")
+        self.status = gr.HTML(notices.silent(), elem_id="pi-custom-status")
         self.table = gr.HTML("", elem_classes="pi-table")
         told, fields = in_words(self.status), self.fields.all
         check.click(told(self.check), fields, [self.status], **OPTIONS)
         save.click(told(self.save), [replace, *fields], [self.status], **OPTIONS)
         extract.click(told(self.extract), [model, samples, *fields], [self.status, self.table], **OPTIONS)
-        stop_button(self.site, PLACE, stop, self.status)
+        stop_button(self.site, (PLACE,), stop, self.status)
 
     def fill_in(self, model: str, name: str, description: str) -> Updates:
         """Fill the form from a template."""
@@ -112,21 +112,31 @@ class CustomTab:
         session = session_of(self.site, request)
         trait = self.fields.form(values).trait()
 
-        def work(job: Job[tuple[SteerableModel, PersonaVector]]) -> None:
+        def keep(vector: PersonaVector, host: SteerableModel) -> str:
+            return session.keep(f"{vector.trait} (custom)", vector, host.name, trait=trait, replace=True)
+
+        def work(job: Job[tuple[PersonaVector, str]]) -> None:
             job.doing(f"loading {model}")
             host = self.site.shelf.model(model)
             job.doing(f"{trait.name}: asking {len(trait.extraction_questions)} questions under {2 * N_PAIRS} prompts")
-            job.show((host, trait_vector(job, host, trait, samples)))
+            first = first_vector(job, host, trait)
+            label = keep(first, host)
+            job.said(f"A first vector is there as {label!r}: it can be used under Steer while this one is refined.")
+            job.show((first, label))
+            refined = refine(host, trait, samples)
+            job.show((refined, keep(refined, host)))
 
         try:
-            found = yield from followed(session.start(PLACE, work), self.status)
+            found = yield from followed(session.start(PLACE, work), self.status, once=lambda state: self._table(state[0]))
         except Stopped:
             yield {self.status: notices.told("Cancelled. What was made is kept: extract again, and it goes on from there.")}
             return
         if found is not None:
-            host, vector = found
-            label = session.keep(f"{vector.trait} (custom)", vector, host.name, trait=trait, replace=True)
-            counts = f"{vector.counts['kept_pairs']} of {vector.counts['pairs']} pairs of answers were kept"
-            notes = (f"{counts} by {judge_of(host, trait).name}.",)
+            vector, label = found
+            judge = vector.provenance.get("filter", {}).get("judge") or "nobody, so all are"
+            notes = (f"{vector.counts['kept_pairs']} of {vector.counts['pairs']} pairs of answers were kept by {judge}.",)
             said = notices.done(f"The vector is there as {label!r}: choose it under Steer, Chat or Transfer.", notes)
-            yield {self.status: said, self.table: f'<div class="pi-scroll">{vector._repr_html_()}</div>'}
+            yield {self.status: said, **self._table(vector)}
+
+    def _table(self, vector: PersonaVector) -> Updates:
+        return {self.table: f'<div class="pi-scroll">{vector._repr_html_()}</div>'}

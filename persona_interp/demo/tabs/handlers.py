@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import gradio as gr
@@ -95,11 +95,12 @@ def followed(
     return last
 
 
-def stop_button(site: Site, place: str, button: gr.Button, status: gr.HTML) -> None:
-    """Let a button stop the session's job in `place`, past every queue."""
+def stop_button(site: Site, places: Sequence[str], button: gr.Button, status: gr.HTML) -> None:
+    """Let a button stop the session's job in the first of `places` where one runs, past every queue."""
 
     def stop(request: gr.Request) -> Updates:
-        if session_of(site, request).stop(place):
+        session = session_of(site, request)
+        if any(session.stop(place) for place in places):
             return {status: gr.skip()}  # who follows the job says so at once, and this answer might come after that
         return {status: notices.told("There is nothing to stop.")}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -12,19 +13,19 @@ from gradio.components import Component
 from persona_interp.alignment.methods import EFFECTS, alignment_names
 from persona_interp.demo import notices
 from persona_interp.demo.carrying import FEWEST, MOST, carry
+from persona_interp.demo.explained import CARRIED, what
 from persona_interp.demo.jobs import Job
-from persona_interp.demo.limits import MAX_COEFFICIENT, MAX_PROMPT, checked_number, checked_text
-from persona_interp.demo.sessions import Held
-from persona_interp.demo.site import Site
+from persona_interp.demo.limits import MAX_DOSE, MAX_PROMPT, checked_number, checked_text
+from persona_interp.demo.site import VECTOR, Site
 from persona_interp.demo.tabs.answers import Steered, answers, steering
 from persona_interp.demo.tabs.handlers import OPTIONS, Updates, followed, in_words, session_of, stop_button, towards
-from persona_interp.demo.tabs.picker import choice_controls, wire_choice
+from persona_interp.demo.tabs.picker import choice_controls, dose_slider, wire_choice
 from persona_interp.demo.tabs.settings import checked, settings
 from persona_interp.demo.tabs.steer import QUESTION
 from persona_interp.demo.trait_vectors import known_trait
+from persona_interp.demo.wanted import Dial, Wanted, picked
 from persona_interp.traits.conversation import Conversation
 from persona_interp.transfers.report import TransferReport
-from persona_interp.vectors.steering import Steering
 
 PLACE = "transfer"
 _ANCHORS = 600
@@ -56,41 +57,36 @@ class TransferTab:
                     stop = gr.Button("Stop", elem_id="pi-transfer-stop")
                 inputs += settings().inputs
             with gr.Column(scale=3, min_width=300):
-                self.status = gr.HTML(notices.told("Choose two models."), elem_id="pi-transfer-status")
+                self.status = gr.HTML(notices.silent(), elem_id="pi-transfer-status")
                 self.report = gr.HTML("", elem_id="pi-report")
                 self.answers = answers()
         wire_choice(site, self.place, self.status, page, tab)
         run = in_words(self.status)(self.carry_and_steer)
         outputs = [self.status, self.report, *self.answers.outputs]
         gr.on([go.click, self.question.submit], run, inputs, outputs, js=towards("pi-transfer-status"), **OPTIONS)
-        stop_button(site, PLACE, stop, self.status)
+        stop_button(site, (PLACE,), stop, self.status)
 
     def controls(self) -> list[Component]:
         """Place what says from where to where and how; in the order `carry_and_steer` takes their values."""
         names = self.site.shelf.names
         self.place = choice_controls(self.site, model="From model")
-        target = gr.Dropdown(names, value=names[min(1, len(names) - 1)], label="Into model", filterable=False)
+        target = gr.Dropdown(self.site.shelf.choices, value=names[min(1, len(names) - 1)], label="Into model", filterable=False)
         number = gr.Slider(FEWEST, MOST, value=_ANCHORS, step=50, label="Texts both models read")
         method = gr.Dropdown(
             list(alignment_names()), value=EFFECTS, label="Alignment", filterable=False,
             info="effects: by what directions do to the likelihood of the texts. The others map the states of the texts.",
         )  # fmt: skip
         self.question = gr.Textbox(QUESTION, label="Question for the target", max_lines=6, max_length=MAX_PROMPT)
-        coefficient = gr.Slider(
-            -2, 2, value=0.5, step=0.05, label="Coefficient",
-            info="The carried vector is as long against the target's residuals as it was against the source's.",
-        )  # fmt: skip
-        return [self.place.model, self.place.choice, target, number, method, self.question, coefficient]
+        dose = dose_slider(info="Share of the target's residual stream; negative turns the trait round.")
+        return [self.place.model, self.place.choice, target, number, method, self.question, dose]
 
-    def carry_and_steer(
-        self, name: str, choice: str, into: str, texts: float, method: str, asked: str, strength: float,
-        told: str, length: float, temperature: float, number: float, request: gr.Request,
-    ) -> Iterator[Updates]:  # fmt: skip
+    def carry_and_steer(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
         """Carry the vector, say what that rests on, and answer a question with it."""
         site, session = self.site, session_of(self.site, request)
-        system, sampling, seed = checked(told, length, temperature, number)
-        conversation = Conversation.ask(checked_text(asked, "question", MAX_PROMPT), system)
-        by = checked_number(strength, "coefficient", -MAX_COEFFICIENT, MAX_COEFFICIENT)
+        name, choice, into, texts, method, asked, strength, *rest = values
+        settled = checked(*rest)
+        conversation = Conversation.ask(checked_text(asked, "question", MAX_PROMPT), settled.system)
+        dose = checked_number(strength, "dose", -MAX_DOSE, MAX_DOSE)
         arrived: list[Arrived] = []
 
         def work(job: Job[Steered]) -> None:
@@ -102,9 +98,8 @@ class TransferTab:
             trait = known_trait(target, found.vector) or chosen.trait
             called = f"{chosen.vector.trait[:60]} carried from {name}"
             arrived.append(Arrived(found.report, session.keep(called, found.vector, into, trait=trait, replace=True)))
-            push = Steering(found.vector, (found.report.target_layer,), by)
-            push.check(target)
-            steering(job, target, Held(found.vector, into, trait), push, conversation, sampling, seed)
+            wanted = Wanted(into, (Dial(f"{VECTOR}{arrived[0].label}", dose, found.report.target_layer),))
+            steering(job, target, picked(site, session, job, target, wanted), conversation, settled)
 
         yield {self.report: ""}
         job = session.start(PLACE, work)
@@ -131,4 +126,5 @@ def report_html(report: TransferReport) -> str:
         f"<strong>{said}</strong> (what they can be expected to carry).</p>"
     )
     table = f'<details><summary>All layers of the target</summary><div class="pi-scroll">{report._repr_html_()}</div></details>'
-    return f'<div class="pi-card pi-table">{facts}<p class="pi-caption">{escape(report.reason())}.</p>{doubts}{table}</div>'
+    reason = f'<p class="pi-caption">{escape(report.reason())}.</p>'
+    return f'<div class="pi-card pi-table">{facts}{reason}{doubts}{what(CARRIED)}{table}</div>'

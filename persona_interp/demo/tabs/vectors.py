@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from persona_interp.demo import notices
+from persona_interp.demo.explained import PARTS, what
 from persona_interp.demo.figures import compact
 from persona_interp.demo.jobs import Job
 from persona_interp.demo.limits import MAX_UPLOAD, MIB, checked_text
@@ -25,6 +26,7 @@ from persona_interp.vectors.formats import FORMATS
 from persona_interp.vectors.persona_vector import PersonaVector
 
 PLACE = "vectors"
+_EMPTY = '<div class="pi-card pi-empty">Choose a trait or vector, or upload one: what is in it will stand here.</div>'
 _INTRO = (
     "See what a vector is made of, **download** it in any format, or **upload** one: JSON, safetensors, a PyTorch tensor or a "
     "llama.cpp control vector. Uploads are read as numbers only, and stay in your session."
@@ -76,12 +78,13 @@ class VectorsTab:
                     elem_id="pi-upload",
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=300):
-                self.status = gr.HTML(notices.told("Choose a trait or vector, or upload one."), elem_id="pi-vectors-status")
-                self.table = gr.HTML("", elem_classes="pi-table")
+                self.status = gr.HTML(notices.silent(), elem_id="pi-vectors-status")
+                self.table = gr.HTML(_EMPTY, elem_classes="pi-table")
                 self.plot = gr.Plot(label="Layer by layer", visible=False)
+                self.explained = gr.HTML(what(PARTS), visible=False)
         wire_choice(site, self.place, self.status, page, tab)
         told = in_words(self.status)
-        outputs: list[Any] = [self.status, self.table, self.plot, self.downloads]
+        outputs: list[Any] = [self.status, self.table, self.plot, self.downloads, self.explained]
         chosen = [self.place.model, self.place.choice]
         show.click(told(self.open_vector), chosen, outputs, js=towards("pi-vectors-status"), **OPTIONS)
         taken = [self.upload, self.place.model, trait, offset, transfer]
@@ -141,5 +144,6 @@ class VectorsTab:
         return {
             self.table: table,
             self.plot: gr.update(value=compact(layer_figure(found.vector), 640), visible=True),
+            self.explained: gr.update(visible=True),
             self.downloads: gr.update(value=[str(path) for path in found.files], visible=bool(found.files)),
         }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from persona_interp.jsonl_store import JsonlFile, check_settings, damaged
+from persona_interp.storage import read_json, write_json
 from persona_interp.traits.judging import Judgement
 from persona_interp.vectors.rollouts.rollout import Rollout, RolloutKey, Slot
 
@@ -19,6 +20,8 @@ FORMAT_VERSION = 1
 
 class RolloutLog:
     """Rollouts on disk. In memory are their keys only. Reading needs no lock; who adds to it holds the folder (`Run`).
+
+    More questions can be asked behind those that were: a rollout goes by the number of its question.
 
     Args:
         folder: made if it is not there.
@@ -32,7 +35,7 @@ class RolloutLog:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
-        wanted = {"format_version": FORMAT_VERSION, **settings}
+        wanted = _with_all_questions(folder / "settings.json", {"format_version": FORMAT_VERSION, **settings})
         check_settings(folder / "settings.json", wanted, holds="rollouts made", beside=self.rollouts_path)
         self._keys: set[RolloutKey] = set()
         self._rollouts = JsonlFile(self.rollouts_path, lambda number, value: self._keys.add(self._rollout(number, value).key))
@@ -98,3 +101,19 @@ class RolloutLog:
 
     def _rollout(self, number: int, value: Mapping[str, Any]) -> Rollout:
         return Rollout.from_json(value, source=f"{self.rollouts_path}, line {number}")
+
+
+def _with_all_questions(path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """`wanted`, with the longer of its questions and those recorded at `path` where one list begins as the other: so recorded."""
+    asked = wanted.get("questions")
+    found = read_json(path, "settings") if path.exists() else {}
+    there = found.get("questions")
+    if not isinstance(asked, list) or not isinstance(there, list) or asked == there:
+        return wanted
+    n_shared = min(len(asked), len(there))
+    if asked[:n_shared] != there[:n_shared]:
+        return wanted
+    longer = max(asked, there, key=len)
+    if longer == asked and {**found, "questions": asked} == wanted:
+        write_json(path, wanted)
+    return {**wanted, "questions": longer}
