@@ -40,6 +40,8 @@ N_STEERED = 4
 """Layers that are steered."""
 RATIOS = (0.2,)
 """Perturbation ratios tried at them: one that any layer stands, as larger ones damage layers unlike."""
+_SLOPES_OF = 8
+"""Pairs that slopes are taken of: which layers are worth while shows in a few of them, as all layers are tried on the same words."""
 _FAINT = 0.1
 """Perturbation ratio by which slopes are told where no gradient can be had."""
 _FEW = 4
@@ -136,10 +138,15 @@ def _slopes(
 ) -> Float[Tensor, "half layer"]:
     """How fast the score grows as the vector is added at each layer, in answers with the trait and in those without."""
     half = len(rows) // 2
+
+    def of(n_pairs: int) -> tuple[list[TokenisedAnswer], list[Float[Tensor, " _"]]]:
+        few = [*range(min(n_pairs, half)), *range(half, half + min(n_pairs, half))]
+        return [rows[place] for place in few], [told[place] for place in few]
+
     try:
-        found = first_order_gains(model, vector, rows, weights=told, batch_size=batch_size)
+        part, counted = of(_SLOPES_OF)
+        found = first_order_gains(model, vector, part, weights=counted, batch_size=batch_size)
     except UnsupportedError:  # llama.cpp, NDIF, some quantized weights: a faint push at each layer instead, on a few answers
-        few = [*range(min(_FEW, half)), *range(half, half + min(_FEW, half))]
-        part = [rows[place] for place in few], [told[place] for place in few]
-        found = likelihood_gains(model, vector, part[0], 1, (_FAINT,), batch_size, part[1])[:, 0] / _FAINT
+        part, counted = of(_FEW)
+        found = likelihood_gains(model, vector, part, 1, (_FAINT,), batch_size, counted)[:, 0] / _FAINT
     return torch.stack([kind.mean(dim=1) for kind in found.chunk(2, dim=1)])
