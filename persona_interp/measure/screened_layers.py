@@ -41,7 +41,7 @@ N_STEERED = 4
 RATIOS = (0.2,)
 """Perturbation ratios tried at them: one that any layer stands, as larger ones damage layers unlike."""
 _SLOPES_OF = 8
-"""Pairs that slopes are taken of: which layers are worth while shows in a few of them, as all layers are tried on the same words."""
+"""Pairs that slopes are taken of: a few tell which layers are worth while, as all are tried on the same words."""
 _FAINT = 0.1
 """Perturbation ratio by which slopes are told where no gradient can be had."""
 _FEW = 4
