@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,18 @@ def make(folder: Path) -> Path:
     pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-input", "--no-compile")
     _run([*pip, "--no-deps", VLLM], "fetching vLLM")
     _run([*pip, *_needs(packages)], "fetching what vLLM needs")
+    make_known(packages)
     return python
+
+
+def make_known(packages: Path) -> None:
+    """Let vLLM find the plugin of the tree itself, however old the metadata of an installed copy are."""
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    folder = packages / "persona_interp_of_the_tree-0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: persona-interp-of-the-tree\nVersion: 0\n", encoding="utf-8")
+    lines = [f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in named.items()) for group, named in points.items()]
+    (folder / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
 
 
 def _needs(packages: Path) -> list[str]:

@@ -26,6 +26,7 @@ from persona_interp.models.steerable import SteerableModel
 from persona_interp.provenance import provenance
 from persona_interp.storage import write_json
 from persona_interp.traits.catalogue import load_trait
+from persona_interp.traits.conversation import Conversation
 
 NAME = "smollm2-135m-instruct"
 BARS = {"one vector for all": 1.05, "every request its own": 1.10}
@@ -71,7 +72,7 @@ def main() -> None:
 
 def _prompts(model: SteerableModel) -> list[list[int]]:
     questions = load_trait("silly").extraction_questions
-    return [list(model.chat.prompt_ids(questions[row % len(questions)])) for row in range(ROWS)]
+    return [list(model.chat.prompt_ids(Conversation.ask(questions[row % len(questions)]))) for row in range(ROWS)]
 
 
 def _graphs(model: SteerableModel) -> dict[str, InterventionGraph]:

@@ -1,4 +1,4 @@
-"""A program: two replicas of organism-llama on the CPU, in processes of their own, beside PyTorch; a cut extraction goes on.
+"""A program: two replicas of organism-llama on the CPU, in processes of their own, beside PyTorch; an extraction goes on.
 
 ``python vllm_replicas.py FOLDER`` prints a line for each thing that holds.
 """

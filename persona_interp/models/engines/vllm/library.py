@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
@@ -56,6 +57,11 @@ def start(location: str, *, dtype: str, revision: str | None, tensor_parallel_si
     """
     if taken := sorted(set(options) & set(_OURS)):
         raise InvalidInputError(f"engine_options gives {', '.join(taken)}, which load_model decides itself: leave it out")
+    if "persona_interp" not in {point.name for point in entry_points(group="vllm.general_plugins")}:
+        raise PersonaInterpError(
+            "vLLM cannot find the plugin of this package, whose installed metadata are older than its code: install it again "
+            "(pip install -e . or pip install --upgrade persona-interp)"
+        )
     library = vllm()
     arguments: dict[str, Any] = {
         "tensor_parallel_size": tensor_parallel_size,
