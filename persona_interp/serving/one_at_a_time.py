@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from persona_interp.interventions.compile.readout import Captured
 from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.models.chat import TokenisedAnswer
-from persona_interp.models.engines.protocol import Answered, Step
+from persona_interp.models.engines.protocol import Step
 from persona_interp.models.engines.registry import check
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.serving.job import Job, Piece, TokenChance
@@ -47,9 +48,7 @@ class OneAtATime(Worker):
                 self._job, self._running = None, 0
 
     def _answer(self, job: Job) -> None:
-        layers = tuple(sorted({watch.layer for watch in job.watches}))
-        reads = (Capture("prompt_last", "none", layers), Capture("answer", "none", layers)) if layers else ()
-        graph = InterventionGraph((*job.graph.nodes, *reads))
+        graph = InterventionGraph((*job.graph.nodes, *watching(job)))
         tokens: list[int] = []
 
         def on_step(step: Step) -> Sequence[bool]:
@@ -66,7 +65,7 @@ class OneAtATime(Worker):
         (found,) = self._model.engine.generate([job.prompt], graph, job.sampling, [job.seed], end_ids=ends, on_step=on_step)
         if job.n_top is not None:
             job.tell(Piece("", self._chances(job, tokens)))
-        job.finish(_readings(job, found, layers))
+        job.finish(projected(job, found.captured))
 
     def _chances(self, job: Job, tokens: Sequence[int]) -> tuple[TokenChance, ...]:
         row = TokenisedAnswer((*job.prompt, *tokens), len(job.prompt))
@@ -79,13 +78,24 @@ class OneAtATime(Worker):
         self._job, self._running = None, 0
 
 
-def _readings(job: Job, found: Answered, layers: Sequence[int]) -> list[list[float]]:
-    """The projections of each watch at the last prompt token and at the answer's."""
+def watching(job: Job) -> tuple[Capture, ...]:
+    """The captures that read what a job's watches want."""
+    layers = _layers(job)
+    return (Capture("prompt_last", "none", layers), Capture("answer", "none", layers)) if layers else ()
+
+
+def projected(job: Job, captured: Captured) -> list[list[float]]:
+    """The projections of each watch at the last prompt token and at the answer's, out of what `watching` read."""
+    layers = _layers(job)
     readings: list[list[float]] = []
     for watch in job.watches:
         row, values = layers.index(watch.layer), []
-        for capture, resid in found.captured.items():
+        for capture, resid in captured.items():
             own = resid[row].float() @ watch.direction  # of one position, or of several
             values = [float(own), *values] if capture.positions == "prompt_last" else values + own.tolist()
         readings.append(values)
     return readings
+
+
+def _layers(job: Job) -> tuple[int, ...]:
+    return tuple(sorted({watch.layer for watch in job.watches}))

@@ -77,7 +77,10 @@ def backend_of(model: SteerableModel, settings: Settings) -> Any:
     """Answers side by side where the engine can, else one after the other, which is said."""
     from persona_interp.serving.continuous import Continuous
     from persona_interp.serving.one_at_a_time import OneAtATime
+    from persona_interp.serving.requests import Requests
 
+    if hasattr(model.engine, "running_requests"):
+        return Requests(model, concurrent=settings.concurrent, most_waiting=settings.most_waiting)
     if hasattr(model.engine, "running_batch"):
         try:
             return Continuous(model, concurrent=settings.concurrent, most_waiting=settings.most_waiting)

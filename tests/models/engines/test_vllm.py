@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow  # minutes, of which fetching and starting vLLM ar
 
 HERE = Path(__file__).parent
 COMMANDS = HERE.parent.parent / "cli" / "vllm_commands.py"
-FILES = (HERE / "test_contract.py", HERE / "vllm_claims.py", COMMANDS)
+SERVED = HERE.parent.parent / "serving" / "vllm_serving.py"
+FILES = (HERE / "test_contract.py", HERE / "vllm_claims.py", COMMANDS, SERVED)
 CASES = (
     "alone_and_among_strangers",
     "without_a_prefix_cache",
@@ -34,6 +35,8 @@ CASES = (
     "refused",
     "real_model",
     "commands",
+    "served_clients_hear_no_other",
+    "served_projections_and_chances",
     "likelihoods_are_those_of_one_token_after_the_other",
     "does_not_claim_is_refused",
 )

@@ -20,6 +20,7 @@ from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.engines.capabilities import VLLM
 from persona_interp.models.engines.protocol import Answered, Engine, OnStep, Step
 from persona_interp.models.engines.vllm.request import PersonaRequest, cache_salt
+from persona_interp.models.engines.vllm.running import RunningRequests
 from persona_interp.models.families import text_config
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.turns import Turns
@@ -48,6 +49,9 @@ class VllmEngine(Engine):
         name: how errors call the model.
         fingerprint: gives that of the weights; asked once.
         file_fingerprint: of the GGUF file they came from.
+
+    Attributes:
+        elsewhere: what the steps of a verb said of requests that are not its own; `RunningRequests` takes it.
     """
 
     capabilities = VLLM
@@ -64,6 +68,7 @@ class VllmEngine(Engine):
         self._fingerprint, self._found = fingerprint, ""
         self._keys, self._lock = count(), Turns()
         self._kept: dict[str, str] = {}
+        self.elsewhere: list[Any] = []
         llm.collective_rpc("persona_follow")
 
     @property
@@ -148,6 +153,10 @@ class VllmEngine(Engine):
         ]
         return [found[start : start + len(rows)] for start in range(0, len(found), len(rows))] if rows else [[] for _ in graphs]
 
+    def running_requests(self) -> RunningRequests:
+        """Requests that come and go between steps, for servers."""
+        return RunningRequests(self)
+
     def _asked(
         self, ids: Sequence[int], graph: InterventionGraph, n_prompt: int, params: Mapping[str, Any], **drawing: Any
     ) -> _Asked:
@@ -170,6 +179,9 @@ class VllmEngine(Engine):
             while open_:
                 told: list[int] = []
                 for output in engine.step():
+                    if output.request_id not in place_of:
+                        self.elsewhere.append(output)
+                        continue
                     place, ids = place_of[output.request_id], list(output.outputs[0].token_ids)
                     if output.prompt_logprobs is not None:
                         scores[place] = output.prompt_logprobs
