@@ -102,26 +102,17 @@ def _python(
 
 
 def _graph(manner: Manner, name: str, layer: int, dose: float) -> str:
-    options = [f"layers=[{layer}]"]
-    options.insert(0, f"coefficient={dose!r}" if manner.takes_share or dose == 0 else f"ratio={dose!r}")
+    if dose == 0:
+        return "pi.InterventionGraph()"  # nothing is done, whatever the operation does at 0
+    options = [f"coefficient={dose!r}" if manner.takes_share else f"ratio={dose!r}", f"layers=[{layer}]"]
     if manner.positions != "all":
         options.append(f"positions={manner.positions!r}")
     if manner.operation != ADD:
         numbers = "".join(f", {each}={manner.value!r}" for each in manner.kind.needs())
-        options.append(f"operation={f'lambda direction: {_class(manner)}(direction{numbers})' if numbers else _class(manner)}")
-    if manner.operation != ADD and dose == 0:
-        return "pi.InterventionGraph()"  # nothing is done at 0
+        kind = manner.kind.__name__
+        options.append(f"operation={f'lambda direction: {kind}(direction{numbers})' if numbers else kind}")
     return f"{name}.graph({', '.join(options)})"
 
 
-def _class(manner: Manner) -> str:
-    import persona_interp
-
-    name = manner.kind.__name__
-    return f"pi.{name}" if getattr(persona_interp, name, None) is manner.kind else name
-
-
 def _imports(manner: Manner) -> list[str]:
-    if manner.operation == ADD or _class(manner).startswith("pi."):
-        return []
-    return [f"from {manner.kind.__module__} import {manner.kind.__name__}"]
+    return [] if manner.operation == ADD else [f"from {manner.kind.__module__} import {manner.kind.__name__}"]

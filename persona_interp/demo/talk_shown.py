@@ -30,4 +30,4 @@ def _answer(name: str, answer: Answer, trait: str, running: bool) -> str:
     heading = f"<strong>{name}</strong> " if name else ""
     said = escape(answer.text[:MAX_SAID]) or waiting or "(nothing)"
     cut = ' <span class="pi-aside">(cut off at the length limit)</span>' if answer.finished is False else ""
-    return f'<div class="pi-reply">{heading}{scores_line(answer, trait)}<div class="pi-text">{said}{cut}</div></div>'
+    return f'<div class="pi-reply">{heading}{scores_line(answer, trait, judges=True)}<div class="pi-text">{said}{cut}</div></div>'

@@ -42,13 +42,16 @@ def _shades() -> list[str]:
     return [str(shade) for shade in sample_colorscale(diverging(), [place / (_SHADES - 1) for place in range(_SHADES)])]
 
 
-def scores_line(answer: Answer, trait: str) -> str:
-    """Both scores in words; empty where there are none."""
+def scores_line(answer: Answer, trait: str, *, judges: bool = False) -> str:
+    """Both scores in words, and with `judges` those of each where there are several; empty where there are none."""
     parts = []
     if answer.trait is not None:
         parts.append(f"<strong>{escape(trait)} {answer.trait:.0f}</strong>")
     if answer.coherence is not None:
         parts.append(f"coherence {answer.coherence:.0f}")
+    for part in answer.parts if judges else ():
+        value = f"{part.score:.0f}" if part.score is not None else f'<abbr title="{escape(part.why)}">no score</abbr>'
+        parts.append(f"{escape(part.name)} {value}")
     return f'<span class="pi-scores">{" · ".join(parts)}</span>' if parts else ""
 
 

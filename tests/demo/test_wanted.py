@@ -77,7 +77,7 @@ def test_operations_that_take_a_share_take_no_negative_dose_and_get_their_value(
     [
         ([Dial("vector:one", 0.4, 3)], Manner(), -0.25),
         ([Dial("vector:one", 0.4, 3), Dial("vector:two", -0.2, 5)], Manner(positions="response"), None),
-        ([Dial("vector:one", 0.5, 4)], Manner("clamp", 3.0), 1.0),
+        ([Dial("vector:one", 0.5, 4)], Manner("clamp", 3.0), 0.0),
     ],
 )
 def test_the_command_and_the_program_give_the_answers_of_the_page(
