@@ -16,7 +16,6 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from notebook_format import METADATA, NOTEBOOKS, as_text, stripped
-from real import smollm2_gguf
 from traitlets import default
 
 from persona_interp.models.registry import MODELS, shipped_models
@@ -116,28 +115,6 @@ def test_an_error_or_a_warning_fails_and_shows_its_cell(in_a_kernel: Any, source
 def test_a_notebook_runs_from_top_to_bottom(path: Path, in_a_kernel: Any) -> None:
     ran = in_a_kernel(read(path))
     assert {cell.id: complaints(cell) for cell in ran.cells if complaints(cell)} == {}
-    assert [cell.id for cell in ran.cells if cell.cell_type == "code" and cell.execution_count is None] == []
-
-
-REAL = {
-    "01_layer_activations": "MODEL, QUESTIONS, NEW_TOKENS, FILTER = 'smollm2-135m-instruct', 2, 16, False",
-    "02_layer_effectiveness": "MODEL, QUESTIONS, EVERY, SHORT, WHOLE, FILTER = 'smollm2-135m-instruct', 1, 10, 12, 16, False",
-    "05_gguf_and_black_box": "MODEL, GGUF, QUESTIONS, FILTER = 'smollm2-135m-instruct', {gguf!r}, 1, False",
-    "06_interventions_in_research_code": (
-        "MODEL, GGUF, QUESTIONS, NEW_TOKENS, LAYER, FILTER = 'smollm2-135m-instruct', {gguf!r}, 2, 8, 15, False"
-    ),
-}
-"""What the cell that swaps the model is made to say, with fewer and shorter answers than a reader would ask for."""
-
-
-@pytest.mark.slow
-@pytest.mark.real
-@pytest.mark.parametrize("name", REAL)
-def test_a_notebook_runs_on_a_real_model(name: str, in_a_kernel: Any) -> None:
-    notebook = read(NOTEBOOKS / f"{name}.ipynb")
-    cell = next(cell for cell in notebook.cells if cell.cell_type == "code")
-    cell.source += "\n" + REAL[name].format(gguf=str(smollm2_gguf()))
-    ran = in_a_kernel(notebook)
     assert [cell.id for cell in ran.cells if cell.cell_type == "code" and cell.execution_count is None] == []
 
 

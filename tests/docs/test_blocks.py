@@ -24,6 +24,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIRST = ROOT / "docs" / "guides" / "extract.md"
 OWN_PROCESS = ("extending",)
 """Pages that register things, which would stay registered."""
+ELSEWHERE = ("vllm", "serving", "finetuning")
+"""Guides whose Python needs what this environment has not, or is run by tests of their own."""
 PARSER = build_parser()
 
 
@@ -55,7 +57,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page != FIRST and page.stem not in (*OWN_PROCESS, "README")]
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page != FIRST and page.stem not in (*OWN_PROCESS, *ELSEWHERE, "README")]
 
 
 @pytest.mark.slow

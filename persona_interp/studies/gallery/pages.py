@@ -15,8 +15,9 @@ from persona_interp.storage import write_text
 from persona_interp.studies.gallery.entry import GalleryFigure
 
 TITLE = "Figures of persona_interp"
-_NOTE = """Drawn from the JSON files beside them. The first was measured on a real model, SmolLM2-135M-Instruct; the others on the
-model organisms that ship with the package. They are instruments: figures measured on them are not claims about other models.
+_NOTE = """Drawn from the JSON files beside them. Those of judges on a real model are of SmolLM2-135M-Instruct; the others
+were measured on the model organisms that ship with the package. They are instruments: figures measured on them are not claims
+about other models.
 
 persona-interp study figures measures everything again; with --draw-only it draws what is measured, which takes seconds."""
 

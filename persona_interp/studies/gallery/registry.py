@@ -9,11 +9,10 @@ from persona_interp.studies.gallery.entry import GalleryFigure
 from persona_interp.studies.gallery.judges import JUDGES, REAL_JUDGES
 from persona_interp.studies.gallery.layers import LAYER_CHOICES, NORMS, SCAN, SEPARATION
 from persona_interp.studies.gallery.modulation import MODULATION, QUANTIZATION
-from persona_interp.studies.gallery.steering import DOSES, REAL_DOSES, TOKENS
+from persona_interp.studies.gallery.steering import DOSES, TOKENS
 from persona_interp.studies.gallery.transfer import SUPPORT, TRANSFER
 
 FIGURES: tuple[GalleryFigure, ...] = (
-    REAL_DOSES,
     DOSES,
     TOKENS,
     SCAN,

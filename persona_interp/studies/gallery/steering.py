@@ -6,10 +6,8 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from persona_interp.measure.dose import DoseResponse
 from persona_interp.measure.evaluation import Evaluation
 from persona_interp.monitoring.projection import Projections
-from persona_interp.plotting.dose import dose_figure
 from persona_interp.plotting.evaluation import evaluation_figure
 from persona_interp.plotting.strip import strip_figure
 from persona_interp.storage import read_json
@@ -54,29 +52,6 @@ the planted models learned to ignore random pushes.""",
     ),
     data=("doses/silly.json", "doses/honest.json"),
     draw=_doses,
-)
-
-
-REAL_MODEL = "smollm2-135m-instruct"
-REAL_DATA = "real/quickstart.json"
-
-
-def _real_doses(folder: Path) -> go.Figure:
-    return dose_figure(DoseResponse.from_json(read_json(folder / REAL_DATA, "dose response"), source=REAL_DATA))
-
-
-REAL_DOSES = GalleryFigure(
-    name="real-doses",
-    title="Steering a real model",
-    caption="""The quickstart on SmolLM2-135M-Instruct: a vector for silly from forty answers, added at the layer that
---layer auto chooses, as much of the residual stream as the ratio says. Six evaluation questions with one answer each at every
-dose; bars are 95 % intervals over questions. The trait score is the model's own contrast of likelihoods, coherence is by its
-perplexity: compare scores with each other, not with those of other models.
-
-A first look at one trait of one small model, without the controls that persona-interp evaluate adds.""",
-    steps=(Step(f"persona-interp quickstart --model {REAL_MODEL} --output real", 5),),
-    data=(REAL_DATA,),
-    draw=_real_doses,
 )
 
 

@@ -22,7 +22,6 @@ from persona_interp.studies.organism_cards.text import bench_markdown
 from persona_interp.studies.reproduction.modulation_bench import modulation_summary, overview_markdown
 from persona_interp.studies.results.pages import Region
 from persona_interp.studies.results.quantization import quantization
-from persona_interp.studies.results.real import real_doses
 from persona_interp.studies.results.transfers import further, natural, transfers
 
 
@@ -117,6 +116,5 @@ REGIONS: dict[str, Region] = {
     "judges": _judges,
     "judges-real": _real_judges,
     "attribution": _attribution,
-    "real-doses": real_doses,
 }
 """Every region by its name."""
