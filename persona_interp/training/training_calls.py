@@ -36,6 +36,7 @@ class LabelMasks(CallMasks):
         self._answer = torch.zeros_like(real) if labels is None else real & (labels != IGNORED)
 
     def __call__(self, positions: WritePositions) -> Bool[Tensor, "batch pos"] | Everywhere:
+        """As `CallMasks`."""
         if positions == "all":
             touched = self._real
         elif positions == "prompt":
