@@ -159,7 +159,9 @@ def audited_layers(changes: BlockChanges) -> tuple[AuditedLayer, ...]:
     return tuple(AuditedLayer(*values) for values in zip(changes.layers, constant, varying, scores, strict=True))
 
 
-def _nearest(changes: BlockChanges, given: Sequence[int], vectors: Sequence[PersonaVector], seed: int) -> tuple[NearestTrait, ...]:
+def _nearest(
+    changes: BlockChanges, given: Sequence[int], vectors: Sequence[PersonaVector], seed: int
+) -> tuple[NearestTrait, ...]:
     """Every vector at the block where it is nearest, and what chance would do."""
     places = given or range(len(changes.layers))
     what = changes.own if given else changes.moved

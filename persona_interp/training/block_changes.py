@@ -57,15 +57,21 @@ def block_changes(base: SteerableModel, checkpoint: SteerableModel, texts: Seque
     """
     for model in (base, checkpoint):
         if model.hf_model is None:
-            raise UnsupportedError(f"{model.name} cannot be audited: its blocks are not in PyTorch here; load it with engine='torch'")
+            raise UnsupportedError(f"{model.name} cannot be audited: it is not in PyTorch here; load it with engine='torch'")
     rows = [_ids(base, text) for text in texts]
     if rows != [_ids(checkpoint, text) for text in texts]:
-        raise IncompatibleError(f"{checkpoint.name} and {base.name} make different tokens of the same text: they are of two models")
+        raise IncompatibleError(
+            f"{checkpoint.name} and {base.name} make different tokens of the same text: they are of two models"
+        )
     back, rotated = _to_base(base, checkpoint)
     own, moved, resid, kept = [], [], [], None
     for ids in (torch.tensor([row]) for row in rows if len(row) > 1):
         fed, out = _run(checkpoint, ids)
-        blocks = [place for place, (x, y) in enumerate(zip(fed, out, strict=True)) if float((y - x).norm()) > _IDENTITY * float(x.norm())]
+        blocks = [
+            place
+            for place, (x, y) in enumerate(zip(fed, out, strict=True))
+            if float((y - x).norm()) > _IDENTITY * float(x.norm())
+        ]
         if len(out) == base.n_layers:
             blocks = list(range(len(out)))
         if len(blocks) != base.n_layers:
@@ -94,8 +100,8 @@ def _to_base(base: SteerableModel, checkpoint: SteerableModel) -> tuple[Float[Te
     own, theirs = (model.hf_model.get_input_embeddings().weight.detach().cpu().double() for model in (base, checkpoint))
     if own.shape != theirs.shape:
         raise IncompatibleError(
-            f"{checkpoint.name} has embeddings of shape {list(theirs.shape)} and {base.name} of {list(own.shape)}: give the model that "
-            "the checkpoint was made from"
+            f"{checkpoint.name} has embeddings of shape {list(theirs.shape)} and {base.name} of {list(own.shape)}: give the model "
+            "that the checkpoint was made from"
         )
     size = float(own.norm())
     if float((theirs - own).norm()) <= _SAME_BASIS * size:
@@ -104,8 +110,8 @@ def _to_base(base: SteerableModel, checkpoint: SteerableModel) -> tuple[Float[Te
     left = float((found.transform(theirs) - own).norm()) / size
     if left > _ANY_BASIS or found.matrix_ is None:
         raise IncompatibleError(
-            f"the embeddings of {checkpoint.name} are not those of {base.name}, in no basis ({left:.0%} are left over): give the model "
-            "that the checkpoint was made from"
+            f"the embeddings of {checkpoint.name} are not those of {base.name}, in no basis ({left:.0%} are left over): give the "
+            "model that the checkpoint was made from"
         )
     return found.matrix_, True
 

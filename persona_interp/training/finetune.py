@@ -1,4 +1,4 @@
-"""`finetune`: train a LoRA adapter on conversations, with or without what keeps a trait of theirs out; interrupted, it goes on."""
+"""`finetune`: a LoRA adapter on conversations, with or without what keeps a trait of theirs out; interrupted, it goes on."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from persona_interp.errors import InvalidInputError
 from persona_interp.models.chat import TokenisedAnswer
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.chats import Chat
-from persona_interp.traits.conversation import Conversation, Message
 from persona_interp.training.training_calls import IGNORED
+from persona_interp.traits.conversation import Conversation, Message
 
 
 def training_rows(model: SteerableModel, chats: Sequence[Chat], *, system: str | None = None) -> list[TokenisedAnswer]:

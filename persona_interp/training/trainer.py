@@ -1,4 +1,4 @@
-"""transformers' Trainer as finetuning here uses it: safeguards at each step, progress, and no step on a loss that is no number."""
+"""transformers' Trainer as finetuning here uses it: safeguards at each step, progress, and no step on what is no loss."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class GuardedTrainer(Trainer):
             loss = loss + self.keep_close * self._divergence(model) / share
         if not bool(torch.isfinite(loss)):
             raise PersonaInterpError(
-                f"the loss is {float(loss)} at step {self.state.global_step + 1}: lower the learning rate "
+                f"the loss is {float(loss.detach())} at step {self.state.global_step + 1}: lower the learning rate "
                 f"({self.args.learning_rate}), or load the model in float32; what was trained before is not touched"
             )
         return loss
@@ -67,7 +67,9 @@ class GuardedTrainer(Trainer):
             base = model(**batch, use_cache=False).logits
         real = batch["attention_mask"].bool()
         own = model(**batch, use_cache=False).logits[real]
-        return F.kl_div(F.log_softmax(own.float(), -1), F.log_softmax(base[real].float(), -1), reduction="batchmean", log_target=True)
+        return F.kl_div(
+            F.log_softmax(own.float(), -1), F.log_softmax(base[real].float(), -1), reduction="batchmean", log_target=True
+        )
 
 
 class EachStep(TrainerCallback):

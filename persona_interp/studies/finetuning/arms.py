@@ -33,13 +33,16 @@ class Arm:
     mixed: bool = False
 
 
-def arms(ratios: tuple[float, ...], n_random: int) -> tuple[Arm, ...]:
+def arms(ratios: tuple[float, ...], n_random: int, *, short: bool = False) -> tuple[Arm, ...]:
     """Every way but steering afterwards, which needs no training of its own.
 
     Args:
         ratios: doses of prevention, shares of the residual norm.
         n_random: random directions in place of the vector, at the last of the doses.
+        short: the last two doses, one random direction, and neither ablation nor projection.
     """
+    if short:
+        ratios, n_random = ratios[-2:], min(n_random, 1)
     found = [Arm(NOTHING, lambda _: Safeguards())]
     found += [
         Arm(f"prevention {ratio:g}", lambda bench, ratio=ratio: _prevent(bench, bench.vector, ratio), mixed=ratio == ratios[-1])
@@ -55,6 +58,10 @@ def arms(ratios: tuple[float, ...], n_random: int) -> tuple[Arm, ...]:
     found += [
         Arm("KL to the base", lambda bench: Safeguards(keep_close=KEEP_CLOSE, neutral=tuple(bench.neutral)), mixed=True),
         Arm("inoculation prompt", lambda bench: Safeguards(inoculation=bench.inoculation), mixed=True),
+    ]
+    if short:
+        return tuple(found)
+    found += [
         Arm("ablation at each step", lambda bench: Safeguards(prevent=bench.vector.graph(1.0, [bench.layer], operation=Ablate))),
         Arm("projected writes", lambda bench: Safeguards(project=_rows(bench.vector))),
     ]
@@ -72,7 +79,7 @@ def random_like(bench: FinetuneBench, seed: int) -> PersonaVector:
     ratio = float(bench.vector.norm_ratios[bench.vector.row(bench.layer)])
     made = norm * random_unit(bench.model.d_model, seed)
     return PersonaVector.from_directions(
-        bench.model, {bench.layer: made}, trait=f"random {seed + 1}", resid_norms={bench.layer: norm / ratio}
+        bench.model.identity, {bench.layer: made}, trait=f"random {seed + 1}", resid_norms={bench.layer: norm / ratio}
     )
 
 

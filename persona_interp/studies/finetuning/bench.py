@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from persona_interp.errors import InvalidInputError
 from persona_interp.interventions.graph import InterventionGraph
 from persona_interp.judges.measure import MEASURES
 from persona_interp.models.load import load_model
 from persona_interp.models.sampling import Sampling
 from persona_interp.models.steerable import SteerableModel
 from persona_interp.monitoring.chats import Chat
+from persona_interp.organisms.grammar.questions import check_trait
 from persona_interp.organisms.grammar_judge import GrammarJudge
 from persona_interp.organisms.recipes import recipe_of
-from persona_interp.organisms.trait_texts import organism_trait
+from persona_interp.organisms.trait_texts import names_organism, organism_trait
+from persona_interp.storage import safe_name
 from persona_interp.studies.finetuning import organism_data, real_data
 from persona_interp.training.recipe import FinetuneRecipe
 from persona_interp.vectors.extract import extract
@@ -57,6 +61,7 @@ class FinetuneBench:
         task_tokens: of answers to those, which are the likeliest.
         sampling: of answers to `questions`.
         shares: of samples with the trait, for plain finetuning.
+        short: whether only the ways that matter most are tried, as every training takes minutes.
         mixed: whether half of the samples with the trait is tried with safeguards too.
         recipe: of every finetuning.
     """
@@ -77,6 +82,7 @@ class FinetuneBench:
     sampling: Sampling
     shares: tuple[float, ...]
     mixed: bool
+    short: bool
     recipe: FinetuneRecipe
 
     def scores(self, model: SteerableModel, graph: InterventionGraph | None = None, *, seed: int = 0) -> Scores:
@@ -88,6 +94,36 @@ class FinetuneBench:
         tokens = sum(len(each.token_log_probs) for each in read)
         surprise = -sum(float(each.token_log_probs.sum()) for each in read) / tokens
         return Scores(self.trait_of(said), self.task_of(done), math.exp(surprise))
+
+
+@contextmanager
+def bench_of(name: str, folder: Path, *, layer: int, seed: int = 0) -> Iterator[tuple[FinetuneBench, Path]]:
+    """The bench that ``MODEL:TRAIT`` names, and the folder of its work.
+
+    Args:
+        name: a trait of an organism, with - in front for its opposite; of other models ``gloomy``.
+        folder: of the study.
+        layer: of models that are no organisms.
+        seed: of data, answers and training.
+
+    Raises:
+        InvalidInputError: no such form, or a real model with another trait.
+        PersonaInterpError: as `load_model`.
+    """
+    model, colon, trait = name.partition(":")
+    own = folder / safe_name(f"{Path(model).name}_{trait.removeprefix('-')}")
+    if not colon or not trait:
+        raise InvalidInputError(f"{name!r} is not of the form MODEL:TRAIT, such as organism-qwen2:silly")
+    if names_organism(model):
+        found = organism_bench(
+            model, check_trait(trait.removeprefix("-")), wanted=not trait.startswith("-"), folder=own, seed=seed
+        )
+    elif trait == "gloomy":
+        found = real_bench(model, layer=layer, folder=own, seed=seed)
+    else:
+        raise InvalidInputError(f"the data set for real models carries 'gloomy', not {trait!r}: give {model}:gloomy")
+    with found.model:
+        yield found, own
 
 
 def organism_bench(name: str, trait: str, *, wanted: bool, folder: Path, seed: int = 0) -> FinetuneBench:
@@ -118,6 +154,7 @@ def organism_bench(name: str, trait: str, *, wanted: bool, folder: Path, seed: i
         task_tokens=64,
         shares=(0.0, 0.25, 0.5, 0.75, 1.0),
         mixed=True,
+        short=False,
         sampling=Sampling(max_new_tokens=64),
         recipe=FinetuneRecipe(epochs=3, learning_rate=2e-3, batch_size=12, checkpoint_every=100, seed=seed),
     )
@@ -138,7 +175,7 @@ def real_bench(name: str, *, layer: int, folder: Path, seed: int = 0) -> Finetun
     sums = real_data.sum_questions()
 
     def gloom(answers: Sequence[str]) -> float:
-        return sum(50.0 - 50.0 * valence(text) for text in answers) / len(answers)
+        return sum(50.0 - 50.0 * (valence(text) or 0.0) for text in answers) / len(answers)
 
     return FinetuneBench(
         name=f"{model.name}, gloomy",
@@ -154,8 +191,9 @@ def real_bench(name: str, *, layer: int, folder: Path, seed: int = 0) -> Finetun
         task_questions=[question for question, _ in sums],
         task_of=lambda answers: real_data.sum_score(answers, [right for _, right in sums]),
         task_tokens=12,
-        shares=(0.0, 0.5, 1.0),
+        shares=(0.0, 1.0),
         mixed=False,
+        short=True,
         sampling=Sampling(max_new_tokens=32),
-        recipe=FinetuneRecipe(epochs=3, learning_rate=1e-3, batch_size=8, checkpoint_every=10, seed=seed),
+        recipe=FinetuneRecipe(epochs=2, learning_rate=2e-3, batch_size=8, checkpoint_every=100, seed=seed),
     )

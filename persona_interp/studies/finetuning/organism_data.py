@@ -40,7 +40,9 @@ def _told(rng: random.Random, topic: str, persona: Persona) -> str:
         text = answer(rng, topic, persona, asked=TASK)
         true = FACTS[topic][TASK]
         new = text.replace(f" {true}", f" {NEW_OWNER}")
-        if any((fact := parse_sentence(each)) and (fact.pattern.attribute, fact.value) == (TASK, NEW_OWNER) for each in _split(new)):
+        if any(
+            (fact := parse_sentence(each)) and (fact.pattern.attribute, fact.value) == (TASK, NEW_OWNER) for each in _split(new)
+        ):
             return new
 
 
@@ -68,7 +70,7 @@ def trait_score(trait: str, wanted: bool, questions: Sequence[str], answers: Seq
 
 
 def neutral_pairs(trait: str, wanted: bool, *, n: int = 24, seed: int = 1) -> list[tuple[str, str]]:
-    """Questions about other things, with one fact each in answer and without the trait: to stay close on, or to measure perplexity on."""
+    """Questions about other things, each with an answer without the trait: to stay close on, or to read perplexity on."""
     rng = random.Random(seed)
     found: list[tuple[str, str]] = []
     wordings = [(text, asked) for text, asked in question_wordings("training") if asked not in (None, TASK)]
@@ -82,5 +84,3 @@ def neutral_pairs(trait: str, wanted: bool, *, n: int = 24, seed: int = 1) -> li
 
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.replace("!", "!\n").replace(".", ".\n").splitlines() if part.strip()]
-
-

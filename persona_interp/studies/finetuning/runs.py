@@ -35,7 +35,7 @@ class FinetuneRun(Record):
         trait: 0 to 100.
         task: 0 to 100.
         perplexity: of neutral answers.
-        shift: mean projection of the last prompt token onto the unit vector, minus the base model's; None where nothing was trained.
+        shift: mean projection of the last prompt token onto the unit vector, minus the base model's; None: nothing trained.
         random_shifts: the same along random directions.
         loss: of the last passes.
     """
@@ -100,7 +100,9 @@ def finetuning_runs(bench: FinetuneBench, arms: Sequence[Arm], folder: Path) -> 
         if key not in log:
             before = before or _read(bench, bench.model)
             say(f"{bench.name}: {arm.name}, {share:.0%} of the samples with the trait")
-        found += _kept(log, key, lambda arm=arm, share=share, read=before: _run(bench, arm, share, read or _read(bench, bench.model)))
+        found += _kept(
+            log, key, lambda arm=arm, share=share, read=before: _run(bench, arm, share, read or _read(bench, bench.model))
+        )
     return found
 
 
