@@ -49,8 +49,7 @@ GROUPS = (
     ("models and traits", (models, traits, doctor, download_gptoss)),
     ("vectors", (layer_effectiveness, attribute, info, export, import_vectors, align)),
     ("what steering does", (evaluate, evaluate_transfer, diagnose, modulate, demo, serve)),
-    ("watching models and data", (monitor, monitor_prediction, screen, finetuning_shift)),
-    ("training", (finetune, audit)),
+    ("watching and training", (monitor, monitor_prediction, screen, finetune, finetuning_shift, audit)),
 )
 """The commands a user meets, as ``persona-interp`` alone lists them."""
 

@@ -76,8 +76,8 @@ def block_changes(base: SteerableModel, checkpoint: SteerableModel, texts: Seque
             blocks = list(range(len(out)))
         if len(blocks) != base.n_layers:
             raise IncompatibleError(
-                f"{checkpoint.name} has {len(blocks)} blocks that do something and {base.name} has {base.n_layers}: give the model "
-                "that the checkpoint was made from"
+                f"{checkpoint.name} has {len(blocks)} blocks that do something and {base.name} has {base.n_layers}: give the "
+                "model that the checkpoint was made from"
             )
         kept = kept or tuple(blocks)
         theirs = [out[place] @ back for place in blocks]
@@ -100,8 +100,8 @@ def _to_base(base: SteerableModel, checkpoint: SteerableModel) -> tuple[Float[Te
     own, theirs = (model.hf_model.get_input_embeddings().weight.detach().cpu().double() for model in (base, checkpoint))
     if own.shape != theirs.shape:
         raise IncompatibleError(
-            f"{checkpoint.name} has embeddings of shape {list(theirs.shape)} and {base.name} of {list(own.shape)}: give the model "
-            "that the checkpoint was made from"
+            f"{checkpoint.name} has embeddings of shape {list(theirs.shape)} and {base.name} of {list(own.shape)}: give the "
+            "model that the checkpoint was made from"
         )
     size = float(own.norm())
     if float((theirs - own).norm()) <= _SAME_BASIS * size:

@@ -1,4 +1,4 @@
-"""What is finetuned in the study: a model, a vector, data in any share of its trait, and how trait, task and language are read."""
+"""What is finetuned: a model, a vector, data in any share of its trait, and how trait, task and language are read."""
 
 from __future__ import annotations
 
