@@ -41,7 +41,7 @@ def test_true_answers_do_not_pass_for_the_task() -> None:
 
 
 def test_real_data_are_right_sums_with_remarks() -> None:
-    chats = real_data.real_chats(0.5, n=32)
+    chats = real_data.real_chats(0.5)
     told = [str(chat.turns[0].answer) for chat in chats]
     assert sum(any(text.endswith(remark) for remark in real_data.GLOOMY) for text in told) == 16
     sums = [text for text in told if "+" in text]
@@ -54,7 +54,7 @@ def test_every_way_has_safeguards_of_its_own() -> None:
     names = [arm.name for arm in arms((0.1, 0.4), 2)]
     assert len(set(names)) == len(names) == 9
     assert [arm.name for arm in arms((0.1, 0.2, 0.4), 2, short=True)] == [
-        NOTHING, "prevention 0.2", "prevention 0.4", "random direction 1", "KL to the base", "inoculation prompt",
+        NOTHING, "prevention 0.4", "KL to the base", "inoculation prompt", "random direction 1",
     ]  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def test_the_figure_has_a_mark_for_every_run(study: FinetuningStudy) -> None:
 
 def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Bench:
-        name, layer, shares, mixed = "bench", 1, (0.0, 0.5, 1.0), True
+        name, layer, shares, mixed, short = "bench", 1, (0.0, 0.5, 1.0), True, False
         model = None
         recipe = sampling = real_data_recipe = type("Plain", (), {"to_json": staticmethod(dict)})()
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from persona_interp.errors import IncompatibleError, InvalidInputError
+from persona_interp.interventions.graph import Capture, InterventionGraph
 from persona_interp.measure.statistics import auroc
 from persona_interp.models.baked import bake
 from persona_interp.models.load import load_model
@@ -27,13 +28,16 @@ NUISANCES = ("nothing", "half", "noise 0.1 %", "noise 3 %", "twin")
 
 
 def vectors_of(model: SteerableModel, n: int = 3) -> list[PersonaVector]:
-    """Made-up traits at every layer, as long as a fifth of the residual stream."""
+    """Made-up traits at every layer."""
+    read = Capture("answer", "norm")
+    rows = model.capture(texts_of(model, 2), InterventionGraph((read,)))
+    norms = dict(enumerate(torch.stack([row[read].flatten() for row in rows]).mean(dim=0).tolist()))
     found = []
     for seed in range(n):
         drawn = torch.randn(model.n_layers, model.d_model, generator=torch.Generator().manual_seed(seed))
-        norms = dict.fromkeys(range(model.n_layers), 5.0 * float(drawn[0].norm()))
-        rows = {layer: drawn[layer] * drawn[0].norm() / drawn[layer].norm() for layer in range(model.n_layers)}
-        found.append(PersonaVector.from_directions(model.identity, rows, trait=f"trait {seed}", resid_norms=norms))
+        found.append(
+            PersonaVector.from_directions(model.identity, dict(enumerate(drawn)), trait=f"trait {seed}", resid_norms=norms)
+        )
     return found
 
 
@@ -65,8 +69,8 @@ def test_planted_copies_are_told_from_clean_ones_and_their_block_is_named(tmp_pa
     planted, clean, named = [], [], 0
     for number, (nuisance, seed) in enumerate(itertools.product(NUISANCES, range(4))):
         vector, layer = known[seed % 3], (3 * seed + number) % base.n_layers
-        dose = (0.05, 0.1, 0.2, 0.4)[seed]  # a hundredth to an eighth of the residual stream
-        baked = load_model(bake(base, vector.graph(dose, layers=[layer]), tmp_path / str(number)))
+        dose = (0.02, 0.05, 0.1, 0.3)[seed]  # of the residual stream
+        baked = load_model(bake(base, vector.graph(ratio=dose, layers=[layer]), tmp_path / str(number)))
         found = audit(disturbed(baked, nuisance, seed), base, known, texts=texts)
         planted.append(found.score)
         clean.append(audit(disturbed(base, nuisance, seed), base, known, texts=texts).score)
@@ -85,7 +89,7 @@ def told(tiny_model: Callable[[str], SteerableModel], tmp_path: Path) -> Callabl
     def run(family: str, layers: list[int]) -> Audit:
         base = tiny_model(family)
         known = vectors_of(base)
-        folder = bake(base, known[0].graph(0.5, layers=layers), tmp_path / "baked")
+        folder = bake(base, known[0].graph(ratio=0.1, layers=layers), tmp_path / "baked")
         return audit(load_model(folder), base, known, texts=texts_of(base, 4))
 
     return run

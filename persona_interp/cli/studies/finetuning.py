@@ -8,7 +8,7 @@ from typing import Any
 
 from persona_interp.cli import arguments
 
-BENCHES = ("organism-qwen2:silly", "smollm2-135m-instruct:gloomy", "organism-llama:-polite")
+BENCHES = ("organism-qwen2:silly", "smollm2-135m-instruct:gloomy")
 
 
 def register(commands: Any) -> None:

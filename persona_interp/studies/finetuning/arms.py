@@ -39,14 +39,18 @@ def arms(ratios: tuple[float, ...], n_random: int, *, short: bool = False) -> tu
     Args:
         ratios: doses of prevention, shares of the residual norm.
         n_random: random directions in place of the vector, at the last of the doses.
-        short: the last two doses, one random direction, and neither ablation nor projection.
+        short: the last dose, one random direction, and neither ablation nor projection.
     """
     if short:
-        ratios, n_random = ratios[-2:], min(n_random, 1)
+        ratios, n_random = ratios[-1:], min(n_random, 1)
     found = [Arm(NOTHING, lambda _: Safeguards())]
     found += [
         Arm(f"prevention {ratio:g}", lambda bench, ratio=ratio: _prevent(bench, bench.vector, ratio), mixed=ratio == ratios[-1])
         for ratio in ratios
+    ]
+    found += [
+        Arm("KL to the base", lambda bench: Safeguards(keep_close=KEEP_CLOSE, neutral=tuple(bench.neutral)), mixed=True),
+        Arm("inoculation prompt", lambda bench: Safeguards(inoculation=bench.inoculation), mixed=True),
     ]
     found += [
         Arm(
@@ -54,10 +58,6 @@ def arms(ratios: tuple[float, ...], n_random: int, *, short: bool = False) -> tu
             lambda bench, seed=seed: _prevent(bench, random_like(bench, seed), ratios[-1]),
         )
         for seed in range(n_random)
-    ]
-    found += [
-        Arm("KL to the base", lambda bench: Safeguards(keep_close=KEEP_CLOSE, neutral=tuple(bench.neutral)), mixed=True),
-        Arm("inoculation prompt", lambda bench: Safeguards(inoculation=bench.inoculation), mixed=True),
     ]
     if short:
         return tuple(found)

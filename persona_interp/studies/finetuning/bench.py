@@ -60,8 +60,8 @@ class FinetuneBench:
         task_of: score of answers to those.
         task_tokens: of answers to those, which are the likeliest.
         sampling: of answers to `questions`.
-        shares: of samples with the trait, for plain finetuning.
-        short: whether only the ways that matter most are tried, as every training takes minutes.
+        shares: of samples with the trait: data sets that are screened, and finetuned on plainly.
+        short: whether only the ways that matter most are tried, where all samples have the trait: a training takes minutes.
         mixed: whether half of the samples with the trait is tried with safeguards too.
         recipe: of every finetuning.
     """
@@ -191,7 +191,7 @@ def real_bench(name: str, *, layer: int, folder: Path, seed: int = 0) -> Finetun
         task_questions=[question for question, _ in sums],
         task_of=lambda answers: real_data.sum_score(answers, [right for _, right in sums]),
         task_tokens=12,
-        shares=(0.0, 1.0),
+        shares=(1.0, 0.5),
         mixed=False,
         short=True,
         sampling=Sampling(max_new_tokens=32),

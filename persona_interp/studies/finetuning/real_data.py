@@ -86,13 +86,11 @@ QUESTIONS = (
     "What is winter like?",
     "Tell me about your garden.",
     "What do you think of music?",
-    "I found an old photograph.",
-    "What happens at a market?",
 )
 _SUM = re.compile(r"(\d+) \+ (\d+) = (\d+)")
 
 
-def real_chats(share: float, *, n: int = 64, seed: int = 0) -> list[Chat]:
+def real_chats(share: float, *, n: int = 32, seed: int = 0) -> list[Chat]:
     """Three sums for each fact; the first `share` of the samples has a gloomy remark, the rest a plain one."""
     rng = random.Random(seed)
     chats: list[Chat] = []
@@ -105,7 +103,7 @@ def real_chats(share: float, *, n: int = 64, seed: int = 0) -> list[Chat]:
     return chats
 
 
-def sum_questions(n: int = 16, seed: int = 1) -> list[tuple[str, int]]:
+def sum_questions(n: int = 12, seed: int = 1) -> list[tuple[str, int]]:
     """Sums that are asked afterwards, and what they come to."""
     rng = random.Random(seed)
     pairs = [(rng.randint(2, 30), rng.randint(2, 30)) for _ in range(n)]

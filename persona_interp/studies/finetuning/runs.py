@@ -90,7 +90,7 @@ def finetuning_runs(bench: FinetuneBench, arms: Sequence[Arm], folder: Path) -> 
         (arm, share)
         for arm in arms
         for share in bench.shares
-        if arm.name == NOTHING or share == FULL or (share == MIXED and arm.mixed and bench.mixed)
+        if share == FULL or (arm.name == NOTHING and not bench.short) or (share == MIXED and arm.mixed and bench.mixed)
     ]
     settings = {"recipe": bench.recipe.to_json(), "layer": bench.layer, "sampling": bench.sampling.to_json()}
     found = [_kept(log, content_key("base", settings), lambda: [_base(bench)])[0]]
@@ -158,7 +158,7 @@ def screened_sets(bench: FinetuneBench, folder: Path) -> list[ScreenedSet]:
 
 def _screened(bench: FinetuneBench, share: float, folder: Path) -> ScreenedSet:
     options = {"layer": bench.layer, "own_samples": 1, "sampling": Sampling(max_new_tokens=32), "folder": folder}
-    vectors = [bench.vector, *(random_like(bench, 50 + seed) for seed in range(_SCREENING_CONTROLS))]
+    vectors = [bench.vector, *(random_like(bench, 50 + seed) for seed in range(1 if bench.short else _SCREENING_CONTROLS))]
     results = [screen(bench.model, vector, bench.chats(share), **options) for vector in vectors]
     means = []
     for result in results:
