@@ -43,7 +43,7 @@ def register(commands: Any) -> None:
         help="where --prevent and --ablate work, 0-based (default: auto)",
     )  # fmt: skip
     guards.add_argument(
-        "--keep-close", type=arguments.number, default=0.0, metavar="W", help="weight of a KL divergence to the base"
+        "--keep-close", type=arguments.number, default=0.0, metavar="W", help="weight of a KL divergence to the base (default: 0)"
     )
     guards.add_argument("--neutral", type=Path, metavar="FILE.jsonl", help="answered prompts to stay close on, with --keep-close")
     guards.add_argument("--inoculate", metavar="TEXT", help="a system prompt that asks for the trait, there only while training")
