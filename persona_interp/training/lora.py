@@ -46,6 +46,8 @@ def with_lora(model: SteerableModel, rank: int, seed: int) -> Iterator[Any]:
 
     wanted = {name: parameter.requires_grad for name, parameter in model.hf_model.named_parameters()}
     tree = second_tree(model.hf_model)
+    if getattr(tree, "is_quantized", False) and getattr(tree, "hf_quantizer", None) is None:
+        tree.is_quantized = False  # weights that a GGUF file held so, and that are plain numbers since
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM", fan_in_fan_out=_transposed(tree)
     )

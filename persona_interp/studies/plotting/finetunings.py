@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from persona_interp.errors import InvalidInputError
-from persona_interp.plotting.palette import BLACK, BLUE, GREY, ORANGE, PURPLE, styled
+from persona_interp.plotting.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, styled
 from persona_interp.studies.finetuning.arms import NOTHING
 from persona_interp.studies.finetuning.report import KEPT, THROUGH, FinetuningStudy
 from persona_interp.studies.finetuning.runs import FULL, MIXED
@@ -17,9 +17,9 @@ _LOOKS = (
     ("random direction", GREY, "x"),
     ("KL to the base", ORANGE, "square"),
     ("inoculation prompt", PURPLE, "triangle-up"),
-    ("steering afterwards", "#009E73", "triangle-down"),
-    ("ablation at each step", "#CC79A7", "cross"),
-    ("projected writes", "#56B4E9", "hexagon"),
+    ("steering afterwards", GREEN, "triangle-down"),
+    ("ablation at each step", VERMILION, "cross"),
+    ("projected writes", SKY, "hexagon"),
 )
 
 
