@@ -8,7 +8,7 @@ from typing import Any
 
 from persona_interp.cli import arguments
 
-BENCHES = ("organism-qwen2:silly", "smollm2-135m-instruct:gloomy")
+BENCHES = ("organism-qwen2:silly",)
 
 
 def register(commands: Any) -> None:

@@ -26,7 +26,7 @@ gradients are taken (several doses, shares of the residual stream); random direc
 shaded corner is the goal: at least 80 % of the task that plain finetuning learns, and at most 20 % of its trait.
 
 Organisms are scored exactly. One seed a run; perplexity of neutral answers is on hover, and in the table.""",
-    steps=(Step("persona-interp study finetuning --output finetuning.json", 15),),
+    steps=(Step("persona-interp study finetuning --output finetuning.json", 6),),
     data=("finetuning.json",),
     draw=_finetuning,
 )
