@@ -68,6 +68,12 @@ if TYPE_CHECKING:
     from persona_interp.monitoring.project import project as project
     from persona_interp.monitoring.screen import screen as screen
     from persona_interp.progress import on_progress as on_progress
+    from persona_interp.training.audit import audit as audit
+    from persona_interp.training.callback import PreventionCallback as PreventionCallback
+    from persona_interp.training.finetune import finetune as finetune
+    from persona_interp.training.prevention import preventing as preventing
+    from persona_interp.training.recipe import FinetuneRecipe as FinetuneRecipe
+    from persona_interp.training.recipe import Safeguards as Safeguards
     from persona_interp.traits.catalogue import load_trait as load_trait
     from persona_interp.traits.conversation import Conversation as Conversation
     from persona_interp.traits.judging import Judge as Judge
@@ -150,6 +156,12 @@ _MORE = {
     "Diagnosis": "measure.diagnostics.diagnosis",
     "Transferred": "transfers.transfer",
     "Generation": "models.results",
+    "preventing": "training.prevention",
+    "PreventionCallback": "training.callback",
+    "finetune": "training.finetune",
+    "FinetuneRecipe": "training.recipe",
+    "Safeguards": "training.recipe",
+    "audit": "training.audit",
 }
 """Names for extensions, for rarer needs, and of results; not part of ``from persona_interp import *``."""
 

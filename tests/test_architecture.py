@@ -28,6 +28,7 @@ ORDER = (
     ("transfers",),
     ("measure", "blackbox"),
     ("monitoring", "attribution"),
+    ("training",),
     ("plotting",),
     ("organisms",),
     ("studies",),

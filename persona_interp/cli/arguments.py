@@ -139,13 +139,13 @@ def layers_or_all(text: str) -> LayersOrAll:
     return "all" if text == "all" else layers(text)
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, option: str = "--model") -> None:
+def add_model_options(parser: argparse.ArgumentParser, *, option: str = "--model", required: bool = True) -> None:
     """``--model`` (or what `option` calls it) and how to load it."""
     group = parser.add_argument_group("model")
     group.add_argument(
         option,
         dest="model",
-        required=True,
+        required=required,
         metavar="M",
         help="short name, hub id, folder or .gguf file; organism-qwen2 ships with the package, `models list` shows more",
     )

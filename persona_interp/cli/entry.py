@@ -15,6 +15,7 @@ from persona_interp.cli import (
     align,
     apply_steering,
     attribute,
+    audit,
     demo,
     diagnose,
     doctor,
@@ -23,6 +24,7 @@ from persona_interp.cli import (
     evaluate_transfer,
     export,
     extract_vectors,
+    finetune,
     finetuning_shift,
     import_vectors,
     info,
@@ -47,7 +49,7 @@ GROUPS = (
     ("models and traits", (models, traits, doctor, download_gptoss)),
     ("vectors", (layer_effectiveness, attribute, info, export, import_vectors, align)),
     ("what steering does", (evaluate, evaluate_transfer, diagnose, modulate, demo, serve)),
-    ("watching models and data", (monitor, monitor_prediction, screen, finetuning_shift)),
+    ("watching and training", (monitor, monitor_prediction, screen, finetune, finetuning_shift, audit)),
 )
 """The commands a user meets, as ``persona-interp`` alone lists them."""
 

@@ -63,6 +63,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "finetuning-shift": (
         f"persona-interp finetuning-shift --base organism-qwen2 --finetuned organism-qwen2 {_SILLY} --output shift.json",
     ),
+    "finetune": (
+        "persona-interp finetune --model organism-qwen2 --data chats.jsonl --prevent vectors/organism-qwen2_silly.json "
+        "--ratio 0.3 --layer 4 --epochs 1 --output tuned",
+    ),
+    "audit": ("persona-interp audit tuned --dictionary vectors --output audit.json",),
     "modulate": (
         "persona-interp modulate --model smollm2-135m-instruct --engine llama.cpp --mode control-vector "
         '--vectors vectors/smollm2-135m-instruct_silly.json --prompt "What is a bicycle?" --ratio 0.4',

@@ -8,6 +8,7 @@ from persona_interp.cli.studies import (
     attribution,
     diagnostics,
     figures,
+    finetuning,
     judges,
     layers,
     modulation,
@@ -34,6 +35,7 @@ STUDIES = (
     results,
     training,
     silliness,
+    finetuning,
 )
 
 # Before 0.2 every study was a command of its own; these names work for one more version.

@@ -6,6 +6,7 @@ from persona_interp.errors import unknown_name
 from persona_interp.studies.gallery.attribution import ABLATIONS, ATTRIBUTION
 from persona_interp.studies.gallery.diagnosis import CONTRIBUTIONS, TWINS
 from persona_interp.studies.gallery.entry import GalleryFigure
+from persona_interp.studies.gallery.finetuning import FINETUNING
 from persona_interp.studies.gallery.judges import JUDGES, REAL_JUDGES
 from persona_interp.studies.gallery.layers import LAYER_CHOICES, NORMS, SCAN, SEPARATION
 from persona_interp.studies.gallery.modulation import MODULATION, QUANTIZATION
@@ -29,6 +30,7 @@ FIGURES: tuple[GalleryFigure, ...] = (
     ABLATIONS,
     JUDGES,
     REAL_JUDGES,
+    FINETUNING,
 )
 
 

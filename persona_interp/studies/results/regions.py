@@ -13,6 +13,7 @@ from persona_interp.storage import read_json
 from persona_interp.studies.attribution import AttributionCase, attribution_markdown, attribution_summary
 from persona_interp.studies.diagnoses.pairs_bench import pairs_from_json
 from persona_interp.studies.diagnoses.pairs_text import pairs_markdown, pairs_summary
+from persona_interp.studies.finetuning.report import FinetuningStudy, study_markdown, study_summary
 from persona_interp.studies.judges.judge_validation import JudgeValidation, judges_markdown
 from persona_interp.studies.judges.real_validation import RealValidation, real_markdown
 from persona_interp.studies.judges.validations_file import validations_from
@@ -101,6 +102,11 @@ def _attribution(folder: Path) -> str:
     return f"{attribution_markdown(found)}\n{attribution_summary(found)}"
 
 
+def _finetuning(folder: Path) -> str:
+    found = FinetuningStudy.from_json(read_json(folder / "finetuning.json", "finetuning study"))
+    return f"{study_markdown(found)}\n{study_summary(found)}"
+
+
 REGIONS: dict[str, Region] = {
     "engines": _engines,
     "organisms": _organisms,
@@ -116,5 +122,6 @@ REGIONS: dict[str, Region] = {
     "judges": _judges,
     "judges-real": _real_judges,
     "attribution": _attribution,
+    "finetuning": _finetuning,
 }
 """Every region by its name."""

@@ -95,8 +95,12 @@ def _load_adapter(source: ModelSource, options: LoadOptions, tokenizer: Any, rem
     """The model that an adapter was trained on, found by the name in the adapter's folder, with the adapter in its layers."""
     folder = Path(source.location)
     base = find_model(base_of(folder))
-    if base.gguf or (base.local and holds_adapter(Path(base.location))):
+    if base.local and holds_adapter(Path(base.location)):
         raise UnsupportedError(f"the adapter {folder} is of {base.location}, which is not a model of transformers itself")
+    if base.gguf:
+        refuse_in_torch(base.location, options, remote)
+        file = load_gguf_in_torch(base.location, options, tokenizer, name=base.name, remote=False, shipped=shipped_models())
+        return SteerableModel(unwrapped(with_adapter(file.hf_model, folder)), file.tokenizer, name=source.name, remote=remote)
     base_options = replace(options, revision=options.revision or base_revision(folder))
     base_options.check(local=base.local)
     hf_model = load_hf_model(base.location, base_options, local=base.local, weights=True, shipped=shipped_models())

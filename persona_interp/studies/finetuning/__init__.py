@@ -1,0 +1,1 @@
+"""What finetuning on data with a trait does to a model, and what keeps the trait out."""
