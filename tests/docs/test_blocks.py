@@ -57,7 +57,8 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page != FIRST and page.stem not in (*OWN_PROCESS, *ELSEWHERE, "README")]
+NOT_HERE = (*OWN_PROCESS, *ELSEWHERE, "README", FIRST.stem)
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page.stem not in NOT_HERE]
 
 
 @pytest.mark.slow
@@ -96,7 +97,7 @@ def test_every_command_shown_is_one_that_exists(page: Path) -> None:
     for command in commands(page):
         line = re.split(r" [>|] ", command)[0]
         try:
-            assert callable(PARSER.parse_args(shlex.split(line)[1:]).run)
+            assert callable(PARSER.parse_args(shlex.split(line, comments=True)[1:]).run)
         except (SystemExit, PersonaInterpError) as error:
             pytest.fail(f"{command}: {error}")
 
