@@ -24,7 +24,7 @@ def vectors(run: Callable) -> tuple[Path, Path]:
     return Path("torch.json"), Path("vllm.json")
 
 
-def test_commands_extract_score_layers_evaluate_and_read_anchors_as_in_pytorch(run: Callable, vectors: tuple[Path, Path]) -> None:
+def test_commands_extract_score_layers_and_evaluate_as_in_pytorch(run: Callable, vectors: tuple[Path, Path]) -> None:
     ours, theirs = map(PersonaVector.load, vectors)
     assert theirs.model == ours.model
     cosines = torch.cosine_similarity(ours.directions, theirs.directions, dim=1)
