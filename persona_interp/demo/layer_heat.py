@@ -78,7 +78,8 @@ class LayerHeat:
         scores = self._scores()
         known = [score for score in scores.values() if score is not None]
         low, high = min(known, default=0.0), max(known, default=1.0)
-        best = max(known, default=None)
+        tried = self.vector is not None and bool(self.vector.effectiveness)  # of geometry nobody says that its best steers best
+        best = max(known, default=None) if tried else None
         buttons = "".join(self._button(layer, scores.get(layer), low, high, best) for layer in range(self.n_layers))
         group = f'<div class="pi-layers" role="radiogroup" aria-label="Layer to steer at">{buttons}</div>'
         scale = f'<span class="pi-worst">{low:.3g}</span><i></i><span>{high:.3g}</span>' if known else ""

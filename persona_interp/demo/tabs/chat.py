@@ -57,8 +57,8 @@ class ChatTab:
                     MESSAGE, label="Your message", max_lines=6, max_length=MAX_PROMPT, elem_id="pi-chat-message"
                 )
                 with gr.Row():
-                    send = gr.Button("Send", variant="primary", elem_id="pi-chat")
-                    stop = gr.Button("Stop", elem_id="pi-chat-stop")
+                    send = gr.Button("Send", variant="primary", elem_id="pi-chat", min_width=110)
+                    stop = gr.Button("Stop", elem_id="pi-chat-stop", min_width=80)
                 with gr.Row():
                     anew = gr.Button("New conversation", elem_id="pi-chat-new", min_width=140)
                     self.export = gr.DownloadButton("Export", visible=False, elem_id="pi-export", min_width=100)

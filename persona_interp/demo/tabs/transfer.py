@@ -53,8 +53,8 @@ class TransferTab:
             with gr.Column(scale=2, min_width=300):
                 inputs = self.controls()
                 with gr.Row():
-                    go = gr.Button("Carry and steer", variant="primary", elem_id="pi-transfer")
-                    stop = gr.Button("Stop", elem_id="pi-transfer-stop")
+                    go = gr.Button("Carry and steer", variant="primary", elem_id="pi-transfer", min_width=150)
+                    stop = gr.Button("Stop", elem_id="pi-transfer-stop", min_width=80)
                 inputs += settings().inputs
             with gr.Column(scale=3, min_width=300):
                 self.status = gr.HTML(notices.silent(), elem_id="pi-transfer-status")
