@@ -157,14 +157,18 @@ def add_model_options(parser: argparse.ArgumentParser, *, option: str = "--model
     )
     add_engine_option(group)
     group.add_argument(
-        "--tensor-parallel", type=count, default=1, metavar="N", help="GPUs that hold the model together (with --engine vllm)"
+        "--tensor-parallel",
+        type=count,
+        default=1,
+        metavar="N",
+        help="GPUs that hold the model together, with --engine vllm (default: %(default)s)",
     )
     group.add_argument(
         "--replicas",
         type=count,
         default=1,
         metavar="N",
-        help="copies that share the work, each on GPUs of its own (likewise)",
+        help="copies that share the work, each on GPUs of its own, with --engine vllm (default: %(default)s)",
     )
     group.add_argument("--revision", help="branch, tag or commit on the hub")
     group.add_argument("--remote", action="store_true", help="run on NDIF's servers instead of this machine")

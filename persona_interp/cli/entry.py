@@ -59,7 +59,7 @@ _AFTER = """
 persona-interp COMMAND --help says what a command takes, with an example that runs.
 Studies of this project's own instruments: persona-interp study --help
 Completion in your shell: pip install "persona-interp[completion]", then
-  eval "$(register-python-argcomplete persona-interp)"
+eval "$(register-python-argcomplete persona-interp)"
 """
 
 _ENGINES = (
