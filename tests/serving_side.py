@@ -35,12 +35,12 @@ def made_vector(model: SteerableModel, seed: int, trait: str = "made-up", ratio:
 class Running:
     """A server in a thread of this process."""
 
-    def __init__(self, served: Served, log: list[str], api_key: str | None) -> None:
-        self.served, self.log = served, log
+    def __init__(self, served: Served, settings: Settings, api_key: str | None) -> None:
+        self.served, self.log = served, list[str]()
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(512)
-        app = application(served, log.append, api_key=api_key, own_names_only=True)
+        app = application(served, self.log.append, api_key=api_key, log_prompts=settings.log_prompts, own_names_only=True)
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
         self._thread.start()
@@ -59,7 +59,8 @@ class Running:
 
 @contextmanager
 def running(model: SteerableModel, folder: Path, *, api_key: str | None = None, **settings) -> Iterator[Running]:
-    found = Running(served_model(model, Settings(folder, **settings)), [], api_key)
+    chosen = Settings(folder, **settings)
+    found = Running(served_model(model, chosen), chosen, api_key)
     try:
         yield found
     finally:
