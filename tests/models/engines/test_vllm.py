@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow  # minutes, of which fetching and starting vLLM ar
 HERE = Path(__file__).parent
 COMMANDS = HERE.parent.parent / "cli" / "vllm_commands.py"
 SERVED = HERE.parent.parent / "serving" / "vllm_serving.py"
-FILES = (HERE / "test_contract.py", HERE / "vllm_claims.py", COMMANDS, SERVED)
+PROCESSES = ((HERE / "test_contract.py", HERE / "vllm_claims.py", COMMANDS), (SERVED,))
+"""Files that run in one process: closing one model takes what vLLM shares in a process from the others that are open."""
 CASES = (
     "alone_and_among_strangers",
     "without_a_prefix_cache",
@@ -51,14 +52,16 @@ def python() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def outcomes(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Name of each case -> what went wrong with it, nothing where it passed."""
-    report = tmp_path_factory.mktemp("vllm") / "report.xml"
     words = ("-m", "pytest", "-q", "-o", "addopts=", "--import-mode=importlib", "-W", "ignore", "-p", "no:cacheprovider")
-    done = vllm_env.run(python, *words, f"--junitxml={report}", *FILES)
-    assert report.is_file(), f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    cases = ElementTree.parse(report).iter("testcase")  # noqa: S314  (written a moment ago)
-    return {
-        case.get("name", ""): "\n".join(str(child.text)[-3000:] for child in case if child.tag != "properties") for case in cases
-    }
+    found: dict[str, str] = {}
+    for files in PROCESSES:
+        report = tmp_path_factory.mktemp("vllm") / "report.xml"
+        done = vllm_env.run(python, *words, f"--junitxml={report}", *files)
+        assert report.is_file(), f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  (written a moment ago)
+            wrong = [str(child.text)[-3000:] for child in case if child.tag != "properties"]
+            found[case.get("name", "")] = "\n".join(wrong)
+    return found
 
 
 @pytest.mark.parametrize("case", CASES)
