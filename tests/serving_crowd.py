@@ -6,7 +6,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,3 +119,9 @@ async def crowd(url: str, asked: Sequence[Question], *, clients: int, seconds: f
         await asyncio.gather(*(one(number) for number in range(clients)))
     outcome.seconds = time.monotonic() - begin
     return outcome
+
+
+def run_crowd(work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """`work` to its end, in a thread of its own: a browser in the same process may keep an event loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

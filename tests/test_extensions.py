@@ -198,7 +198,7 @@ def test_help_names_what_a_file_outside_the_package_adds_and_the_parser_loads_no
     assert ".toy" in found["info"]
     assert "toy-median" in found["extract-vectors"]
     assert "toy_twice" in found["apply-steering"]
-    assert "what runs it: torch, llama.cpp, transformer_lens, endpoint, memory (" in found["apply-steering"]
+    assert "what runs it: torch, llama.cpp, transformer_lens, vllm, endpoint, memory (" in found["apply-steering"]
 
 
 def test_each_is_used_by_its_name_in_python(site: Path, tmp_path: Path) -> None:

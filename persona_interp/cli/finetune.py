@@ -34,8 +34,9 @@ def register(commands: Any) -> None:
     guards.add_argument("--prevent", type=Path, metavar="VECTOR", help="add this vector while training (preventative steering)")
     guards.add_argument("--ablate", type=Path, metavar="VECTOR", help="take this direction out of the stream while training")
     guards.add_argument("--project", type=Path, metavar="VECTOR", help="let the adapter write nothing along it, at any layer")
-    guards.add_argument("--coefficient", type=arguments.number, metavar="C", help="of --prevent; multiplies the vector as it is")
-    guards.add_argument(
+    dose = guards.add_mutually_exclusive_group()
+    dose.add_argument("--coefficient", type=arguments.number, metavar="C", help="of --prevent; multiplies the vector as it is")
+    dose.add_argument(
         "--ratio", type=arguments.number, metavar="R", help="in place of it: a share of the residual (default: 0.3)"
     )
     guards.add_argument(

@@ -14,6 +14,7 @@ from persona_interp.progress import Track, minutes_left, share_done, watched
 Shown = TypeVar("Shown")
 _PACE = 5.0
 """Seconds after which a pace is believed."""
+_THREAD = "persona-interp-demo-job"
 
 
 class Stopped(PersonaInterpError):  # noqa: N818  (no fault, but what was asked for)
@@ -64,7 +65,7 @@ class Job(Generic[Shown]):
         self._outermost: Track | None = None
         self._furthest = 0.0
         self._began: tuple[float, float] | None = None
-        self._thread = threading.Thread(target=self._run, name="persona-interp-demo-job", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=_THREAD, daemon=True)
 
     def start(self) -> Job[Shown]:
         """Begin, without waiting."""
@@ -200,3 +201,15 @@ class Job(Generic[Shown]):
         with self._news:
             self._error, self._ended, self._fresh = error, True, True
             self._news.notify_all()
+
+
+def wait_for_steps(seconds: float) -> None:
+    """Wait until what was stopped has ended: a thread that is inside PyTorch when the interpreter ends takes the process down.
+
+    Args:
+        seconds: for all of them together, at most.
+    """
+    until = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        if thread.name == _THREAD:
+            thread.join(max(0.0, until - time.monotonic()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from persona_interp.demo.jobs import Job
+from persona_interp.demo.jobs import Job, wait_for_steps
 from persona_interp.demo.sessions import Held, Session, Sessions
 from persona_interp.demo.shelf import Shelf
 from persona_interp.demo.trait_vectors import (
@@ -30,6 +30,8 @@ TRAIT, VECTOR = "trait:", "vector:"
 REFINING = "refining"
 """Where in a session the job runs that refines a vector."""
 QUESTIONS = ("What do you like to do on a quiet day?", "What do you know about the bicycle?")
+_PATIENCE = 30.0
+"""Seconds that steps under way have at the end."""
 N_NORMS = 4
 """Questions whose answers say how long residuals are, for vectors whose files do not; `QUESTIONS` where no trait is known."""
 
@@ -107,6 +109,7 @@ class Site:
     def close(self) -> None:
         """End every session and free every model."""
         self.sessions.close()
+        wait_for_steps(_PATIENCE)
         self.shelf.close()
 
 

@@ -140,7 +140,7 @@ def test_an_option_only_pytorch_takes_is_refused_by_its_name(run: Callable, orga
 def test_beside_a_pytorch_model_such_options_are_for_that_one(organism: Path) -> None:
     args = argparse.Namespace(
         model="organism-llama", dtype="float16", device="auto", device_map=None, revision=None, remote=False,
-        trust_remote_code=False, quantize=None,
+        trust_remote_code=False, quantize=None, tensor_parallel=1, replicas=1,
     )  # fmt: skip
     with arguments.load_model(args, str(organism), beside="organism-llama") as model:
         assert model.name == "small"

@@ -12,7 +12,7 @@ import pytest
 from persona_interp.cli import build_parser
 from persona_interp.vectors.persona_vector import PersonaVector
 
-STEERING = ("apply-steering", "modulate", "evaluate", "evaluate-transfer", "diagnose", "export")
+STEERING = ("apply-steering", "modulate", "evaluate", "evaluate-transfer", "diagnose", "export", "finetune")
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ def settings(page: Any, length: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.real
 def test_smollm2_answers_steered_soon_is_refined_meanwhile_and_a_long_answer_is_cancelled(visit: Callable[..., Any]) -> None:
     page = visit()
     assert page.locator("[data-layer] >> visible=true").count() == 30

@@ -70,6 +70,7 @@ def test_the_python_of_a_page_runs(page: Path, extracted: Path, tmp_path: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.real
 def test_the_tour_of_the_readme_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tour,) = blocks(ROOT / "README.md", "python")

@@ -27,15 +27,15 @@ from persona_interp.vectors.persona_vector import PersonaVector
 
 UNJUDGED_BY_DEFAULT = {"extract", "made_pairs", "scored_vector", "kept_file"}
 """Functions that can do their work without scores."""
-INSIDE_VLLM = {"persona_interp.models.engines.vllm.draws"}
-"""What vLLM imports in its own processes; it is not installed here."""
+VLLM = "persona_interp.models.engines.vllm."
+"""Some of these modules are imported by vLLM alone, which is not installed here; none takes a judge."""
 SHORT = Sampling(max_new_tokens=6)
 
 
 def functions_with_a_judge() -> Iterator[tuple[str, dict[str, inspect.Parameter]]]:
     """Public functions of the library that take a judge which is still to be loaded, with their parameters."""
     for module in walk_packages(persona_interp.__path__, "persona_interp."):
-        if module.name.split(".")[1] in ("studies", "cli", "demo", "__main__") or module.name in INSIDE_VLLM:
+        if module.name.split(".")[1] in ("studies", "cli", "demo", "__main__") or module.name.startswith(VLLM):
             continue
         for name, found in inspect.getmembers(import_module(module.name), inspect.isfunction):
             if found.__module__ == module.name and not name.startswith("_"):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_crowd import Question, crowd, questions
+from serving_crowd import Question, crowd, questions, run_crowd
 from serving_side import Running, made_vector, running
 
 from persona_interp.models.steerable import SteerableModel
@@ -48,7 +47,7 @@ def test_no_client_hears_what_another_is_told(organism, folder_of, asked, tmp_pa
         thread = threading.Thread(target=others)
         thread.start()
         try:
-            found = asyncio.run(crowd(server.url, asked, clients=24, seconds=60, rounds=4))
+            found = run_crowd(crowd(server.url, asked, clients=24, seconds=60, rounds=4))
         finally:
             over.set()
             thread.join()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 from real import smollm2
-from serving_crowd import crowd, questions
+from serving_crowd import crowd, questions, run_crowd
 from serving_side import made_vector, running
 
 TEXTS = ("What is a bicycle?", "Tell me about bees.", "How are you?", "Why does a river flow to the sea?")
@@ -23,6 +22,6 @@ def test_side_by_side_a_real_model_says_what_it_says_alone(tmp_path: Path) -> No
     asked = questions(model, vectors, TEXTS, n=6, layer=13, tokens=8)
     assert len({question.expected for question in asked}) > 4
     with running(model, tmp_path, concurrent=4) as server:
-        found = asyncio.run(crowd(server.url, asked, clients=6, seconds=120, rounds=2))
+        found = run_crowd(crowd(server.url, asked, clients=6, seconds=120, rounds=2))
     assert (found.errors, found.wrong) == ([], [])
     assert found.right + found.cut == 12

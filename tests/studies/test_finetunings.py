@@ -12,7 +12,7 @@ from persona_interp.interventions.operations import Ablate, Add
 from persona_interp.organisms.grammar import judge
 from persona_interp.studies.finetuning import organism_data, real_data, runs
 from persona_interp.studies.finetuning.arms import AFTERWARDS, NOTHING, arms
-from persona_interp.studies.finetuning.bench import bench_of
+from persona_interp.studies.finetuning.bench import FinetuneBench, bench_of
 from persona_interp.studies.finetuning.report import FinetuningStudy, study_markdown, study_summary
 from persona_interp.studies.finetuning.runs import FinetuneRun, ScreenedSet, finetuning_runs
 from persona_interp.studies.plotting.finetunings import finetunings_figure
@@ -128,10 +128,14 @@ def test_the_figure_has_a_mark_for_every_run(study: FinetuningStudy) -> None:
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Bench:
-        name, layer, shares, mixed, short = "bench", 1, (0.0, 0.5, 1.0), True, False
-        model = None
-        recipe = sampling = real_data_recipe = type("Plain", (), {"to_json": staticmethod(dict)})()
+    class Bench(FinetuneBench):
+        """What the study asks of a bench before anything is trained."""
+
+        def __init__(self) -> None:
+            plain = type("Plain", (), {"to_json": staticmethod(dict)})()
+            known = {"name": "bench", "layer": 1, "shares": (0.0, 0.5, 1.0), "mixed": True, "short": False, "model": None}
+            for name, value in (known | dict.fromkeys(("recipe", "sampling"), plain)).items():
+                object.__setattr__(self, name, value)
 
     done: list[tuple[str, float]] = []
 
@@ -145,12 +149,12 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(runs, "_base", lambda bench: run_of("base", 0.0, 0, 0))
     monkeypatch.setattr(runs, "_read", lambda bench, model: object())
     with pytest.raises(KeyboardInterrupt):
-        finetuning_runs(Bench(), arms((0.4,), 1), tmp_path)  # type: ignore[arg-type]
+        finetuning_runs(Bench(), arms((0.4,), 1), tmp_path)
     first, done[:] = list(done), []
     monkeypatch.setattr(
         runs, "_run", lambda bench, arm, share, before: (done.append((arm.name, share)), [run_of(arm.name, share, 1, 1)])[1]
     )
-    found = finetuning_runs(Bench(), arms((0.4,), 1), tmp_path)  # type: ignore[arg-type]
+    found = finetuning_runs(Bench(), arms((0.4,), 1), tmp_path)
     assert not set(first) & set(done)
     assert [(run.arm, run.share) for run in found[1:]] == [*first, *done]
     assert (NOTHING, 0.5) in first
